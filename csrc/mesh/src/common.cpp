@@ -1,0 +1,5 @@
+#include "trellis_mesh.h"
+
+#include "trellis/error.hpp"
+
+TK_DEFINE_COMMON(mesh)

@@ -1,0 +1,98 @@
+# trellis_extension(NAME CPU sources... CUDA sources...)
+#
+# Builds one shared library per flavour asked for in TRELLIS_FLAVOURS (default "cpu"; also "cuda12",
+# "cuda13") and installs each with a JSON note of how it was built, beside the public C header.
+#
+# CUDA sources are compiled by plain commands rather than CMake's CUDA language, because the CUDA 12
+# compiler may be clang with a toolkit laid out from wheels, which CMake cannot detect. For each CUDA
+# flavour the caller (trellis_build) gives, as CMake lists:
+#   TRELLIS_CUDA<major>_COMPILER   nvcc or clang++, with leading arguments if it needs any
+#   TRELLIS_CUDA<major>_FLAGS      target architectures and toolkit paths
+#   TRELLIS_CUDA<major>_LIBRARIES  the CUDA runtime to link
+#   TRELLIS_CUDA<major>_ARCHS      what those flags target, as sm_XX and compute_XX
+
+set(TRELLIS_NATIVE_DIR "${CMAKE_CURRENT_LIST_DIR}/.." CACHE INTERNAL "")
+set(TRELLIS_FLAVOURS "cpu" CACHE STRING "Flavours to build: cpu, cuda12, cuda13")
+
+# Nothing of the build machine may reach the binary: two folders must give equal bits.
+set(TRELLIS_PREFIX_MAPS
+    "-ffile-prefix-map=${CMAKE_CURRENT_SOURCE_DIR}=."
+    "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=out"
+    "-ffile-prefix-map=${CMAKE_CURRENT_LIST_DIR}/..=native")
+
+function(trellis_extension name)
+  cmake_parse_arguments(ARG "" "" "CPU;CUDA" ${ARGN})
+  set(header "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h")
+  file(SHA256 "${header}" abi)
+  file(STRINGS "${CMAKE_CURRENT_SOURCE_DIR}/pyproject.toml" version REGEX "^version = ")
+  string(REGEX REPLACE "version = \"(.*)\"" "\\1" version "${version}")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${header}" pyproject.toml)
+  set(exports "${CMAKE_CURRENT_BINARY_DIR}/exports.map")
+  file(WRITE "${exports}" "{ global: tk_${name}_*; local: *; };\n")
+
+  set(includes "${CMAKE_CURRENT_SOURCE_DIR}/include" "${CMAKE_CURRENT_SOURCE_DIR}/src" "${TRELLIS_NATIVE_DIR}/include")
+  set(defines "TK_VERSION=\"${version}\"" "TK_ABI=\"${abi}\"")
+
+  foreach(flavour IN LISTS TRELLIS_FLAVOURS)
+    set(target "trellis_${name}_${flavour}")
+    if(flavour STREQUAL "cpu")
+      add_library(${target} MODULE ${ARG_CPU})
+      set(compiler "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
+      set(archs "[\"${CMAKE_SYSTEM_PROCESSOR}\"]")
+    elseif(flavour MATCHES "^cuda(1[0-9])$")
+      set(major "${CMAKE_MATCH_1}")
+      if(NOT TRELLIS_CUDA${major}_COMPILER)
+        message(FATAL_ERROR "flavour ${flavour} needs TRELLIS_CUDA${major}_COMPILER; `nox -s build` finds one and sets it")
+      endif()
+      _trellis_cuda_objects(objects ${name} ${major} "${includes}" "${defines}" "${ARG_CUDA}")
+      add_library(${target} MODULE ${objects})
+      set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
+      target_link_libraries(${target} PRIVATE ${TRELLIS_CUDA${major}_LIBRARIES} dl rt)
+      list(JOIN TRELLIS_CUDA${major}_COMPILER " " compiler)
+      list(TRANSFORM TRELLIS_CUDA${major}_ARCHS REPLACE "(.+)" "\"\\1\"" OUTPUT_VARIABLE archs)
+      list(JOIN archs ", " archs)
+      set(archs "[${archs}]")
+    else()
+      message(FATAL_ERROR "unknown flavour ${flavour} in TRELLIS_FLAVOURS; expected cpu, cuda12 or cuda13")
+    endif()
+    set_target_properties(${target} PROPERTIES
+      PREFIX "" SUFFIX ".so" OUTPUT_NAME "_${flavour}" LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/lib"
+      CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    target_include_directories(${target} PRIVATE ${includes})
+    target_compile_definitions(${target} PRIVATE ${defines})
+    # No contraction: a*b+c must give the same bits whatever the processor has.
+    target_compile_options(${target} PRIVATE -O3 -ffp-contract=off -Wall -Wextra ${TRELLIS_PREFIX_MAPS})
+    # The C++ runtime goes inside, so that an older libstdc++ in the user's environment cannot matter.
+    target_link_options(${target} PRIVATE
+      -static-libstdc++ -static-libgcc -Wl,-z,defs -Wl,--gc-sections -Wl,--build-id=none -Wl,--strip-all
+      "-Wl,--version-script=${exports}")
+    set_property(TARGET ${target} PROPERTY LINK_DEPENDS "${exports}")
+    find_package(Threads REQUIRED)
+    target_link_libraries(${target} PRIVATE Threads::Threads)
+
+    set(note "${CMAKE_CURRENT_BINARY_DIR}/lib/_${flavour}.json")
+    file(WRITE "${note}" "{\"flavour\": \"${flavour}\", \"compiler\": \"${compiler}\", \"architectures\": ${archs}, \"abi\": \"${abi}\", \"version\": \"${version}\"}\n")
+    install(FILES "$<TARGET_FILE:${target}>" "${note}" DESTINATION "trellis_${name}/lib")
+  endforeach()
+  install(FILES "${header}" DESTINATION "trellis_${name}/include")
+endfunction()
+
+function(_trellis_cuda_objects result name major includes defines sources)
+  list(TRANSFORM includes PREPEND "-I")
+  list(TRANSFORM defines PREPEND "-D")
+  set(objects "")
+  foreach(source IN LISTS sources)
+    get_filename_component(stem "${source}" NAME_WE)
+    set(object "${CMAKE_CURRENT_BINARY_DIR}/cuda${major}/${stem}.o")
+    add_custom_command(
+      OUTPUT "${object}"
+      COMMAND ${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_FLAGS} -std=c++17 -O3 ${includes} ${defines}
+              -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
+      DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${source}" "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h"
+      DEPFILE "${object}.d"
+      COMMENT "CUDA ${major}: ${source}" VERBATIM)
+    list(APPEND objects "${object}")
+  endforeach()
+  file(MAKE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/cuda${major}")
+  set(${result} "${objects}" PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,5 @@
+#include "trellis_sparse.h"
+
+#include "trellis/error.hpp"
+
+TK_DEFINE_COMMON(sparse)
