@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ class Library:
         self.flavour = flavour
         self._functions = functions
         self._prefix = f"tk_{extension}_"
+        if not _is_whole_elf(flavour.path):
+            raise ImportError(
+                f"trellis_{extension}: {flavour.path.name} is not a whole ELF file: reinstall trellis-{extension}"
+            )
         try:
             self._library = ctypes.CDLL(str(flavour.path))
         except OSError as error:
@@ -72,6 +77,17 @@ class Library:
         return function
 
 
+def _is_whole_elf(path: Path) -> bool:
+    """Whether a 64-bit little-endian ELF file reaches to its last table (the dynamic loader dies of a bus error if not)."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+        return False
+    (table,) = struct.unpack_from("<Q", head, 40)
+    size, count = struct.unpack_from("<HH", head, 58)
+    return path.stat().st_size >= table + size * count
+
+
 class Extension:
     """The native half of package ``trellis_<name>``.
 
@@ -102,7 +118,10 @@ class Extension:
         """Which flavour serves `device`, and why."""
         if device.type == "cpu":
             cpu = next((f for f in self.flavours if f.name == "cpu"), None)
-            return Choice(cpu, "tensors on the CPU" if cpu else f"no _cpu.so in {self.folder / 'lib'}: reinstall trellis-{self.name}")
+            return Choice(
+                cpu,
+                "tensors on the CPU" if cpu else f"no _cpu.so in {self.folder / 'lib'}: reinstall trellis-{self.name}",
+            )
         if device.type == "cuda":
             return choose_cuda(self.flavours, driver_version(), torch.cuda.get_device_capability(device))
         return Choice(None, f"device type {device.type!r} is not supported; expected cpu or cuda")
@@ -154,7 +173,9 @@ def _pointer(tensor: torch.Tensor, device: torch.device) -> int | None:
     if tensor.device != device and not (tensor.device.type == device.type and device.index is None):
         raise ValueError(f"a tensor of this call is on {tensor.device}, expected {device}")
     if not tensor.is_contiguous():
-        raise ValueError(f"a tensor of this call is not contiguous: shape {tuple(tensor.shape)}, strides {tensor.stride()}")
+        raise ValueError(
+            f"a tensor of this call is not contiguous: shape {tuple(tensor.shape)}, strides {tensor.stride()}"
+        )
     return tensor.data_ptr() or None
 
 

@@ -39,10 +39,14 @@ def find_flavours(folder: Path) -> list[Flavour]:
     for library in sorted(folder.glob("_*.so")):
         note_file = library.with_suffix(".json")
         if not note_file.exists():
-            raise RuntimeError(f"{library} has no {note_file.name} beside it: the installation is incomplete; reinstall")
+            raise RuntimeError(
+                f"{library} has no {note_file.name} beside it: the installation is incomplete; reinstall"
+            )
         note = json.loads(note_file.read_text())
         found.append(
-            Flavour(note["flavour"], library, tuple(note["architectures"]), note["abi"], note["version"], note["compiler"])
+            Flavour(
+                note["flavour"], library, tuple(note["architectures"]), note["abi"], note["version"], note["compiler"]
+            )
         )
     return found
 
@@ -89,12 +93,16 @@ def choose_cuda(flavours: list[Flavour], driver: int | None, capability: tuple[i
         if major is None:
             continue
         if driver // 1000 < major:
-            tried.append(f"{flavour.name} needs a driver for CUDA {major}, this one supports {driver // 1000}.{driver % 1000 // 10}")
+            tried.append(
+                f"{flavour.name} needs a driver for CUDA {major}, this one supports {driver // 1000}.{driver % 1000 // 10}"
+            )
             continue
         code = runs_on(flavour.architectures, capability)
         if code is None:
             have = ", ".join(flavour.architectures)
-            tried.append(f"{flavour.name} holds {have}, none of which runs on a device of capability {capability[0]}.{capability[1]}")
+            tried.append(
+                f"{flavour.name} holds {have}, none of which runs on a device of capability {capability[0]}.{capability[1]}"
+            )
             continue
         because = f"driver supports CUDA {driver // 1000}.{driver % 1000 // 10}, device {capability[0]}.{capability[1]} runs {code}"
         return Choice(flavour, "; ".join([because, *tried]))

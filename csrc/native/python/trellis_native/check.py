@@ -14,7 +14,14 @@ def _words(items: Sequence[object]) -> str:
     return texts[0] if len(texts) == 1 else ", ".join(texts[:-1]) + " or " + texts[-1]
 
 
-def tensor(name: str, value: object, *, dtype: torch.dtype | Sequence[torch.dtype], shape: Shape, like: torch.Tensor | None = None) -> torch.Tensor:
+def tensor(
+    name: str,
+    value: object,
+    *,
+    dtype: torch.dtype | Sequence[torch.dtype],
+    shape: Shape,
+    like: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Checks that `value` is a tensor of one of `dtype`, of `shape`, on the device of `like`; returns it contiguous.
 
     Args:
@@ -39,7 +46,9 @@ def tensor(name: str, value: object, *, dtype: torch.dtype | Sequence[torch.dtyp
         wanted = ", ".join(str(s) for s in shape)
         raise ValueError(f"{name}: expected shape [{wanted}], got {list(value.shape)}")
     if like is not None and value.device != like.device:
-        raise ValueError(f"{name}: expected a tensor on {like.device} like the other arguments, got one on {value.device}")
+        raise ValueError(
+            f"{name}: expected a tensor on {like.device} like the other arguments, got one on {value.device}"
+        )
     return value.contiguous()
 
 

@@ -18,7 +18,9 @@ def exported_symbols(library: Library) -> set[str]:
     nm = shutil.which("nm")
     if nm is None:
         raise RuntimeError("nm is missing: install binutils")
-    text = subprocess.run([nm, "-D", "--defined-only", str(library.flavour.path)], check=True, capture_output=True, text=True)
+    text = subprocess.run(
+        [nm, "-D", "--defined-only", str(library.flavour.path)], check=True, capture_output=True, text=True
+    )
     return {line.split()[-1].split("@")[0] for line in text.stdout.splitlines()}
 
 
@@ -26,7 +28,9 @@ def assert_header_matches_cpu_library(extension: Extension) -> None:
     """Every declared function exists in the CPU library, nothing else is exported, and versions agree."""
     library = extension.library(torch.device("cpu"))
     exported, declared = exported_symbols(library), set(extension.functions)
-    assert exported == declared, f"only exported: {sorted(exported - declared)}; only declared: {sorted(declared - exported)}"
+    assert exported == declared, (
+        f"only exported: {sorted(exported - declared)}; only declared: {sorted(declared - exported)}"
+    )
     assert library.version == library.flavour.version
 
 
@@ -44,7 +48,9 @@ def bits(value: Any) -> bytes:
     return repr(value).encode()
 
 
-def assert_same_bits_for_any_thread_count(extension: Extension, operation: Callable[[], Any], threads: tuple[int, ...] = (1, 2, 3, 8)) -> None:
+def assert_same_bits_for_any_thread_count(
+    extension: Extension, operation: Callable[[], Any], threads: tuple[int, ...] = (1, 2, 3, 8)
+) -> None:
     """`operation()` gives the same bits twice over and with each number of threads."""
     set_threads = extension.library(torch.device("cpu")).function("set_num_threads")
     expected = bits(operation())

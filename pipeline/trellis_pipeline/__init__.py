@@ -1,0 +1,1 @@
+"""Reference pipeline of Trellis Forge."""

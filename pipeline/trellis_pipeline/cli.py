@@ -1,0 +1,127 @@
+"""The ``trellis`` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from trellis_regression.glb import GlbError
+
+from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
+
+MAX_RESOLUTION, MAX_TEXTURE = 2048, 16384
+
+
+class UsageError(ValueError):
+    """An argument that cannot be served; the text is shown as it is."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command. Exit status: 0 done, 2 unusable input or arguments (one line on standard error)."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (GlbError, UsageError) as error:
+        print(f"trellis: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"trellis: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _bounded(low: int, high: int) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {low} to {high}, got {value}")
+        return value
+
+    convert.__name__ = "int"
+    return convert
+
+
+def _device(text: str) -> str:
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise argparse.ArgumentTypeError(f"{text} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trellis", description="Textured 3-D assets, with nothing silent on the way.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    remake = commands.add_parser("remake", help="take a GLB through voxels and back out as a new GLB")
+    remake.add_argument("source", type=Path, metavar="IN.glb")
+    remake.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.glb")
+    remake.add_argument(
+        "--resolution", type=_bounded(8, MAX_RESOLUTION), default=256, help="voxels along the longest side (256)"
+    )
+    remake.add_argument(
+        "--faces", type=_bounded(4, 100_000_000), default=50_000, help="at most this many faces (50000)"
+    )
+    remake.add_argument("--texture", type=_bounded(16, MAX_TEXTURE), default=2048, help="texture side in texels (2048)")
+    remake.add_argument(
+        "--min-fraction", type=float, default=1e-5, help="drop components smaller than this share of the whole (1e-5)"
+    )
+    remake.add_argument("--unwrap", choices=("fast", "xatlas"), default="fast")
+    remake.add_argument("--alpha", choices=ALPHA_MODES, default="auto")
+    remake.add_argument("--format", choices=IMAGE_FORMATS, default="png", help="texture images (png)")
+    remake.add_argument("--device", type=_device, default="cpu")
+    remake.add_argument("--manifest", type=Path, metavar="FILE", help="write what was done as JSON")
+    remake.add_argument("--keep-stages", type=Path, metavar="DIR", help="keep every stage as .safetensors")
+    remake.add_argument("-q", "--quiet", action="store_true")
+    remake.set_defaults(run=_remake)
+
+    render = commands.add_parser("render", help="render GLBs as a turntable, one row a file")
+    render.add_argument("sources", type=Path, nargs="+", metavar="FILE.glb")
+    render.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.png")
+    render.add_argument("--views", type=_bounded(1, 64), default=6, help="views around the object (6)")
+    render.add_argument("--size", type=_bounded(16, 4096), default=384, help="side of a view in pixels (384)")
+    render.add_argument("--mode", choices=("shaded", "base_color", "normal"), default="shaded")
+    render.add_argument(
+        "--environment", type=Path, metavar="FILE.hdr", help="light from a lat-long HDR or EXR (a studio by default)"
+    )
+    render.set_defaults(run=_render)
+    return parser
+
+
+def _remake(arguments: argparse.Namespace) -> None:
+    from .manifest import write_manifest
+    from .remake import RemakeOptions, remake
+
+    if not 0 <= arguments.min_fraction < 1:
+        raise UsageError(f"--min-fraction: expected a share in [0, 1), got {arguments.min_fraction}")
+    options = RemakeOptions(
+        arguments.resolution, arguments.faces, arguments.texture, arguments.min_fraction,
+        arguments.unwrap, arguments.alpha, arguments.format, arguments.device,
+    )  # fmt: skip
+    facts = remake(arguments.source, arguments.out, options, keep_stages=arguments.keep_stages, quiet=arguments.quiet)
+    if arguments.manifest:
+        write_manifest(facts, arguments.manifest)
+    if not arguments.quiet:
+        print(f"{arguments.out}: {facts['stages']['write']['faces']:,} faces, {facts['seconds']:.1f} s")
+
+
+def _render(arguments: argparse.Namespace) -> None:
+    from trellis_regression.render import load_environment, turntable_sheet
+
+    light = load_environment(arguments.environment)
+    image = turntable_sheet(arguments.sources, light, views=arguments.views, size=arguments.size, mode=arguments.mode)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    image.save(arguments.out, "PNG")
+    print(f"{arguments.out}: {image.width} x {image.height}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

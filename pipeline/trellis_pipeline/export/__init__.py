@@ -1,0 +1,27 @@
+"""The second half of the road: voxels -> mesh -> textures -> GLB, for generated, remade and foreign assets alike."""
+
+from .bake import bake, unwrap
+from .gltf import write_glb
+from .load import SourceAsset, load_source, voxelize
+from .shape import clean, extract, orient, simplify
+from .stages import UNIT_AABB, Mesh, Placement, Textures, UnwrappedMesh, VoxelAsset, save
+
+__all__ = [
+    "UNIT_AABB",
+    "Mesh",
+    "Placement",
+    "SourceAsset",
+    "Textures",
+    "UnwrappedMesh",
+    "VoxelAsset",
+    "bake",
+    "clean",
+    "extract",
+    "load_source",
+    "orient",
+    "save",
+    "simplify",
+    "unwrap",
+    "voxelize",
+    "write_glb",
+]

@@ -1,0 +1,98 @@
+"""The record of a run: what went in, with which versions, what each stage did and how long it took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import trellis_native
+
+SCHEMA = 1
+_PACKAGES = (
+    "trellis-native", "trellis-sparse", "trellis-mesh", "trellis-voxel", "trellis-raster", "trellis-shade",
+    "trellis-regression", "trellis-pipeline", "torch", "numpy", "trimesh", "pygltflib", "pillow", "xatlas",
+)  # fmt: skip
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+class Manifest:
+    """Collects a run's facts and writes them as JSON. `stage` times a stage and prints its name while it runs."""
+
+    def __init__(self, command: str, options: dict[str, Any], *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self.facts: dict[str, Any] = {
+            "schema": SCHEMA,
+            "command": command,
+            "options": options,
+            "machine": {
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "threads": torch.get_num_threads(),
+            },
+            "packages": {name: _installed(name) for name in _PACKAGES},
+            "native": trellis_native.report(),
+            "stages": {},
+        }
+        self._start = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Times the body; what the body puts into the yielded dictionary is kept with the stage."""
+        if not self._quiet:
+            print(f"{name:<12}", end=" ", file=sys.stderr, flush=True)
+        facts: dict[str, Any] = {}
+        start = time.perf_counter()
+        try:
+            yield facts
+        except BaseException:
+            if not self._quiet:
+                print("failed", file=sys.stderr, flush=True)
+            raise
+        facts["seconds"] = round(time.perf_counter() - start, 3)
+        self.facts["stages"][name] = facts
+        if not self._quiet:
+            shown = ", ".join(
+                f"{k.replace('_', ' ')} {_short(v)}"
+                for k, v in facts.items()
+                if isinstance(v, (int, float, str)) and k != "seconds"
+            )
+            print(f"{facts['seconds']:7.2f} s  {shown}", file=sys.stderr, flush=True)
+
+    def finish(self) -> dict[str, Any]:
+        """Adds the seconds since construction and returns all facts."""
+        self.facts["seconds"] = round(time.perf_counter() - self._start, 3)
+        return self.facts
+
+
+def write_manifest(facts: dict[str, Any], path: str | Path) -> None:
+    """Writes a run's facts as JSON."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _short(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value

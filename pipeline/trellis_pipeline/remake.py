@@ -1,0 +1,106 @@
+"""``trellis remake``: a textured GLB through the whole export road, voxels included, and out as a new GLB."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import trellis_mesh as mesh
+
+from . import export
+from .manifest import Manifest, sha256
+
+
+@dataclass(frozen=True)
+class RemakeOptions:
+    """What a remake is asked for.
+
+    Attributes:
+        resolution: voxels along the longest side.
+        faces: upper bound for the face count; None keeps every face of the voxel surface.
+        texture: side of the square textures, in texels.
+        min_fraction: components smaller than this share of the whole are removed.
+        unwrap: "fast" or "xatlas".
+        alpha: "auto", "opaque", "mask" or "blend".
+        image_format: "png" or "webp".
+        device: where tensors live.
+    """
+
+    resolution: int = 256
+    faces: int | None = 50_000
+    texture: int = 2048
+    min_fraction: float = 1e-5
+    unwrap: str = "fast"
+    alpha: str = "auto"
+    image_format: str = "png"
+    device: str = "cpu"
+
+
+def remake(
+    source: str | Path, out: str | Path, options: RemakeOptions, *, keep_stages: Path | None = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Remakes `source` as `out` and returns the manifest's facts.
+
+    Args:
+        keep_stages: a folder for every intermediate stage, as .safetensors.
+
+    Raises:
+        GlbError: the source is not a usable GLB.
+        ValueError: an option out of range.
+    """
+    device = torch.device(options.device)
+    manifest = Manifest("remake", asdict(options), quiet=quiet)
+
+    def keep(name: str, stage: Any) -> None:
+        if keep_stages is not None:
+            keep_stages.mkdir(parents=True, exist_ok=True)
+            export.save(stage, keep_stages / f"{name}.safetensors")
+
+    with manifest.stage("load") as facts:
+        asset = export.load_source(source)
+        facts.update(faces=len(asset.faces), vertices=len(asset.vertices))
+        manifest.facts["input"] = {"file": Path(source).name, "sha256": sha256(source)}
+    with manifest.stage("voxelize") as facts:
+        voxels = export.voxelize(asset, options.resolution, device)
+        facts.update(voxels=len(voxels.coords), attribute_voxels=len(voxels.attr_coords))
+        keep("voxels", voxels)
+    with manifest.stage("extract") as facts:
+        raw = export.extract(voxels)
+        facts.update(faces=len(raw.faces))
+        keep("raw", raw)
+    with manifest.stage("clean") as facts:
+        cleaned, report = export.clean(raw, min_fraction=options.min_fraction)
+        facts.update(report)
+    with manifest.stage("orient"):
+        source_v, source_f = asset.vertices.to(device), asset.faces.to(device)
+        fine = export.orient(cleaned, mesh.Bvh(source_v, source_f), source_v, source_f)
+        keep("fine", fine)
+    with manifest.stage("simplify") as facts:
+        coarse, report = export.simplify(fine, options.faces or len(fine.faces))
+        facts.update(report)
+        keep("coarse", coarse)
+    with manifest.stage("unwrap") as facts:
+        unwrapped, report = export.unwrap(coarse, texture_size=options.texture, method=options.unwrap)
+        facts.update(report)
+        keep("unwrapped", unwrapped)
+    with manifest.stage("bake") as facts:
+        textures, report = export.bake(
+            unwrapped, fine, mesh.Bvh(fine.vertices, fine.faces), voxels, texture_size=options.texture
+        )
+        facts.update(report)
+        keep("textures", textures)
+    with manifest.stage("write") as facts:
+        facts.update(
+            export.write_glb(
+                out,
+                unwrapped,
+                textures,
+                placement=asset.placement,
+                alpha_mode=options.alpha,
+                image_format=options.image_format,
+            )
+        )
+    manifest.facts["output"] = {"file": Path(out).name, "sha256": sha256(out)}
+    return manifest.finish()

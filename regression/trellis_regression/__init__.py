@@ -1,0 +1,1 @@
+"""Judges GLB files from anywhere."""

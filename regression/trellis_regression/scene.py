@@ -1,0 +1,215 @@
+"""A GLB as the triangles and materials that a renderer or a gate looks at, in world space.
+
+Semantics are those of the glTF 2.0 specification, sections 3.5 (nodes), 3.7 (meshes) and 3.9 (materials), with
+KHR_texture_transform, KHR_materials_emissive_strength and EXT_texture_webp.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .glb import Glb, GlbError, decode_data_uri
+
+Array = npt.NDArray[np.float32]
+
+MAX_TEXTURE_PIXELS = 16384 * 16384
+_WRAP = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A decoded image [H, W, 4] uint8 and how it is looked up."""
+
+    image: npt.NDArray[np.uint8]
+    wrap: tuple[str, str]
+    uv_set: int
+    transform: npt.NDArray[np.float64]  # [2, 3]: uv' = M [u, v, 1]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Metallic-roughness parameters; textures by glTF name ("baseColorTexture", ...)."""
+
+    name: str = ""
+    base_color: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    metallic: float = 1.0
+    roughness: float = 1.0
+    emissive: tuple[float, ...] = (0.0, 0.0, 0.0)
+    alpha_mode: str = "OPAQUE"
+    alpha_cutoff: float = 0.5
+    double_sided: bool = False
+    textures: dict[str, Texture] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One primitive of one node: positions and normals [V, 3] in world space, faces int32 [F, 3]."""
+
+    positions: Array
+    normals: Array
+    faces: npt.NDArray[np.int32]
+    uvs: dict[int, Array]
+    colors: Array | None
+    material: Material
+
+
+def load_parts(glb: Glb) -> list[Part]:
+    """Every triangle primitive that the default scene shows.
+
+    Raises:
+        GlbError: an image that cannot be decoded, or is too large to be.
+    """
+    materials = [_material(glb, m) for m in glb.items("materials")]
+    parts = []
+    for node, world in _placed(glb):
+        if "mesh" not in node:
+            continue
+        for primitive in glb.items("meshes")[node["mesh"]]["primitives"]:
+            if primitive.get("mode", 4) in (4, 5, 6) and "POSITION" in primitive["attributes"]:
+                material = materials[primitive["material"]] if "material" in primitive else Material()
+                parts.append(_part(glb, primitive, world, material))
+    return parts
+
+
+def _placed(glb: Glb) -> list[tuple[dict[str, Any], npt.NDArray[np.float64]]]:
+    nodes = glb.items("nodes")
+    scenes = glb.items("scenes")
+    if scenes:
+        chosen = glb.document.get("scene", 0)
+        if not isinstance(chosen, int) or not 0 <= chosen < len(scenes):
+            raise GlbError(f"the default scene is scenes[{chosen}], but there are {len(scenes)}")
+        roots = scenes[chosen].get("nodes", [])
+    else:
+        children = {c for n in nodes for c in n.get("children", [])}
+        roots = [i for i in range(len(nodes)) if i not in children]
+    placed, stack = [], [(r, np.eye(4)) for r in reversed(roots)]
+    while stack:
+        index, parent = stack.pop()
+        world = parent @ _local(nodes[index])
+        placed.append((nodes[index], world))
+        stack += [(c, world) for c in reversed(nodes[index].get("children", []))]
+    return placed
+
+
+def _local(node: dict[str, Any]) -> npt.NDArray[np.float64]:
+    if "matrix" in node:
+        return np.array(node["matrix"], np.float64).reshape(4, 4).T
+    x, y, z, w = node.get("rotation", (0, 0, 0, 1))
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    local = np.eye(4)
+    local[:3, :3] = rotation * np.array(node.get("scale", (1, 1, 1)), np.float64)
+    local[:3, 3] = node.get("translation", (0, 0, 0))
+    return local
+
+
+def _values(glb: Glb, index: int) -> Array:
+    """An attribute as float32; normalised integers become fractions (specification, 3.6.2.2)."""
+    values = glb.accessor(index)
+    if values.dtype.kind == "f":
+        return values.astype(np.float32)
+    if not glb.items("accessors")[index].get("normalized", False):
+        return values.astype(np.float32)
+    return np.maximum(values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max), -1.0)
+
+
+def _part(glb: Glb, primitive: dict[str, Any], world: npt.NDArray[np.float64], material: Material) -> Part:
+    attributes = primitive["attributes"]
+    local = _values(glb, attributes["POSITION"])
+    positions = (local @ world[:3, :3].T + world[:3, 3]).astype(np.float32)
+    corners = glb.accessor(primitive["indices"]) if "indices" in primitive else np.arange(len(local))
+    faces = _triangles(corners.astype(np.int64), primitive.get("mode", 4))
+    if np.linalg.det(world[:3, :3]) < 0:  # a mirrored node turns its triangles around
+        faces = faces[:, ::-1]
+    faces = np.ascontiguousarray(faces, np.int32)
+    if "NORMAL" in attributes:
+        normals = _values(glb, attributes["NORMAL"]) @ np.linalg.pinv(world[:3, :3])
+    else:
+        normals = _vertex_normals(positions, faces)
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+    uvs = {int(k.split("_")[1]): _values(glb, v) for k, v in attributes.items() if k.startswith("TEXCOORD_")}
+    colors = None
+    if "COLOR_0" in attributes:
+        colors = _values(glb, attributes["COLOR_0"])
+        if colors.shape[1] == 3:
+            colors = np.concatenate([colors, np.ones_like(colors[:, :1])], 1)
+    return Part(positions, normals.astype(np.float32), faces, uvs, colors, material)
+
+
+def _triangles(corners: npt.NDArray[np.int64], mode: int) -> npt.NDArray[np.int64]:
+    if mode == 4:
+        return corners[: len(corners) // 3 * 3].reshape(-1, 3)
+    n = max(0, len(corners) - 2)
+    i = np.arange(n)
+    if mode == 6:
+        return np.stack([corners[i + 1], corners[i + 2], np.broadcast_to(corners[:1], n)], 1)
+    odd = i % 2
+    return np.stack([corners[i], corners[i + 1 + odd], corners[i + 2 - odd]], 1)
+
+
+def _vertex_normals(positions: Array, faces: npt.NDArray[np.int32]) -> Array:
+    p = positions[faces].astype(np.float64)
+    face = np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0])
+    normals = np.zeros(positions.shape)
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], face)
+    return normals.astype(np.float32)
+
+
+def _image(glb: Glb, index: int) -> npt.NDArray[np.uint8]:
+    item = glb.items("images")[index]
+    data = decode_data_uri(item["uri"], f"images[{index}]") if "uri" in item else bytes(glb.view(item["bufferView"]))
+    try:
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_TEXTURE_PIXELS:
+            raise GlbError(
+                f"images[{index}] is {image.width} x {image.height}; at most {MAX_TEXTURE_PIXELS} pixels are read"
+            )
+        if image.mode.startswith(("I;16", "I")):  # PIL clips 16-bit grey instead of scaling it
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        return np.asarray(image.convert("RGBA"))
+    except GlbError:
+        raise
+    except Exception as error:  # PIL raises many types for broken files
+        raise GlbError(f"images[{index}] cannot be decoded: {error}") from error
+
+
+def _texture(glb: Glb, info: dict[str, Any]) -> Texture:
+    texture = glb.items("textures")[info["index"]]
+    source = texture.get("extensions", {}).get("EXT_texture_webp", texture).get("source", texture.get("source"))
+    sampler = glb.items("samplers")[texture["sampler"]] if "sampler" in texture else {}
+    wrap = (_WRAP.get(sampler.get("wrapS", 10497), "repeat"), _WRAP.get(sampler.get("wrapT", 10497), "repeat"))
+    change = info.get("extensions", {}).get("KHR_texture_transform", {})
+    (sx, sy), (ox, oy), angle = change.get("scale", (1, 1)), change.get("offset", (0, 0)), change.get("rotation", 0.0)
+    c, s = np.cos(angle), np.sin(angle)
+    transform = np.array([[c * sx, s * sy, ox], [-s * sx, c * sy, oy]], np.float64)
+    return Texture(_image(glb, source), wrap, change.get("texCoord", info.get("texCoord", 0)), transform)
+
+
+def _material(glb: Glb, item: dict[str, Any]) -> Material:
+    pbr = item.get("pbrMetallicRoughness", {})
+    named = {k: pbr[k] for k in ("baseColorTexture", "metallicRoughnessTexture") if k in pbr}
+    named |= {k: item[k] for k in ("normalTexture", "occlusionTexture", "emissiveTexture") if k in item}
+    strength = item.get("extensions", {}).get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
+    return Material(
+        name=str(item.get("name", "")),
+        base_color=tuple(pbr.get("baseColorFactor", (1.0, 1.0, 1.0, 1.0))),
+        metallic=pbr.get("metallicFactor", 1.0),
+        roughness=pbr.get("roughnessFactor", 1.0),
+        emissive=tuple(strength * e for e in item.get("emissiveFactor", (0.0, 0.0, 0.0))),
+        alpha_mode=item.get("alphaMode", "OPAQUE"),
+        alpha_cutoff=item.get("alphaCutoff", 0.5),
+        double_sided=item.get("doubleSided", False),
+        textures={k: _texture(glb, v) for k, v in named.items()},
+    )
