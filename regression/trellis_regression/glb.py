@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ _TRIANGLES = (4, 5, 6)
 _REFUSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu")
 
 MAX_JSON_BYTES = 64 << 20
+MAX_TRIANGLES = 100_000_000
+"""Of all nodes together: a small file can place one mesh a million times."""
 
 
 class GlbError(ValueError):
@@ -67,7 +70,7 @@ class Glb:
         count = accessor["count"]
         if "bufferView" in accessor:
             view = self.items("bufferViews")[accessor["bufferView"]]
-            stride = view.get("byteStride", kind.itemsize * width)
+            stride = view.get("byteStride") or kind.itemsize * width
             values = np.ndarray(
                 (count, width),
                 kind,
@@ -297,11 +300,15 @@ def _check_nodes(glb: Glb) -> None:
 
 
 def check_geometry(glb: Glb) -> int:
-    """Checks that the scene has drawable triangles with finite positions and indices in range; returns their number.
+    """Checks that the scene has drawable triangles with finite positions and indices in range.
+
+    Returns:
+        Their number, each placing of a mesh counted.
 
     Raises:
         GlbError: no mesh, no triangles, an index past the vertices, or a position that is not finite.
     """
+    uses = Counter(node["mesh"] for node in glb.items("nodes") if "mesh" in node)
     triangles = 0
     for m, mesh in enumerate(glb.items("meshes")):
         for p, primitive in enumerate(mesh["primitives"]):
@@ -318,9 +325,11 @@ def check_geometry(glb: Glb) -> int:
                 corners = len(indices)
                 if corners and int(indices.max()) >= len(positions):
                     raise GlbError(f"{where}: index {int(indices.max())} of {len(positions)} vertices")
-            triangles += corners // 3 if primitive.get("mode", 4) == 4 else max(0, corners - 2)
+            triangles += uses[m] * (corners // 3 if primitive.get("mode", 4) == 4 else max(0, corners - 2))
     if not glb.items("meshes"):
         raise GlbError("the scene is empty: it has no mesh")
     if triangles == 0:
         raise GlbError("the scene has no faces")
+    if triangles > MAX_TRIANGLES:
+        raise GlbError(f"the scene has {triangles} faces; at most {MAX_TRIANGLES} are read")
     return triangles

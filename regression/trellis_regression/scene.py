@@ -63,8 +63,18 @@ def load_parts(glb: Glb) -> list[Part]:
     """Every triangle primitive that the default scene shows.
 
     Raises:
-        GlbError: an image that cannot be decoded, or is too large to be.
+        GlbError: an image that cannot be decoded or is too large, a value of the wrong kind, or a position that is not
+            finite once it is placed.
     """
+    try:
+        return _load_parts(glb)
+    except GlbError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise GlbError(f"its JSON is not valid glTF: {type(error).__name__}: {error}") from error
+
+
+def _load_parts(glb: Glb) -> list[Part]:
     materials = [_material(glb, m) for m in glb.items("materials")]
     parts = []
     for node, world in _placed(glb):
@@ -128,6 +138,8 @@ def _part(glb: Glb, primitive: dict[str, Any], world: npt.NDArray[np.float64], m
     attributes = primitive["attributes"]
     local = _values(glb, attributes["POSITION"])
     positions = (local @ world[:3, :3].T + world[:3, 3]).astype(np.float32)
+    if not np.isfinite(positions).all():
+        raise GlbError("a node's transform makes positions that are not finite")
     corners = glb.accessor(primitive["indices"]) if "indices" in primitive else np.arange(len(local))
     faces = _triangles(corners.astype(np.int64), primitive.get("mode", 4))
     if np.linalg.det(world[:3, :3]) < 0:  # a mirrored node turns its triangles around

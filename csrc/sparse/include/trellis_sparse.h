@@ -1,7 +1,15 @@
 /* trellis_sparse: sparse voxel operations: submanifold convolution, grid sampling, space-filling orders.
  *
  * Conventions of every function here: see trellis/abi.h. Pointers are to contiguous row-major arrays that
- * the caller owns, on the device given by `device` (an index of CUDA, or TK_DEVICE_CPU with a null stream).
+ * the caller owns, on the device given by `device` (an index of CUDA, or TK_DEVICE_CPU with a null stream),
+ * and not null unless said so; an array of no elements may be null. Outputs do not overlap inputs.
+ *
+ * Voxel coordinates are int32 (batch, x, y, z). A grid's size is given as batch, width, height, depth: the
+ * exclusive upper bounds of the four components, each in [1, 65535].
+ * Voxels outside the grid are no error: nothing ever finds them. Where coordinates repeat, the first row
+ * stands for the voxel.
+ *
+ * `precision` is 32 when the real arrays of a call hold float, 64 when they hold double.
  */
 #ifndef TRELLIS_SPARSE_H
 #define TRELLIS_SPARSE_H
@@ -16,5 +24,98 @@ TK_API const char* tk_sparse_version(void);
 TK_API const char* tk_sparse_abi(void);
 /* CPU only. Threads for later calls; 0 returns to the default (TRELLIS_NUM_THREADS, else all cores). */
 TK_API int tk_sparse_set_num_threads(int threads);
+
+enum { TK_SPARSE_MORTON = 0, TK_SPARSE_HILBERT = 1 };
+enum { TK_SPARSE_TRILINEAR = 0, TK_SPARSE_NEAREST = 1 };
+
+/* Positions along a space-filling curve through a grid of 2^bits cells an axis. bits, in [1, 22], matters to the
+ * Hilbert curve alone; with 22 it runs through the part of that grid that 21 bits an axis reach.
+ *   coords  int32 [n, 3], each in [0, 2^min(bits, 21)); others give codes without meaning
+ *   codes   int64 [n], written */
+TK_API int tk_sparse_encode_order(const int32_t* coords, int64_t n, int curve, int bits, int64_t* codes, int device,
+                                  void* stream);
+/* The inverse of encode_order.
+ *   codes   int64 [n], each in [0, 8^min(bits, 21)); others give coordinates without meaning
+ *   coords  int32 [n, 3], written */
+TK_API int tk_sparse_decode_order(const int64_t* codes, int64_t n, int curve, int bits, int32_t* coords, int device,
+                                  void* stream);
+
+/* Bytes of scratch that neighbor_map and grid_sample_3d need for n voxels on this kind of device; 0 on the CPU.
+ *   bytes   int64 [1] in host memory, written */
+TK_API int tk_sparse_index_scratch(int64_t n, int64_t* bytes, int device, void* stream);
+
+/* For each voxel and each offset of a kernel_x * kernel_y * kernel_z kernel the row of the voxel there, or -1.
+ * Column (i * kernel_y + j) * kernel_z + k stands for offset ((i - kernel_x / 2) * dilation_x, likewise y, z).
+ *   coords     int32 [n, 4], n < 2^31
+ *   scratch    bytes as index_scratch says, any contents; null when that is 0
+ *   neighbors  int32 [n, kernel_x * kernel_y * kernel_z], written */
+TK_API int tk_sparse_neighbor_map(const int32_t* coords, int64_t n, int batch, int width, int height, int depth,
+                                  int kernel_x, int kernel_y, int kernel_z, int dilation_x, int dilation_y,
+                                  int dilation_z, void* scratch, int32_t* neighbors, int device, void* stream);
+
+/* out[i] = bias + sum over taps t, where r = neighbors[i, t] is not -1, of weight[:, t, :] feats[r].
+ *   feats      real [rows_in, channels_in]
+ *   weight     real [channels_out, taps, channels_in]
+ *   bias       real [channels_out], or null for none
+ *   neighbors  int32 [rows_out, taps], each in [-1, rows_in)
+ *   out        real [rows_out, channels_out], written */
+TK_API int tk_sparse_submanifold_conv3d(const void* feats, const void* weight, const void* bias,
+                                        const int32_t* neighbors, int64_t rows_in, int64_t rows_out,
+                                        int64_t channels_in, int64_t channels_out, int64_t taps, int precision,
+                                        void* out, int device, void* stream);
+/* The gradient of submanifold_conv3d for its feats, for any neighbors (repeated ones too).
+ *   grad_out    real [rows_out, channels_out]
+ *   grad_feats  real [rows_in, channels_in], written */
+TK_API int tk_sparse_submanifold_conv3d_grad_feats(const void* grad_out, const void* weight, const int32_t* neighbors,
+                                                   int64_t rows_in, int64_t rows_out, int64_t channels_in,
+                                                   int64_t channels_out, int64_t taps, int precision,
+                                                   void* grad_feats, int device, void* stream);
+/* The gradients of submanifold_conv3d for its weight and its bias.
+ *   grad_out     real [rows_out, channels_out]
+ *   grad_weight  real [channels_out, taps, channels_in], written; null when not wanted
+ *   grad_bias    real [channels_out], written; null when not wanted */
+TK_API int tk_sparse_submanifold_conv3d_grad_weight(const void* grad_out, const void* feats, const int32_t* neighbors,
+                                                    int64_t rows_in, int64_t rows_out, int64_t channels_in,
+                                                    int64_t channels_out, int64_t taps, int precision,
+                                                    void* grad_weight, void* grad_bias, int device, void* stream);
+
+/* Samples sparse features at points. Points are in voxel units: voxel (x, y, z) fills [x, x+1) * [y, y+1) * [z, z+1).
+ * Trilinear weights are divided by the sum over the voxels that exist; without any the sample is 0. Nearest takes
+ * the voxel around the point, 0 if there is none. A point with a NaN gives 0.
+ *   feats    real [n, channels]
+ *   coords   int32 [n, 4], n < 2^31
+ *   points   float [batch, points_per_batch, 3]; points of batch b see voxels of batch b
+ *   mode     TK_SPARSE_TRILINEAR or TK_SPARSE_NEAREST
+ *   scratch  bytes as index_scratch says, any contents; null when that is 0
+ *   out      real [batch, points_per_batch, channels], written */
+TK_API int tk_sparse_grid_sample_3d(const void* feats, const int32_t* coords, int64_t n, int64_t channels, int batch,
+                                    int width, int height, int depth, const float* points, int64_t points_per_batch,
+                                    int mode, int precision, void* scratch, void* out, int device, void* stream);
+/* The gradient of grid_sample_3d for its feats.
+ *   grad_out    real [batch, points_per_batch, channels]
+ *   grad_feats  real [n, channels], written */
+TK_API int tk_sparse_grid_sample_3d_grad(const void* grad_out, const int32_t* coords, int64_t n, int64_t channels,
+                                         int batch, int width, int height, int depth, const float* points,
+                                         int64_t points_per_batch, int mode, int precision, void* grad_feats,
+                                         int device, void* stream);
+
+/* The voxels of the grid of half the size that hold the given ones, in ascending order of (batch, x, y, z).
+ *   coords   int32 [n, 4], each in [0, 65535]; others give parents without meaning
+ *   parents  int32 [n, 4]; the first *count rows are written
+ *   parent   int64 [n], written: each voxel's row in parents
+ *   slot     int64 [n], written: each voxel's place in its parent, (x & 1) + 2 (y & 1) + 4 (z & 1)
+ *   count    int64 [1] in host memory, written */
+TK_API int tk_sparse_downsample(const int32_t* coords, int64_t n, int32_t* parents, int64_t* parent, int64_t* slot,
+                                int64_t* count, int device, void* stream);
+/* The children of voxels on the grid of twice the size: child s of (b, x, y, z) is at
+ * (b, 2x + (s & 1), 2y + (s >> 1 & 1), 2z + (s >> 2 & 1)).
+ *   coords    int32 [n, 4], space components below 2^30
+ *   mask      uint8 [n, 8], each 0 or 1: which children are wanted
+ *   first     int64 [n]: number of children of the voxels before each one
+ *   children  int32 [m, 4], written, in order of their parents, then of their slots
+ *   parent    int64 [m], written: each child's row in coords
+ *   slot      int64 [m], written */
+TK_API int tk_sparse_upsample(const int32_t* coords, const uint8_t* mask, const int64_t* first, int64_t n,
+                              int32_t* children, int64_t* parent, int64_t* slot, int device, void* stream);
 
 #endif

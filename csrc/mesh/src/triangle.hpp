@@ -1,0 +1,166 @@
+// Distance to a triangle and ray-triangle intersection: one text for the device (T = double) and for the
+// lanes of a CPU vector (T = 8 doubles). Corners come relative to the query, as doubles made from floats:
+// the differences are then exact or nearly so, and products neither overflow nor vanish.
+#pragma once
+
+#include <type_traits>
+
+#include "trellis/vec.hpp"
+
+#ifdef __CUDACC__
+#define TK_INLINE __host__ __device__ __forceinline__
+#else
+#define TK_INLINE inline __attribute__((always_inline))
+#endif
+
+namespace tk::mesh {
+
+template <class Mask, class T>
+TK_INLINE T select(const Mask& mask, const T& yes, const T& no) {
+    return mask ? yes : no;
+}
+
+// a * b - c * d with every operation rounded: a fused product would break the symmetry that watertightness
+// and ties rest on.
+template <class T>
+TK_INLINE T difference_of_products(const T& a, const T& b, const T& c, const T& d) {
+    return a * b - c * d;
+}
+#ifdef __CUDA_ARCH__
+TK_INLINE double difference_of_products(const double& a, const double& b, const double& c, const double& d) {
+    return __dsub_rn(__dmul_rn(a, b), __dmul_rn(c, d));
+}
+#endif
+
+template <class T>
+TK_INLINE Vec3<T> sub(const Vec3<T>& a, const Vec3<T>& b) {
+    return {a.x - b.x, a.y - b.y, a.z - b.z};
+}
+template <class T>
+TK_INLINE Vec3<T> add_scaled(const Vec3<T>& a, const Vec3<T>& b, const T& s) {
+    return {a.x + b.x * s, a.y + b.y * s, a.z + b.z * s};
+}
+template <class T>
+TK_INLINE T dot3(const Vec3<T>& a, const Vec3<T>& b) {
+    return a.x * b.x + a.y * b.y + a.z * b.z;
+}
+template <class T>
+TK_INLINE Vec3<T> cross3(const Vec3<T>& a, const Vec3<T>& b) {
+    return {difference_of_products(a.y, b.z, a.z, b.y), difference_of_products(a.z, b.x, a.x, b.z),
+            difference_of_products(a.x, b.y, a.y, b.x)};
+}
+
+// Where on the segment a + t * ab the origin is closest to; 0 for a segment without length.
+template <class T>
+TK_INLINE T closest_on_segment(const Vec3<T>& a, const Vec3<T>& ab) {
+    const T zero = a.x - a.x;
+    const T along = -dot3(a, ab), whole = dot3(ab, ab);
+    const T t = select(along < whole, along / whole, zero + 1.0);
+    return select(along > zero, t, zero);
+}
+
+template <class T>
+TK_INLINE T segment_distance2(const Vec3<T>& a, const Vec3<T>& ab) {
+    const Vec3<T> q = add_scaled(a, ab, closest_on_segment(a, ab));
+    return dot3(q, q);
+}
+
+// Barycentric coordinates, times the squared length of the normal, of the foot of the origin in the plane.
+// Built from the normal, whose error grows with the slenderness of the triangle and not with its square as
+// that of the usual five dot products does.
+template <class T>
+struct PlaneFoot {
+    T u, v, w, normal2, along;  // along: normal . a
+};
+template <class T>
+TK_INLINE PlaneFoot<T> plane_foot(const Vec3<T>& a, const Vec3<T>& ab, const Vec3<T>& b, const Vec3<T>& bc,
+                                  const Vec3<T>& ac) {
+    const Vec3<T> n = cross3(ab, ac);
+    return {dot3(n, cross3(b, bc)), dot3(n, cross3(ac, a)), dot3(n, cross3(a, ab)), dot3(n, n), dot3(n, a)};
+}
+
+// Squared distance from the origin to triangle (a, b, c): the plane's where the foot lies inside, else the
+// nearest edge's (Ericson, Real-Time Collision Detection, 5.1.5). A triangle without area is its edges.
+// NaN for a triangle with a NaN corner.
+template <class T>
+TK_INLINE T triangle_distance2(const Vec3<T>& a, const Vec3<T>& b, const Vec3<T>& c) {
+    const Vec3<T> ab = sub(b, a), bc = sub(c, b), ac = sub(c, a);
+    const T zero = a.x - a.x;
+    const T ab2 = segment_distance2(a, ab), bc2 = segment_distance2(b, bc), ac2 = segment_distance2(a, ac);
+    T best = select(bc2 < ab2, bc2, ab2);
+    best = select(ac2 < best, ac2, best);
+    const PlaneFoot<T> foot = plane_foot(a, ab, b, bc, ac);
+    const T plane2 = foot.along * foot.along / foot.normal2;
+    const auto inside = (foot.u >= zero) & (foot.v >= zero) & (foot.w >= zero) & (foot.normal2 > zero) & (plane2 < best);
+    return select(inside, plane2, best);
+}
+
+// Barycentric coordinates of the point of triangle (a, b, c) that is closest to the origin.
+TK_INLINE Vec3d closest_barycentric(const Vec3d& a, const Vec3d& b, const Vec3d& c) {
+    const Vec3d ab = sub(b, a), bc = sub(c, b), ac = sub(c, a);
+    const double tab = closest_on_segment(a, ab), tbc = closest_on_segment(b, bc), tac = closest_on_segment(a, ac);
+    const Vec3d qab = add_scaled(a, ab, tab), qbc = add_scaled(b, bc, tbc), qac = add_scaled(a, ac, tac);
+    double best = dot3(qab, qab);
+    Vec3d weights = {1 - tab, tab, 0};
+    if (dot3(qbc, qbc) < best) best = dot3(qbc, qbc), weights = {0, 1 - tbc, tbc};
+    if (dot3(qac, qac) < best) best = dot3(qac, qac), weights = {1 - tac, 0, tac};
+    const PlaneFoot<double> foot = plane_foot(a, ab, b, bc, ac);
+    if (foot.u >= 0 && foot.v >= 0 && foot.w >= 0 && foot.normal2 > 0 && foot.along * foot.along / foot.normal2 < best) {
+        const double sum = foot.u + foot.v + foot.w;
+        if (sum > 0) weights = {foot.u / sum, foot.v / sum, foot.w / sum};
+    }
+    return weights;
+}
+
+// A ray prepared for the test of Woop, Benthin and Wald, "Watertight Ray/Triangle Intersection" (JCGT 2013):
+// axes permuted so that the direction is longest along kz, and a shear that turns it into that axis.
+struct Shear {
+    int kx, ky, kz;
+    double sx, sy, sz;
+};
+TK_INLINE Shear make_shear(const Vec3d& direction) {
+    const double x = std::fabs(direction.x), y = std::fabs(direction.y), z = std::fabs(direction.z);
+    const int kz = x >= y && x >= z ? 0 : y >= z ? 1 : 2;
+    const int kx = kz == 2 ? 0 : kz + 1, ky = kx == 2 ? 0 : kx + 1;
+    const double d[3] = {direction.x, direction.y, direction.z};
+    return {kx, ky, kz, d[kx] / d[kz], d[ky] / d[kz], 1 / d[kz]};
+}
+
+template <class T, class Mask>
+struct RayHit {
+    T t, u, v, w;  // u, v, w: barycentric coordinates times `det`
+    T det;
+    Mask hit;   // edges and corners included: no ray passes between triangles that share an edge
+    Mask owns;  // of the triangles around an edge or corner that the ray meets exactly, some own it and some do not,
+                // such that the number of owners has the parity of a ray moved aside by a hair
+};
+
+// Whether an edge from (px, py) to (qx, qy), seen along the ray, belongs to the triangle on its left.
+template <class T>
+TK_INLINE auto left_or_top(const T& px, const T& py, const T& qx, const T& qy) {
+    return (qy > py) | ((qy == py) & (qx < px));
+}
+
+// Corners are relative to the ray's origin and already permuted to (kx, ky, kz).
+template <class T>
+TK_INLINE auto intersect(const Shear& s, const Vec3<T>& a, const Vec3<T>& b, const Vec3<T>& c) {
+    const T zero = a.x - a.x;
+    const T ax = a.x - a.z * s.sx, ay = a.y - a.z * s.sy;
+    const T bx = b.x - b.z * s.sx, by = b.y - b.z * s.sy;
+    const T cx = c.x - c.z * s.sx, cy = c.y - c.z * s.sy;
+    const T u = difference_of_products(bx, cy, by, cx);
+    const T v = difference_of_products(cx, ay, cy, ax);
+    const T w = difference_of_products(ax, by, ay, bx);
+    const T det = u + v + w;
+    const T t = (u * a.z + v * b.z + w * c.z) * s.sz / det;
+    const auto front = (u >= zero) & (v >= zero) & (w >= zero) & (det > zero);
+    const auto back = (u <= zero) & (v <= zero) & (w <= zero) & (det < zero);
+    using Mask = std::decay_t<decltype(front)>;
+    const auto own_front = ((u > zero) | left_or_top(bx, by, cx, cy)) & ((v > zero) | left_or_top(cx, cy, ax, ay)) &
+                           ((w > zero) | left_or_top(ax, ay, bx, by));
+    const auto own_back = ((u < zero) | left_or_top(cx, cy, bx, by)) & ((v < zero) | left_or_top(ax, ay, cx, cy)) &
+                          ((w < zero) | left_or_top(bx, by, ax, ay));
+    return RayHit<T, Mask>{t, u, v, w, det, front | back, (front & own_front) | (back & own_back)};
+}
+
+}  // namespace tk::mesh

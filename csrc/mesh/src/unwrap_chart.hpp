@@ -1,0 +1,55 @@
+// One chart: faces of the surface with a topology and texture coordinates of their own.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "unwrap_surface.hpp"
+
+namespace tk::uv {
+
+struct Vec2d {
+    double x = 0, y = 0;
+    Vec2d operator+(const Vec2d& o) const { return {x + o.x, y + o.y}; }
+    Vec2d operator-(const Vec2d& o) const { return {x - o.x, y - o.y}; }
+    Vec2d operator*(double s) const { return {x * s, y * s}; }
+};
+inline double cross(const Vec2d& a, const Vec2d& b) { return a.x * b.y - a.y * b.x; }
+inline double dot(const Vec2d& a, const Vec2d& b) { return a.x * b.x + a.y * b.y; }
+
+struct Chart {
+    std::vector<int32_t> faces;   // ascending
+    std::vector<int32_t> twin;    // [3n] glued half-edge by the chart's own numbering, -1 at its border
+    std::vector<int32_t> corner;  // [3n] chart vertex of each corner
+    std::vector<int32_t> point;   // [vertices] the surface's point of each chart vertex
+    std::vector<Vec2d> uv;        // [vertices] same unit of length as the surface's positions
+    double area = 0;              // on the surface
+    double perimeter = 0;         // on the surface
+
+    int64_t size() const { return static_cast<int64_t>(faces.size()); }
+    int64_t vertices() const { return static_cast<int64_t>(point.size()); }
+};
+
+// The chart that each face of the surface is in, and its number in that chart's list. Set for all charts
+// before any of them is built, since building one reads the labels of its neighbours.
+struct Membership {
+    std::vector<int32_t> label, local;
+    void assign(const std::vector<int32_t>& faces, int32_t chart) {
+        for (size_t i = 0; i < faces.size(); ++i) {
+            label[faces[i]] = chart;
+            local[faces[i]] = static_cast<int32_t>(i);
+        }
+    }
+};
+
+// Builds topology (twin, corner, point) of the chart with `faces`, all labelled `id`, and cuts it open to a
+// disk where it has handles or holes. The chart need not be closed: a closed one is left closed.
+Chart build_chart(const Surface& surface, const Membership& membership, std::vector<int32_t> faces, int32_t id);
+
+// True when the chart is a disk: connected, one border, no handles.
+bool is_disk(const Chart& chart);
+
+// Divides a chart of at least two faces into connected parts, each a list of ascending faces.
+std::vector<std::vector<int32_t>> split_chart(const Surface& surface, const Chart& chart);
+
+}  // namespace tk::uv

@@ -1,0 +1,248 @@
+// Bottom-up clustering of faces by Ward's criterion on normals, in rounds of mutually best pairs.
+//
+// Ward's linkage is reducible: joining all mutually nearest pairs at once gives the same hierarchy as
+// joining the one best pair at a time (Murtagh 1983), so the rounds are parallel without being greedy in
+// another order. The measure of a chart is the L2,1 error of Cohen-Steiner, Alliez and Desbrun,
+// "Variational Shape Approximation" (2004); the use of a hierarchy follows Garland, Willmott and Heckbert,
+// "Hierarchical Face Clustering on Polygonal Surfaces" (2001).
+#include "unwrap_cluster.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+#include "trellis/parallel.hpp"
+#include "trellis/sort.hpp"
+
+namespace tk::uv {
+namespace {
+
+constexpr int64_t grain = 1 << 12;
+constexpr double pi = 3.14159265358979323846;
+
+struct Node {
+    Vec3d normal{0, 0, 0};  // sum of area-weighted normals
+    double area = 0;
+    double perimeter = 0;
+};
+
+struct Edge {
+    int32_t a, b;
+    double length;
+};
+
+double edge_length(const Surface& s, int64_t h) { return length(s.position[s.point[next_half_edge(h)]] - s.position[s.point[h]]); }
+
+// Normals averaged over neighbours that face a similar way: noise goes, creases stay.
+std::vector<Vec3d> smooth_normals(const Surface& s, int iterations) {
+    std::vector<Vec3d> now = s.normal, then(now.size());
+    for (int i = 0; i < iterations; ++i) {
+        parallel_for(s.num_faces, grain, [&](int64_t f) {
+            Vec3d sum = now[f] * s.area[f];
+            for (int64_t h = 3 * f; h < 3 * f + 3; ++h) {
+                if (s.twin[h] < 0) continue;
+                const int64_t g = s.twin[h] / 3;
+                const double alike = std::max(0.0, dot(now[f], now[g]));
+                sum += now[g] * (s.area[g] * alike * alike);
+            }
+            then[f] = normalized(sum);
+        });
+        now.swap(then);
+    }
+    return now;
+}
+
+double total_error(const Node& n) { return n.area > 0 ? std::max(0.0, n.area - dot(n.normal, n.normal) / n.area) : 0.0; }
+
+Node joined(const Node& a, const Node& b, double shared) {
+    return {a.normal + b.normal, a.area + b.area, std::max(0.0, a.perimeter + b.perimeter - 2 * shared)};
+}
+
+// The cost of joining, or a negative value where it is not allowed.
+double join_cost(const Node& a, const Node& b, double shared, const ClusterOptions& options) {
+    const Node n = joined(a, b, shared);
+    // Faces too thin to have an area join whatever they share most of their border with.
+    if (!(a.area > 0) || !(b.area > 0)) return 1e-20 / (1e-10 + shared);
+    if (1.0 - length(n.normal) / n.area > options.max_spread) return -1;
+    const double weight = a.area * b.area / n.area;
+    const double growth = std::max(0.0, total_error(n) - total_error(a) - total_error(b));
+    // On flat ground every join is free: there small charts go first and round shapes are preferred.
+    const double roundness = std::max(1.0, n.perimeter * n.perimeter / (4 * pi * n.area));
+    return (growth + 0.02 * weight) * std::sqrt(roundness);
+}
+
+uint64_t packed(double cost, int64_t index) {
+    const float value = static_cast<float>(cost);  // not negative, so its bits order like the value
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return static_cast<uint64_t>(bits) << 32 | static_cast<uint64_t>(index);
+}
+
+void keep_least(std::atomic<uint64_t>& slot, uint64_t value) {
+    uint64_t seen = slot.load(std::memory_order_relaxed);
+    while (value < seen && !slot.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {}
+}
+
+// Joins equal (a, b) into one edge with the sum of their lengths; input and output are ordered by (a, b).
+void unite_edges(std::vector<Edge>& edges) {
+    const int64_t n = static_cast<int64_t>(edges.size());
+    std::vector<uint64_t> keys(n);
+    std::vector<Edge> sorted = edges;
+    parallel_for(n, grain, [&](int64_t i) { keys[i] = static_cast<uint64_t>(edges[i].a) << 32 | static_cast<uint32_t>(edges[i].b); });
+    stable_sort_by_key(keys, sorted);
+    edges.clear();
+    for (int64_t i = 0; i < n; ++i) {
+        if (i > 0 && keys[i] == keys[i - 1]) edges.back().length += sorted[i].length;
+        else edges.push_back(sorted[i]);
+    }
+}
+
+// Moves a face to the chart that holds more of its border, if that chart faces the same way: takes the teeth
+// off the seams. Serial over the few faces on seams, so that each move sees those before it.
+void straighten(const Surface& s, std::vector<int32_t>& label, const std::vector<Vec3d>& normals, const ClusterOptions& options, int64_t charts) {
+    std::vector<Vec3d> direction(charts, Vec3d{0, 0, 0});
+    for (int64_t f = 0; f < s.num_faces; ++f)
+        if (label[f] >= 0) direction[label[f]] += normals[f] * s.area[f];
+    for (Vec3d& d : direction) d = normalized(d);
+    const double tolerance = std::max(0.1, options.max_spread);
+    for (int pass = 0; pass < 6; ++pass) {
+        int64_t moved = 0;
+        for (int64_t f = 0; f < s.num_faces; ++f) {
+            const int32_t own = label[f];
+            if (own < 0) continue;
+            double kept = 0, shared[3] = {0, 0, 0};
+            int32_t other[3] = {-1, -1, -1};
+            for (int k = 0; k < 3; ++k) {
+                const int32_t t = s.twin[3 * f + k];
+                if (t < 0) continue;
+                const int32_t to = label[t / 3];
+                const double l = edge_length(s, 3 * f + k);
+                if (to == own) {
+                    kept += l;
+                    continue;
+                }
+                for (int j = 0; j < 3; ++j)
+                    if (other[j] == to || other[j] < 0) {
+                        other[j] = to;
+                        shared[j] += l;
+                        break;
+                    }
+            }
+            int best = -1;
+            for (int j = 0; j < 3; ++j)
+                if (other[j] >= 0 && (best < 0 || shared[j] > shared[best])) best = j;
+            if (best < 0 || !(shared[best] > kept * 1.0001)) continue;
+            // The worse fit in direction must be paid for by the shorter seam.
+            const double here = dot(normals[f], direction[own]), there = dot(normals[f], direction[other[best]]);
+            if (there < here - tolerance) continue;
+            label[f] = other[best];
+            ++moved;
+        }
+        if (moved == 0) break;
+    }
+}
+
+}  // namespace
+
+int64_t connected_charts(const Surface& s, std::vector<int32_t>& label) {
+    std::vector<int32_t> result(s.num_faces, -1), stack;
+    int32_t charts = 0;
+    for (int64_t seed = 0; seed < s.num_faces; ++seed) {
+        if (label[seed] < 0 || result[seed] >= 0) continue;
+        stack.assign(1, static_cast<int32_t>(seed));
+        result[seed] = charts;
+        while (!stack.empty()) {
+            const int64_t f = stack.back();
+            stack.pop_back();
+            for (int64_t h = 3 * f; h < 3 * f + 3; ++h) {
+                if (s.twin[h] < 0) continue;
+                const int32_t g = s.twin[h] / 3;
+                if (result[g] >= 0 || label[g] != label[f]) continue;
+                result[g] = charts;
+                stack.push_back(g);
+            }
+        }
+        ++charts;
+    }
+    label.swap(result);
+    return charts;
+}
+
+int64_t cluster_faces(const Surface& s, const ClusterOptions& options, std::vector<int32_t>& label) {
+    const std::vector<Vec3d> normals = smooth_normals(s, 4);
+    std::vector<Node> nodes(s.num_faces);
+    parallel_for(s.num_faces, grain, [&](int64_t f) {
+        if (s.kind[f] == collapsed) return;
+        nodes[f].area = s.area[f];
+        nodes[f].normal = normals[f] * s.area[f];
+        for (int64_t h = 3 * f; h < 3 * f + 3; ++h) nodes[f].perimeter += edge_length(s, h);
+    });
+    std::vector<Edge> edges;
+    for (int64_t h = 0; h < 3 * s.num_faces; ++h)
+        if (s.twin[h] > h) {
+            const int32_t f = static_cast<int32_t>(h / 3), g = s.twin[h] / 3;
+            edges.push_back({std::min(f, g), std::max(f, g), edge_length(s, h)});
+        }
+    unite_edges(edges);
+    label.resize(s.num_faces);
+    for (int64_t f = 0; f < s.num_faces; ++f) label[f] = s.kind[f] == collapsed ? -1 : static_cast<int32_t>(f);
+
+    // nodes[c] of a chart that was joined to another is dead; parent[] says to which.
+    std::vector<int32_t> parent(s.num_faces);
+    for (int64_t f = 0; f < s.num_faces; ++f) parent[f] = static_cast<int32_t>(f);
+    std::unique_ptr<std::atomic<uint64_t>[]> best(new std::atomic<uint64_t>[std::max<int64_t>(1, s.num_faces)]);
+    std::vector<double> cost;
+    std::vector<uint8_t> joins;
+    while (!edges.empty()) {
+        const int64_t n = static_cast<int64_t>(edges.size());
+        cost.resize(n);
+        joins.assign(n, 0);
+        parallel_for(n, grain, [&](int64_t e) {
+            best[edges[e].a].store(UINT64_MAX, std::memory_order_relaxed);
+            best[edges[e].b].store(UINT64_MAX, std::memory_order_relaxed);
+        });
+        parallel_for(n, grain, [&](int64_t e) {
+            cost[e] = join_cost(nodes[edges[e].a], nodes[edges[e].b], edges[e].length, options);
+            if (cost[e] < 0) return;
+            keep_least(best[edges[e].a], packed(cost[e], e));
+            keep_least(best[edges[e].b], packed(cost[e], e));
+        });
+        // Mutually best pairs share no chart, so all of them join at once.
+        std::atomic<int64_t> joined_pairs{0};
+        parallel_for(n, grain, [&](int64_t e) {
+            const Edge& edge = edges[e];
+            if (cost[e] < 0) return;
+            const uint64_t mine = packed(cost[e], e);
+            if (best[edge.a].load(std::memory_order_relaxed) != mine || best[edge.b].load(std::memory_order_relaxed) != mine) return;
+            joins[e] = 1;
+            joined_pairs.fetch_add(1, std::memory_order_relaxed);
+        });
+        if (joined_pairs.load() == 0) break;
+        parallel_for(n, grain, [&](int64_t e) {
+            if (!joins[e]) return;
+            nodes[edges[e].a] = joined(nodes[edges[e].a], nodes[edges[e].b], edges[e].length);
+            parent[edges[e].b] = edges[e].a;
+        });
+        int64_t kept = 0;
+        for (int64_t e = 0; e < n; ++e) {
+            Edge edge = edges[e];
+            edge.a = parent[edge.a];
+            edge.b = parent[edge.b];
+            if (edge.a == edge.b) continue;
+            if (edge.a > edge.b) std::swap(edge.a, edge.b);
+            edges[kept++] = edge;
+        }
+        edges.resize(kept);
+        unite_edges(edges);
+    }
+    // A chart's number is its smallest face, so a chain of parents only descends.
+    for (int64_t f = 0; f < s.num_faces; ++f)
+        if (label[f] >= 0) label[f] = parent[f] == f ? static_cast<int32_t>(f) : label[parent[f]];
+    const int64_t charts = connected_charts(s, label);
+    straighten(s, label, normals, options, charts);
+    return connected_charts(s, label);
+}
+
+}  // namespace tk::uv

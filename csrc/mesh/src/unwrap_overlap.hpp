@@ -1,0 +1,41 @@
+// Which triangles of a layout in the plane lie over each other.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "unwrap_chart.hpp"
+
+namespace tk::uv {
+
+// A tree of boxes over triangles in the order of a Morton curve.
+class TriangleTree {
+public:
+    // Triangle t has corners corners[3t..3t+2]. Those that are no taller than `tolerance` cover nothing
+    // and are left out.
+    TriangleTree(const std::vector<Vec2d>& corners, double tolerance);
+
+    // Another triangle that triangle t reaches into by more than the tolerance, or -1.
+    int64_t overlapped_by(int64_t t) const;
+
+    // True when t is tall enough to cover anything.
+    bool covers(int64_t t) const { return tall_[t] != 0; }
+
+private:
+    struct Box {
+        double low_x, low_y, high_x, high_y;
+    };
+    bool reach_into(int64_t a, int64_t b) const;
+
+    const std::vector<Vec2d>& corners_;
+    double tolerance_;
+    std::vector<uint8_t> tall_;
+    std::vector<int32_t> order_;
+    int64_t leaves_ = 0;
+    std::vector<Box> boxes_;  // implicit binary tree: children of i are 2i and 2i + 1, leaves from leaves_ on
+};
+
+// The smallest height of a triangle, negative when it is turned over (clockwise).
+double signed_height(const Vec2d& a, const Vec2d& b, const Vec2d& c);
+
+}  // namespace tk::uv

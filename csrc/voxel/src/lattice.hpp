@@ -1,0 +1,54 @@
+// The lattice that a voxel grid spans: cell sizes, planes, and which cell a coordinate falls in.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "trellis/vec.hpp"
+
+namespace tk::voxel {
+
+// Half-open ranges of voxels, one for each axis.
+struct CellBox {
+    Vec3i low, high;
+
+    bool empty() const { return low.x >= high.x || low.y >= high.y || low.z >= high.z; }
+    bool contains(int axis, int i) const { return i >= low[axis] && i < high[axis]; }
+    bool contains(const Vec3i& c) const { return contains(0, c.x) && contains(1, c.y) && contains(2, c.z); }
+    void add(const CellBox& other) {
+        for (int a = 0; a < 3; ++a) {
+            low[a] = std::min(low[a], other.low[a]);
+            high[a] = std::max(high[a], other.high[a]);
+        }
+    }
+    CellBox clipped(const CellBox& other) const {
+        CellBox out;
+        for (int a = 0; a < 3; ++a) {
+            out.low[a] = std::max(low[a], other.low[a]);
+            out.high[a] = std::min(high[a], other.high[a]);
+        }
+        return out;
+    }
+    static CellBox nothing() { return {{INT32_MAX, INT32_MAX, INT32_MAX}, {INT32_MIN, INT32_MIN, INT32_MIN}}; }
+};
+
+// Positions are relative to the grid's lower corner. Which voxels a surface crosses depends on rounding, so
+// the types here are part of the definition: planes are float32 products, quotients are float64.
+struct Lattice {
+    Vec3f cell;
+    Vec3i size;
+
+    CellBox all() const { return {{0, 0, 0}, size}; }
+    float plane(int axis, int i) const { return static_cast<float>(i) * cell[axis]; }
+    Vec3f corner(const Vec3i& c) const { return {plane(0, c.x), plane(1, c.y), plane(2, c.z)}; }
+    // The cell along `axis` that holds x, moved into the grid when x is outside.
+    int clamped_cell(int axis, double x) const {
+        return static_cast<int>(std::clamp(x / cell[axis], 0.0, static_cast<double>(size[axis] - 1)));
+    }
+};
+
+struct Triangle {
+    Vec3f v[3];
+};
+
+}  // namespace tk::voxel

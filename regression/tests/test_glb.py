@@ -1,0 +1,222 @@
+"""The GLB reader: right values from right files, one clear error from broken ones, and nothing worse from any."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trellis_regression.glb import GlbError, check_geometry, parse_glb, read_glb
+from trellis_regression.scene import load_parts
+
+
+def pack(document, binary=b""):
+    """A GLB from its JSON and binary chunk."""
+    text = document if isinstance(document, bytes) else json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    binary += b"\0" * (-len(binary) % 4)
+    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
+    if binary:
+        chunks += struct.pack("<II", len(binary), 0x004E4942) + binary
+    return struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks
+
+
+def triangle(**changes):
+    """A valid one-triangle document with its binary chunk; keyword arguments replace top-level entries."""
+    positions = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    indices = np.array([0, 1, 2, 0], np.uint16)
+    document = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3", "min": [0, 0, 0], "max": [1, 1, 0]},
+            {"bufferView": 1, "componentType": 5123, "count": 3, "type": "SCALAR"},
+        ],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": 0, "byteLength": 36},
+            {"buffer": 0, "byteOffset": 36, "byteLength": 8},
+        ],
+        "buffers": [{"byteLength": 44}],
+    }
+    return {**document, **changes}, positions.tobytes() + indices.tobytes()
+
+
+def everything(data):
+    """All that a caller does with a file."""
+    glb = parse_glb(data)
+    check_geometry(glb)
+    return load_parts(glb)
+
+
+def test_a_valid_file_gives_its_values():
+    (part,) = everything(pack(*triangle()))
+    assert part.positions.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert part.faces.tolist() == [[0, 1, 2]]
+    np.testing.assert_allclose(part.normals, [[0, 0, 1]] * 3)
+
+
+def test_textured_file_of_another_writer_is_read(painted_box):
+    glb = read_glb(painted_box)
+    (part,) = load_parts(glb)
+    assert check_geometry(glb) == len(part.faces) == 48
+    np.testing.assert_allclose(part.positions.min(0), [9, -0.5, -0.5])
+    texture = part.material.textures["baseColorTexture"]
+    columns = (part.uvs[0][:, 0] * texture.image.shape[1]).astype(int)
+    colours = texture.image[4, columns]
+    np.testing.assert_array_equal(colours[:, 0] == 255, part.positions[:, 0] < 10)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not a GLB: 0 bytes"),
+        (b"PK\x03\x04 a zip file", "it does not begin with 'glTF'"),
+        (b"glTF" + struct.pack("<II", 1, 12), "GLB version 1"),
+        (pack(*triangle())[:-4], "truncated: the header says"),
+        (b"glTF" + struct.pack("<II", 2, 12), "no JSON chunk"),
+        (b"glTF" + struct.pack("<IIII", 2, 20, 4000, 0x4E4F534A), "truncated: a chunk of 4000 bytes"),
+        (pack(b"{not json"), "JSON chunk cannot be read"),
+        (pack(b"[" * 100_000), "JSON chunk cannot be read"),
+        (pack([1]), "not an object"),
+        (pack({"asset": {"version": "2.0"}}), "the scene is empty: it has no mesh"),
+        (pack(*triangle(meshes=[])), "nodes[0] refers to meshes[0], but there are 0"),
+        (pack(*triangle(nodes=[{"mesh": 0, "children": [1]}, {"children": [0]}])), "its nodes form a cycle"),
+        (pack(*triangle(nodes=[{"mesh": 0, "children": [1, 2]}, {"children": [2]}, {}])), "nodes[2] has 2 parents"),
+        (pack(*triangle(buffers=[{"byteLength": 44, "uri": "model.bin"}])), "external file 'model.bin'"),
+        (pack(*triangle(buffers=[{"byteLength": 45}])), "buffers[0] claims 45 bytes, 44 are there"),
+        (pack(*triangle(images=[{"uri": "textures/skin.png"}])), "images[0] refers to the external file 'textures/skin.png'"),
+        (pack(*triangle(textures=[{"source": 0}])), "textures[0] refers to images[0], but there are 0"),
+        (pack(*triangle(materials=[{"emissiveTexture": {"index": 3}}])), "materials[0].emissiveTexture refers to textures[3]"),
+        (pack(*triangle(bufferViews=[{"buffer": 0, "byteLength": 99}] * 2)), "bufferViews[0] ends at byte 99, its buffer has 44"),
+        (pack(*triangle(extensionsRequired=["KHR_draco_mesh_compression"])), "KHR_draco_mesh_compression, which is not supported"),
+        (pack(*triangle(meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "mode": 1}]}])), "the scene has no faces"),
+        (pack(*triangle(scenes="x")), "scenes is not a list of objects"),
+        (pack(*triangle(nodes=[{"mesh": 0, "translation": [1, 2]}])), "not valid glTF"),
+        (pack(*triangle(nodes=[{"mesh": 0, "scale": [1e38, 1e38, 1e38]}, ])).replace(b"1e+38", b"1e999"), "not finite"),
+    ],
+)  # fmt: skip
+def test_broken_files_give_one_clear_error(data, message):
+    with pytest.raises(GlbError) as caught:
+        everything(data)
+    assert message in str(caught.value)
+
+
+def accessor_change(index, **changes):
+    document, binary = triangle()
+    document["accessors"][index] |= changes
+    return pack(document, binary)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            accessor_change(0, count=100_000_000),
+            "accessors[0] claims 100000000 elements (1200000000 bytes), its bufferView has 36",
+        ),
+        (accessor_change(0, count=10**40), "its bufferView has 36"),
+        (accessor_change(0, count=-1), "expected a size of 0 or more, got -1"),
+        (accessor_change(0, componentType=5124), "which glTF does not define"),
+        (accessor_change(0, type="VEC2"), "POSITION is VEC2, expected VEC3"),
+        (accessor_change(1, count=300_000_000, bufferView=None), "accessors[1] refers to bufferViews[None]"),
+        (accessor_change(0, sparse={"count": 4, "indices": {"componentType": 5125}, "values": {}}), "4 of 3 elements"),
+        (
+            accessor_change(0, sparse={"count": 2, "indices": {}, "values": {}}),
+            "not valid glTF: missing 'componentType'",
+        ),
+    ],
+)
+def test_lying_accessors_are_refused_before_anything_is_allocated(data, message):
+    with pytest.raises(GlbError) as caught:
+        everything(data)
+    assert message in str(caught.value)
+
+
+def test_a_hundred_million_faces_placed_by_a_small_file_are_refused():
+    document, binary = triangle()
+    document["meshes"][0]["primitives"] *= 1000
+    document["nodes"] = [{"mesh": 0} for _ in range(100_001)]
+    with pytest.raises(GlbError, match="the scene has 100001000 faces; at most 100000000"):
+        check_geometry(parse_glb(pack(document, binary)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_positions_that_are_not_finite_are_named(value):
+    document, binary = triangle()
+    broken = np.frombuffer(binary[:36], np.float32).copy()
+    broken[4] = value
+    with pytest.raises(GlbError, match=r"meshes\[0\]\.primitives\[0\]: vertex 1 is not finite"):
+        check_geometry(parse_glb(pack(document, broken.tobytes() + binary[36:])))
+
+
+def test_an_index_past_the_vertices_is_named():
+    document, binary = triangle()
+    with pytest.raises(GlbError, match="index 3 of 3 vertices"):
+        check_geometry(parse_glb(pack(document, binary[:36] + np.array([0, 1, 3, 0], np.uint16).tobytes())))
+
+
+def test_missing_file_and_folder_are_clear_errors(tmp_path):
+    with pytest.raises(GlbError, match="cannot be read: No such file"):
+        read_glb(tmp_path / "none.glb")
+    with pytest.raises(GlbError, match="cannot be read: Is a directory"):
+        read_glb(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "faces"), [(4, [[0, 1, 2]]), (5, [[0, 1, 2], [1, 3, 2]]), (6, [[1, 2, 0], [2, 3, 0]])]
+)
+def test_triangle_lists_strips_and_fans(mode, faces):
+    positions = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]], np.float32)
+    document, _ = triangle(buffers=[{"byteLength": 48}], bufferViews=[{"buffer": 0, "byteLength": 48}])
+    document["accessors"] = [{"bufferView": 0, "componentType": 5126, "count": 4, "type": "VEC3"}]
+    document["meshes"] = [{"primitives": [{"attributes": {"POSITION": 0}, "mode": mode}]}]
+    (part,) = everything(pack(document, positions.tobytes()))
+    assert part.faces.tolist() == faces
+
+
+def test_mirrored_nodes_keep_faces_and_normals_outward():
+    document, binary = triangle(nodes=[{"mesh": 0, "scale": [-1, 1, 1]}])
+    (part,) = everything(pack(document, binary))
+    a, b, c = part.positions[part.faces[0]]
+    np.testing.assert_allclose(np.cross(b - a, c - a) / np.linalg.norm(np.cross(b - a, c - a)), [0, 0, 1])
+    np.testing.assert_allclose(part.normals, [[0, 0, 1]] * 3)
+
+
+def test_node_transforms_compose():
+    half = np.sqrt(0.5)
+    nodes = [
+        {"children": [1], "translation": [5, 0, 0]},
+        {"mesh": 0, "rotation": [0, 0, half, half], "scale": [2, 2, 2]},
+    ]
+    (part,) = everything(pack(*triangle(nodes=nodes)))
+    np.testing.assert_allclose(part.positions, [[5, 0, 0], [5, 2, 0], [3, 0, 0]], atol=1e-6)
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_mutated_files_give_findings_never_crashes(painted_box, data):
+    """Any change of bytes gives parts or a GlbError. Most mutations are aimed at the JSON, where structure lives."""
+    raw = bytearray(painted_box.read_bytes())
+    json_end = 20 + struct.unpack_from("<I", raw, 12)[0]
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, json_end) | st.integers(0, len(raw) - 1))
+        kind = data.draw(st.sampled_from(["byte", "digit", "cut"]))
+        if kind == "byte":
+            raw[at] = data.draw(st.integers(0, 255))
+        elif kind == "digit":
+            digits = [i for i in range(20, json_end) if raw[i : i + 1].isdigit()]
+            raw[digits[at % len(digits)]] = ord(data.draw(st.sampled_from("0123456789-e")))
+        else:
+            del raw[at : at + data.draw(st.integers(1, 64))]
+        json_end = min(json_end, len(raw) - 1)
+        if not raw:
+            break
+    try:
+        parts = everything(bytes(raw))
+    except GlbError:
+        return
+    assert sum(len(p.faces) for p in parts) >= 0

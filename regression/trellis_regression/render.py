@@ -1,0 +1,262 @@
+"""Pictures of GLB files from fixed cameras, by our own rasteriser and shading: for eyes and for image gates alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import trellis_raster as raster
+import trellis_shade as shade
+from PIL import Image, ImageDraw
+
+from .glb import check_geometry, read_glb
+from .scene import Material, Part, Texture, load_parts
+
+MODES = ("shaded", "base_color", "normal")
+
+# How many surfaces deep a picture looks through cut-outs and glass.
+_LAYERS = 6
+_SUPERSAMPLE = 2
+_FIELD_OF_VIEW = math.radians(30)
+_BACKGROUND = (0.82, 0.82, 0.84)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One view: rgb uint8 [H, W, 3] over the neutral background, and the share of each pixel that is covered, [H, W]."""
+
+    rgb: torch.Tensor
+    coverage: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The sphere that a camera frames."""
+
+    centre: tuple[float, float, float]
+    radius: float
+
+
+def frame_of(parts: Sequence[Part]) -> Frame:
+    """The sphere around the bounding box of all parts."""
+    points = np.concatenate([p.positions[p.faces.reshape(-1)] for p in parts]).astype(np.float64)
+    low, high = points.min(0), points.max(0)
+    x, y, z = ((low + high) / 2).tolist()
+    return Frame((x, y, z), max(float(np.linalg.norm(high - low)) / 2, 1e-9))
+
+
+def camera(frame: Frame, azimuth: float, elevation: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clip matrix [4, 4] (row 0 of the picture on top) and eye [3], looking at `frame` from the given degrees.
+
+    Azimuth 0 looks at the front of a glTF asset, that is from +z; 90 looks from +x. Elevation 90 looks from above.
+    """
+    a, e = math.radians(azimuth), math.radians(elevation)
+    back = torch.tensor([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)], dtype=torch.float64)
+    right = torch.tensor([math.cos(a), 0.0, -math.sin(a)], dtype=torch.float64)
+    up = torch.linalg.cross(back, right)
+    distance = frame.radius / math.sin(_FIELD_OF_VIEW / 2)
+    eye = torch.tensor(frame.centre, dtype=torch.float64) + back * distance
+    view = torch.eye(4, dtype=torch.float64)
+    view[:3, :3] = torch.stack([right, up, back])
+    view[:3, 3] = -view[:3, :3] @ eye
+    near, far = distance - frame.radius * 1.01, distance + frame.radius * 1.01
+    f = 1 / math.tan(_FIELD_OF_VIEW / 2)
+    projection = torch.zeros(4, 4, dtype=torch.float64)
+    projection[0, 0], projection[1, 1] = f, -f  # the rasteriser's first row is y = -1, a picture's is the top
+    projection[2, 2], projection[2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)
+    projection[3, 2] = -1
+    return (projection @ view).float(), eye.float()
+
+
+class Renderer:
+    """The parts of one GLB as tensors, ready to be drawn from any side.
+
+    Args:
+        parts: what `load_parts` gave.
+        light: the environment that lights "shaded" pictures.
+        device: where to draw.
+    """
+
+    def __init__(
+        self, parts: Sequence[Part], light: shade.EnvironmentLight, device: torch.device | str = "cpu"
+    ) -> None:
+        self._light = light
+        self.frame = frame_of(parts)
+        materials: list[Material] = []
+        for part in parts:
+            if not any(part.material is m for m in materials):
+                materials.append(part.material)
+        self._materials = materials
+        offsets = np.cumsum([0] + [len(p.positions) for p in parts])
+        uv_sets = sorted({t.uv_set for m in materials for t in m.textures.values()})
+
+        def to(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+        self._positions = to(np.concatenate([p.positions for p in parts]))
+        self._normals = to(np.concatenate([p.normals for p in parts]))
+        self._colors = to(np.concatenate([_or(p.colors, np.ones((len(p.positions), 4), np.float32)) for p in parts]))
+        self._faces = to(
+            np.concatenate([p.faces + o for p, o in zip(parts, offsets[:-1], strict=True)]).astype(np.int32)
+        )
+        index = [next(i for i, m in enumerate(materials) if m is p.material) for p in parts]
+        self._material_of_face = to(
+            np.concatenate([np.full(len(p.faces), i) for p, i in zip(parts, index, strict=True)])
+        )
+        self._uv = {
+            s: to(np.concatenate([_or(p.uvs.get(s), np.zeros((len(p.positions), 2), np.float32)) for p in parts]))
+            for s in uv_sets
+        }
+        self._images = {id(t): to(t.image).float() / 255 for m in materials for t in m.textures.values()}
+        sided = torch.tensor([m.double_sided for m in materials], device=device)
+        self._double_sided_face = sided[self._material_of_face]
+
+    def draw(self, azimuth: float, elevation: float, size: int, mode: str = "shaded") -> Picture:
+        """A picture of `size`^2 pixels of the asset from one side.
+
+        Single-sided faces seen from behind are not drawn, as glTF demands: an asset with flipped faces shows holes.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+        fine = size * _SUPERSAMPLE
+        matrix, eye = (x.to(self._positions.device) for x in camera(self.frame, azimuth, elevation))
+        homogeneous = torch.cat([self._positions, torch.ones_like(self._positions[:, :1])], 1)
+        clip = (homogeneous @ matrix.T)[None].contiguous()
+        kept = self._facing(eye)
+        faces = self._faces[kept].contiguous()
+        material_of_face = self._material_of_face[kept]
+        colour = torch.zeros(fine, fine, 3, device=clip.device)
+        through = torch.ones(fine, fine, 1, device=clip.device)
+        opaque = all(m.alpha_mode == "OPAQUE" for m in self._materials)
+        rast = None
+        for _ in range(1 if opaque else _LAYERS):
+            rast = raster.rasterize(clip, faces, (fine, fine), peel=rast)
+            hit = rast[0, ..., 3] > 0
+            if not bool(hit.any()):
+                break
+            shown, alpha = self._shade(rast, faces, material_of_face, eye, mode)
+            colour += through * alpha * shown
+            through = through * (1 - alpha)
+        picture = colour + through * torch.tensor(_BACKGROUND, device=clip.device)
+        whole = torch.cat([picture, 1 - through], 2).reshape(size, _SUPERSAMPLE, size, _SUPERSAMPLE, 4).mean((1, 3))
+        return Picture((whole[..., :3].clamp(0, 1) * 255).round().to(torch.uint8), whole[..., 3])
+
+    def _facing(self, eye: torch.Tensor) -> torch.Tensor:
+        p = self._positions[self._faces.long()]
+        normal = torch.linalg.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0])
+        return self._double_sided_face | ((normal * (eye - p[:, 0])).sum(1) > 0)
+
+    def _shade(
+        self, rast: torch.Tensor, faces: torch.Tensor, material_of_face: torch.Tensor, eye: torch.Tensor, mode: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Display colour [H, W, 3] and coverage [H, W, 1] of one layer."""
+
+        def at(values: torch.Tensor) -> torch.Tensor:
+            return raster.interpolate(values[None].contiguous(), rast, faces)[0]
+
+        face = rast[0, ..., 3].long() - 1
+        hit = face >= 0
+        material = torch.where(hit, material_of_face[face.clamp_min(0)], -1)
+        position, normal = at(self._positions), torch.nn.functional.normalize(at(self._normals), dim=-1)
+        normal = torch.where(((eye - position) * normal).sum(-1, keepdim=True) < 0, -normal, normal)
+        uvs = {s: at(uv) for s, uv in self._uv.items()}
+        base, metallic, roughness, emissive, occlusion = self._surface(material, uvs, at(self._colors))
+        alpha = base[..., 3:] * hit[..., None]
+        for i, m in enumerate(self._materials):
+            mine = (material == i)[..., None]
+            if m.alpha_mode == "OPAQUE":
+                alpha = torch.where(mine, hit[..., None].float(), alpha)
+            elif m.alpha_mode == "MASK":
+                alpha = torch.where(mine, (alpha >= m.alpha_cutoff).float(), alpha)
+        if mode == "normal":
+            return normal / 2 + 0.5, alpha
+        if mode == "base_color":
+            return shade.linear_to_srgb(base[..., :3]), alpha
+        lit = (
+            self._light.shade(position, normal, base[..., :3].contiguous(), metallic, roughness, eye) * occlusion
+            + emissive
+        )
+        return shade.linear_to_srgb(shade.tonemap(lit, "aces")), alpha
+
+    def _surface(
+        self, material: torch.Tensor, uvs: dict[int, torch.Tensor], vertex_color: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Linear base colour [H, W, 4], metallic, roughness [H, W, 1], emissive [H, W, 3] and occlusion [H, W, 1]."""
+        shape = (*material.shape, 1)
+        base, emissive = vertex_color.clone(), torch.zeros(*material.shape, 3, device=material.device)
+        metallic, roughness, occlusion = (torch.ones(shape, device=material.device) for _ in range(3))
+        for i, m in enumerate(self._materials):
+            mine = material == i
+            if not bool(mine.any()):
+                continue
+
+            def look_up(name: str, m: Material = m, mine: torch.Tensor = mine) -> torch.Tensor | None:
+                texture = m.textures.get(name)
+                return None if texture is None else self._sample(texture, uvs[texture.uv_set])[mine]
+
+            factor = torch.tensor(m.base_color, device=base.device)
+            colour = base[mine] * factor
+            if (t := look_up("baseColorTexture")) is not None:
+                colour = colour * torch.cat([shade.srgb_to_linear(t[:, :3]), t[:, 3:]], 1)
+            base[mine] = colour
+            surface = look_up("metallicRoughnessTexture")
+            roughness[mine] = m.roughness * (surface[:, 1:2] if surface is not None else 1.0)
+            metallic[mine] = m.metallic * (surface[:, 2:3] if surface is not None else 1.0)
+            if (t := look_up("occlusionTexture")) is not None:
+                occlusion[mine] = t[:, :1]
+            glow = torch.tensor(m.emissive, device=base.device).expand(int(mine.sum()), 3)
+            if (t := look_up("emissiveTexture")) is not None:
+                glow = glow * shade.srgb_to_linear(t[:, :3])
+            emissive[mine] = glow
+        return base, metallic, roughness, emissive, occlusion
+
+    def _sample(self, texture: Texture, uv: torch.Tensor) -> torch.Tensor:
+        m = torch.tensor(texture.transform, dtype=torch.float32, device=uv.device)
+        moved = uv @ m[:, :2].T + m[:, 2]
+        # Wrap modes may differ by axis, which the sampler does not know: each axis is folded here instead.
+        folded = torch.stack([_fold(moved[..., k], texture.wrap[k]) for k in range(2)], -1)
+        return raster.sample_texture(
+            self._images[id(texture)][None], folded[None].contiguous(), filter="linear", wrap="clamp"
+        )[0]
+
+
+def _fold(x: torch.Tensor, wrap: str) -> torch.Tensor:
+    if wrap == "repeat":
+        return x - torch.floor(x)
+    if wrap == "mirror":
+        return 1 - (x - 2 * torch.floor(x / 2) - 1).abs()
+    return x.clamp(0, 1)
+
+
+def _or(values: np.ndarray | None, default: np.ndarray) -> np.ndarray:
+    return default if values is None else values
+
+
+def load_environment(path: Path | None) -> shade.EnvironmentLight:
+    """The studio light, or a lat-long HDR or EXR file."""
+    return shade.EnvironmentLight.studio() if path is None else shade.EnvironmentLight.load(path)
+
+
+def turntable_sheet(
+    paths: Sequence[Path], light: shade.EnvironmentLight, *, views: int = 6, size: int = 384, mode: str = "shaded"
+) -> Image.Image:
+    """One row of `views` pictures a file, equally spaced around it and seen slightly from above, each row named.
+
+    Raises:
+        GlbError: a file that is not a usable GLB or has no faces.
+    """
+    rows = []
+    for path in paths:
+        glb = read_glb(path)
+        check_geometry(glb)
+        renderer = Renderer(load_parts(glb), light)
+        rows.append(torch.cat([renderer.draw(360 * i / views + 30, 20, size, mode).rgb for i in range(views)], 1))
+    sheet = Image.fromarray(torch.cat(rows).cpu().numpy())
+    draw = ImageDraw.Draw(sheet)
+    for i, path in enumerate(paths):
+        draw.text((8, i * size + 6), path.name, fill=(40, 40, 48))
+    return sheet
