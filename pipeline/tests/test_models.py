@@ -1,0 +1,179 @@
+"""The models against the key lists of the public checkpoint, and their behaviour where parity numbers do not reach."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from trellis_pipeline.attention import attend
+from trellis_pipeline.models import from_config
+from trellis_pipeline.models.transformer import rotary_phases, rotate
+from trellis_pipeline.sparse import SparseTensor
+
+KEYS = Path(__file__).parent / "checkpoint_keys"
+
+FLOW = {
+    "resolution": 64, "in_channels": 32, "out_channels": 32, "model_channels": 1536, "cond_channels": 1024, "num_blocks": 30,
+    "num_heads": 12, "mlp_ratio": 5.3334, "pe_mode": "rope", "share_mod": True, "initialization": "scaled",
+    "qk_rms_norm": True, "qk_rms_norm_cross": True, "dtype": "bfloat16",
+}  # fmt: skip
+DECODER = {
+    "model_channels": [1024, 512, 256, 128, 64], "latent_channels": 32, "num_blocks": [4, 16, 8, 4, 0],
+    "block_type": ["SparseConvNeXtBlock3d"] * 5, "up_block_type": ["SparseResBlockC2S3d"] * 4,
+    "block_args": [{"use_checkpoint": True}] * 5, "use_fp16": True,
+}  # fmt: skip
+ENCODER = {
+    "model_channels": [64, 128, 256, 512, 1024], "latent_channels": 32, "num_blocks": [0, 4, 8, 16, 4],
+    "block_type": ["SparseConvNeXtBlock3d"] * 5, "down_block_type": ["SparseResBlockS2C3d"] * 4,
+    "block_args": [{"use_checkpoint": True}] * 5, "use_fp16": True,
+}  # fmt: skip
+PUBLIC = {
+    "ss_flow_img_dit_1_3B_64_bf16": (
+        "SparseStructureFlowModel", {**FLOW, "resolution": 16, "in_channels": 8, "out_channels": 8}
+    ),
+    "slat_flow_img2shape_dit_1_3B_512_bf16": ("SLatFlowModel", FLOW),
+    "slat_flow_imgshape2tex_dit_1_3B_512_bf16": ("ElasticSLatFlowModel", {**FLOW, "in_channels": 64}),
+    "ss_dec_conv3d_16l8_fp16": (
+        "SparseStructureDecoder",
+        {"out_channels": 1, "latent_channels": 8, "num_res_blocks": 2, "num_res_blocks_middle": 2, "channels": [512, 128, 32],
+         "norm_type": "layer", "use_fp16": True},
+    ),
+    "shape_dec_next_dc_f16c32_fp16": ("FlexiDualGridVaeDecoder", {**DECODER, "resolution": 256}),
+    "shape_enc_next_dc_f16c32_fp16": ("FlexiDualGridVaeEncoder", ENCODER),
+    "tex_dec_next_dc_f16c32_fp16": ("SparseUnetVaeDecoder", {**DECODER, "out_channels": 6, "pred_subdiv": False}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stem", PUBLIC)
+def test_keys_and_shapes_equal_the_public_checkpoint(stem):
+    name, args = PUBLIC[stem]
+    with torch.device("meta"):
+        model = from_config({"name": name, "args": args})
+    lines = (line.split("\t") for line in (KEYS / f"{stem}.keys.txt").read_text().splitlines() if line.strip())
+    expected = {key: shape for key, _, shape in lines if "rope_phases" not in key and "pos_emb" not in key}
+    assert {k: str(list(v.shape)) for k, v in model.state_dict().items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "Nothing", "args": {}}, "name: expected one of SparseStructureFlowModel"),
+        ({}, "got None"),
+        ({"name": "SLatFlowModel", "args": {"resolution": 8, "surprise": 1}}, "SLatFlowModel: .*surprise"),
+        ({"name": "SLatFlowModel", "args": {**FLOW, "pe_mode": "ape"}}, "pe_mode: only 'rope' is known"),
+        ({"name": "SparseUnetVaeDecoder", "args": {**DECODER, "out_channels": 6, "block_type": ["Swin"] * 5}},
+         "block type: expected one of SparseConvNeXtBlock3d.* got 'Swin'"),
+    ],
+)  # fmt: skip
+def test_unknown_configurations_are_refused(config, message):
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        from_config(config)
+
+
+def tiny(name, **changes):
+    torch.manual_seed(0)
+    args = {**FLOW, "resolution": 4, "in_channels": 8, "out_channels": 8, "model_channels": 48, "cond_channels": 16, "num_blocks": 2,
+            "num_heads": 2, "dtype": "float32", **changes}  # fmt: skip
+    return from_config({"name": name, "args": args}).eval()
+
+
+def voxels(n, batch=0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randperm(16**3, generator=generator)[:n].sort().values
+    xyz = torch.stack([codes // 256, codes // 16 % 16, codes % 16], 1)
+    return torch.cat([torch.full((n, 1), batch), xyz], 1).int()
+
+
+@torch.no_grad()
+def test_a_batch_of_unequal_lengths_equals_its_entries_alone():
+    model = tiny("SLatFlowModel")
+    coords = [voxels(30, 0, 1), voxels(17, 1, 2)]
+    feats = [torch.randn(len(c), 8) for c in coords]
+    cond, t = torch.randn(2, 5, 16), torch.tensor([300.0, 900.0])
+    together = model(SparseTensor(torch.cat(feats), torch.cat(coords)), t, cond).feats
+    for i, rows in enumerate(together.split([30, 17])):
+        alone = coords[i].clone()
+        alone[:, 0] = 0
+        expected = model(SparseTensor(feats[i], alone), t[i : i + 1], cond[i : i + 1]).feats
+        torch.testing.assert_close(rows, expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_condition_encoded_once_gives_the_bits_of_one_encoded_at_each_call():
+    model = tiny("SparseStructureFlowModel")
+    x, t, cond = torch.randn(2, 8, 4, 4, 4), torch.tensor([10.0, 500.0]), torch.randn(2, 7, 16)
+    assert torch.equal(model(x, t, model.encode_condition(cond)), model(x, t, cond))
+
+
+@torch.no_grad()
+def test_dense_flow_on_a_grid_equals_sparse_flow_on_all_its_voxels():
+    dense, sparse = tiny("SparseStructureFlowModel"), tiny("SLatFlowModel")
+    sparse.load_state_dict(dense.state_dict())
+    x, t, cond = torch.randn(1, 8, 4, 4, 4), torch.tensor([700.0]), torch.randn(1, 3, 16)
+    axis = torch.arange(4)
+    xyz = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    coords = torch.cat([torch.zeros(64, 1), xyz], 1).int()
+    feats = x[0].flatten(1).T.contiguous()
+    torch.testing.assert_close(dense(x, t, cond)[0].flatten(1).T, sparse(SparseTensor(feats, coords), t, cond).feats)
+
+
+def test_attention_equals_the_formula_for_any_lengths():
+    torch.manual_seed(0)
+    lengths, key_lengths = [3, 5], [4, 2]
+    q, k, v = torch.randn(8, 2, 4), torch.randn(6, 2, 4), torch.randn(6, 2, 4)
+    out = attend(q, k, v, lengths, key_lengths)
+    for rows, keys in ((slice(0, 3), slice(0, 4)), (slice(3, 8), slice(4, 6))):
+        weights = torch.einsum("qhd,khd->hqk", q[rows], k[keys]).div(2).softmax(-1)
+        torch.testing.assert_close(out[rows], torch.einsum("hqk,khd->qhd", weights, v[keys]))
+
+
+def test_rotary_products_depend_on_the_offset_alone():
+    torch.manual_seed(0)
+    q, k = torch.randn(1, 1, 32), torch.randn(1, 1, 32)
+
+    def product(a, b):
+        pa, pb = (rotary_phases(torch.tensor([p]), 32) for p in (a, b))
+        return float((rotate(q, pa) * rotate(k, pb)).sum())
+
+    assert product([5, 6, 7], [1, 2, 3]) == pytest.approx(product([15, 4, 27], [11, 0, 23]), abs=1e-4)
+    assert product([5, 6, 7], [1, 2, 3]) != pytest.approx(product([6, 5, 7], [2, 2, 3]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda m: m(torch.zeros(1, 8, 4, 4, 5), torch.zeros(1), torch.zeros(1, 2, 16)),
+            r"x: expected shape \[B, 8, 4, 4, 4\]",
+        ),
+        (
+            lambda m: m(torch.zeros(1, 8, 4, 4, 4), torch.zeros(1), torch.zeros(1, 2, 15)),
+            r"cond: expected shape \[B, L, 16\]",
+        ),
+        (
+            lambda m: m(torch.zeros(1, 8, 4, 4, 4), torch.zeros(2), torch.zeros(1, 2, 16)),
+            "expected 1 entries like the tokens, got 1 and 2",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tiny("SparseStructureFlowModel"))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: SparseTensor(torch.zeros(2, 3), torch.zeros(3, 4).int()),
+            r"feats: expected shape \[3, C\], got \[2, 3\]",
+        ),
+        (lambda: SparseTensor(torch.zeros(2, 3), torch.zeros(2, 3).int()), r"coords: expected shape \[N, 4\]"),
+        (
+            lambda: SparseTensor(torch.zeros(2, 1), torch.tensor([[1, 0, 0, 0], [0, 0, 0, 0]]).int()).lengths,
+            "ascending order",
+        ),
+    ],
+)
+def test_sparse_tensors_that_do_not_fit_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

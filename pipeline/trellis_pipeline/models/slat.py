@@ -1,0 +1,274 @@
+"""The sparse U-Net autoencoders: dual grid (shape) and voxel attributes (texture) <-> structured latents.
+
+Levels go from coarse to fine in the decoder: residual ConvNeXt blocks (Liu et al. 2022) and, between levels, an
+upsampling whose convolution writes all eight children at once, of which only those with a positive logit stay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import trellis_sparse
+import trellis_voxel
+from torch import nn
+
+from ..sparse import SparseTensor
+from .transformer import LayerNorm32
+
+
+class SparseConv3d(nn.Module):
+    """3 x 3 x 3 submanifold convolution; weights are stored [Co, kx, ky, kz, Ci]."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, 3, 3, 3, channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.kaiming_uniform_(self.weight.view(out_channels, -1), a=5**0.5)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return x.replace(trellis_sparse.submanifold_conv3d(x.feats, self.weight, self.bias, x.neighbors))
+
+
+class SparseConvNeXtBlock3d(nn.Module):
+    def __init__(self, channels: int, mlp_ratio: float = 4.0, use_checkpoint: bool = False) -> None:
+        super().__init__()
+        self.norm = LayerNorm32(channels, eps=1e-6)
+        self.conv = SparseConv3d(channels, channels)
+        hidden = int(channels * mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels))
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return x.replace(x.feats + self.mlp(self.norm(self.conv(x).feats)))
+
+
+class SparseResBlockC2S3d(nn.Module):
+    """Upsampling by 2: channels of a voxel become its children (channel to space)."""
+
+    def __init__(
+        self, channels: int, out_channels: int, pred_subdiv: bool = True, use_checkpoint: bool = False
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm32(channels, eps=1e-6)
+        self.norm2 = LayerNorm32(out_channels, eps=1e-6, elementwise_affine=False)
+        self.conv1 = SparseConv3d(channels, 8 * out_channels)
+        self.conv2 = SparseConv3d(out_channels, out_channels)
+        self.repeats = 8 * out_channels // channels
+        if pred_subdiv:
+            self.to_subdiv = nn.Linear(channels, 8)
+
+    def forward(self, x: SparseTensor, subdivision: SparseTensor | None = None) -> tuple[SparseTensor, SparseTensor]:
+        """The finer tensor and the logits [N, 8] that chose its voxels: this block's own, or those given."""
+        if subdivision is None:
+            if not hasattr(self, "to_subdiv"):
+                raise ValueError("subdivision: this decoder does not predict one, so it must be given")
+            subdivision = x.replace(self.to_subdiv(x.feats))
+        elif not torch.equal(subdivision.coords, x.coords):
+            raise ValueError("subdivision: expected logits at the voxels of x")
+        # Compared in float32: a logit that half precision rounds to 0 would lose its voxel.
+        coords, parent, slot = trellis_sparse.upsample(x.coords, subdivision.feats.float() > 0)
+        row = parent.long() * 8 + slot.long()
+        h = self.conv1(x.replace(F.silu(self.norm1(x.feats)))).feats
+        fine = SparseTensor(h.reshape(-1, h.shape[1] // 8)[row], coords)
+        skip = x.feats.reshape(-1, x.feats.shape[1] // 8)[row].repeat_interleave(self.repeats, 1)
+        fine = fine.replace(F.silu(self.norm2(fine.feats)))
+        return fine.replace(self.conv2(fine).feats + skip), subdivision
+
+
+class SparseResBlockS2C3d(nn.Module):
+    """Downsampling by 2: children become channels of their parent (space to channel), absent ones as zeros."""
+
+    def __init__(self, channels: int, out_channels: int, use_checkpoint: bool = False) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm32(channels, eps=1e-6)
+        self.norm2 = LayerNorm32(out_channels, eps=1e-6, elementwise_affine=False)
+        self.conv1 = SparseConv3d(channels, out_channels // 8)
+        self.conv2 = SparseConv3d(out_channels, out_channels)
+        self.out_channels = out_channels
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        coords, parent, slot = trellis_sparse.downsample(x.coords)
+        row = parent.long() * 8 + slot.long()
+
+        def gather(feats: torch.Tensor) -> torch.Tensor:
+            out = feats.new_zeros(len(coords) * 8, feats.shape[1])
+            out[row] = feats
+            return out.reshape(len(coords), -1)
+
+        h = SparseTensor(gather(self.conv1(x.replace(F.silu(self.norm1(x.feats)))).feats), coords)
+        h = h.replace(F.silu(self.norm2(h.feats)))
+        skip = gather(x.feats).unflatten(1, (self.out_channels, -1)).mean(2)
+        return h.replace(self.conv2(h).feats + skip)
+
+
+_BLOCKS = {
+    "SparseConvNeXtBlock3d": SparseConvNeXtBlock3d,
+    "SparseResBlockC2S3d": SparseResBlockC2S3d,
+    "SparseResBlockS2C3d": SparseResBlockS2C3d,
+}
+
+
+def _block(name: str) -> Any:
+    if name not in _BLOCKS:
+        raise ValueError(f"block type: expected one of {', '.join(_BLOCKS)}, got {name!r}")
+    return _BLOCKS[name]
+
+
+def _levels(
+    channels: list[int],
+    counts: list[int],
+    kinds: list[str],
+    between: list[str],
+    arguments: list[dict[str, Any]],
+    **extra: Any,
+) -> nn.ModuleList:
+    levels = []
+    for i, width in enumerate(channels):
+        level = [_block(kinds[i])(width, **arguments[i]) for _ in range(counts[i])]
+        if i + 1 < len(channels):
+            level.append(_block(between[i])(width, channels[i + 1], **arguments[i], **extra))
+        levels.append(nn.ModuleList(level))
+    return nn.ModuleList(levels)
+
+
+class SparseUnetVaeEncoder(nn.Module):
+    """Voxel features -> mean and log-variance of a latent at voxels 2^(levels - 1) times coarser."""
+
+    def __init__(
+        self, *, in_channels: int, model_channels: list[int], latent_channels: int, num_blocks: list[int],
+        block_type: list[str], down_block_type: list[str], block_args: list[dict[str, Any]], use_fp16: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.input_layer = nn.Linear(in_channels, model_channels[0])
+        self.to_latent = nn.Linear(model_channels[-1], 2 * latent_channels)
+        self.blocks = _levels(model_channels, num_blocks, block_type, down_block_type, block_args)
+        self.torso_dtype = torch.float16 if use_fp16 else torch.float32
+        _to_torso_dtype(self.blocks, self.torso_dtype)
+
+    def forward(self, x: SparseTensor) -> tuple[SparseTensor, SparseTensor]:
+        h = x.replace(self.input_layer(x.feats).to(self.torso_dtype))
+        for level in self.blocks:
+            for block in level:
+                h = block(h)
+        feats = h.feats.to(x.feats.dtype)
+        mean, logvar = self.to_latent(F.layer_norm(feats, feats.shape[-1:])).chunk(2, 1)
+        return h.replace(mean), h.replace(logvar)
+
+
+class FlexiDualGridVaeEncoder(SparseUnetVaeEncoder):
+    """Dual vertices (voxel units) and crossing flags -> latent."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(in_channels=6, **arguments)
+
+    def forward(self, dual_vertices: SparseTensor, intersected: SparseTensor) -> tuple[SparseTensor, SparseTensor]:  # type: ignore[override]
+        feats = torch.cat([dual_vertices.feats - 0.5, intersected.feats.to(dual_vertices.feats.dtype) - 0.5], 1)
+        return super().forward(dual_vertices.replace(feats))
+
+
+class SparseUnetVaeDecoder(nn.Module):
+    """Latent -> features at voxels 2^(levels - 1) times finer, of which only the ones a shape has are made."""
+
+    def __init__(
+        self, *, out_channels: int, model_channels: list[int], latent_channels: int, num_blocks: list[int],
+        block_type: list[str], up_block_type: list[str], block_args: list[dict[str, Any]], use_fp16: bool = False,
+        pred_subdiv: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.output_layer = nn.Linear(model_channels[-1], out_channels)
+        self.from_latent = nn.Linear(latent_channels, model_channels[0])
+        self.blocks = _levels(
+            model_channels, num_blocks, block_type, up_block_type, block_args, pred_subdiv=pred_subdiv
+        )
+        self.torso_dtype = torch.float16 if use_fp16 else torch.float32
+        _to_torso_dtype(self.blocks, self.torso_dtype)
+
+    def _run(
+        self, z: SparseTensor, subdivisions: list[SparseTensor] | None, levels: int | None = None
+    ) -> tuple[SparseTensor, list[SparseTensor]]:
+        h = z.replace(self.from_latent(z.feats).to(self.torso_dtype))
+        made: list[SparseTensor] = []
+        for i, level in enumerate(self.blocks):
+            if i == levels:
+                break
+            for block in level:
+                if isinstance(block, SparseResBlockC2S3d):
+                    given = None if subdivisions is None else _onto(subdivisions[i], h)
+                    h, used = block(h, given)
+                    made.append(used)
+                else:
+                    h = block(h)
+        return h, made
+
+    def _head(self, h: SparseTensor, dtype: torch.dtype) -> SparseTensor:
+        feats = h.feats.to(dtype)
+        return h.replace(self.output_layer(F.layer_norm(feats, feats.shape[-1:])))
+
+    def forward(self, z: SparseTensor, subdivisions: list[SparseTensor]) -> Any:
+        """Features [N, out_channels] at the voxels that `subdivisions`, one tensor of logits a level, choose.
+
+        Raises:
+            ValueError: another number of subdivisions than upsamplings, or voxels that do not match.
+        """
+        if len(subdivisions) != len(self.blocks) - 1:
+            raise ValueError(f"subdivisions: expected {len(self.blocks) - 1} levels, got {len(subdivisions)}")
+        return self._head(self._run(z, subdivisions)[0], z.feats.dtype)
+
+
+class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):
+    """Latent -> dual grid: raw dual vertex (3), edge logits (3), split weight (1) at each voxel."""
+
+    def __init__(self, *, resolution: int, voxel_margin: float = 0.5, **arguments: Any) -> None:
+        super().__init__(out_channels=7, **arguments)
+        self.resolution, self.voxel_margin = resolution, voxel_margin
+
+    def forward(self, z: SparseTensor) -> tuple[SparseTensor, list[SparseTensor]]:  # type: ignore[override]
+        """Seven raw channels at the finest voxels, and the subdivision logits of each level for the texture decoder."""
+        h, subdivisions = self._run(z, None)
+        return self._head(h, z.feats.dtype), subdivisions
+
+    def upsample(self, z: SparseTensor, levels: int) -> torch.Tensor:
+        """The voxels int32 [N, 4] that `levels` upsamplings of z would have, without decoding further."""
+        return self._run(z, None, levels)[0].coords
+
+    def to_mesh(self, h: SparseTensor, *, resolution: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vertices float32 [V, 3] in [-0.5, 0.5] and faces int32 [F, 3] of one decoded asset.
+
+        Raises:
+            ValueError: more than one batch entry.
+        """
+        if len(h.lengths) > 1:
+            raise ValueError(f"h: expected one batch entry, got {len(h.lengths)}")
+        feats = h.feats.float()  # thresholds and vertices in float32, whatever the decoder ran in
+        local = (1 + 2 * self.voxel_margin) * torch.sigmoid(feats[:, :3]) - self.voxel_margin
+        return trellis_voxel.dual_grid_to_mesh(
+            h.coords[:, 1:].contiguous(), local, feats[:, 3:6] > 0, F.softplus(feats[:, 6:7]),
+            aabb=[[-0.5] * 3, [0.5] * 3], grid_size=resolution or self.resolution,
+        )  # fmt: skip
+
+
+def _to_torso_dtype(blocks: nn.ModuleList, dtype: torch.dtype) -> None:
+    """Convolutions and linear layers take the torso's dtype; norms keep the float32 in which they are stored."""
+    for module in blocks.modules():
+        if isinstance(module, (SparseConv3d, nn.Linear)):
+            module.to(dtype)
+
+
+def _onto(logits: SparseTensor, h: SparseTensor) -> SparseTensor:
+    """`logits` in the row order of `h`, whose voxels must be the same."""
+    if torch.equal(logits.coords, h.coords):
+        return h.replace(logits.feats)
+    if len(logits.coords) != len(h.coords):
+        raise ValueError(f"subdivisions: expected logits at {len(h.coords)} voxels, got {len(logits.coords)}")
+
+    def key(coords: torch.Tensor) -> torch.Tensor:
+        c = coords.long()
+        return ((c[:, 0] * 65536 + c[:, 1]) * 65536 + c[:, 2]) * 65536 + c[:, 3]
+
+    ours, theirs = torch.argsort(key(h.coords)), torch.argsort(key(logits.coords))
+    if not torch.equal(h.coords[ours], logits.coords[theirs]):
+        raise ValueError("subdivisions: expected logits at the voxels of the latent's level")
+    feats = torch.empty_like(logits.feats)
+    feats[ours] = logits.feats[theirs]
+    return h.replace(feats)

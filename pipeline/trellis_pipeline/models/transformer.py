@@ -1,0 +1,245 @@
+"""The transformer that all three flow models share: tokens in, tokens out, conditioned on image features and time.
+
+Tokens of a batch are packed: [T, C] with the number of tokens of each entry beside them, so that a dense grid and
+sparse voxels of any number run through the same code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..attention import attend
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Cross-attention keys and values of every block, made once per condition and used at every step.
+
+    Attributes:
+        blocks: for each block keys and values [B * L, heads, head_dim].
+        lengths: L for each of the B entries.
+    """
+
+    blocks: list[KeysValues]
+    lengths: list[int]
+
+
+class LayerNorm32(nn.LayerNorm):
+    """LayerNorm computed in float32 whatever the input's dtype."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = None if self.weight is None else self.weight.float()
+        bias = None if self.bias is None else self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class HeadRMSNorm(nn.Module):
+    """Root-mean-square norm of each head's queries or keys, with a learned scale (Zhang and Sennrich 2019)."""
+
+    def __init__(self, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(heads, head_dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (F.normalize(x.float(), dim=-1) * self.gamma.float() * x.shape[-1] ** 0.5).to(x.dtype)
+
+
+def rotary_phases(positions: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Angles float32 [T, head_dim / 2] of the 3-D rotary embedding of integer `positions` [T, 3] (Su et al. 2021).
+
+    Each axis takes head_dim // 2 // 3 frequencies 1 / 10000^(i/n); pairs left over do not turn.
+    """
+    n = head_dim // 2 // 3
+    frequencies = 1.0 / 10000.0 ** (torch.arange(n, dtype=torch.float32, device=positions.device) / n)
+    angles = (positions.float()[:, :, None] * frequencies).flatten(1)
+    return F.pad(angles, (0, head_dim // 2 - angles.shape[1]))
+
+
+def rotate(x: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
+    """Turns consecutive pairs of [T, heads, head_dim] by `phases` [T, head_dim / 2]."""
+    pairs = x.float().unflatten(-1, (-1, 2))
+    cos, sin = phases.cos()[:, None], phases.sin()[:, None]
+    a, b = pairs.unbind(-1)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(x.dtype)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, rms_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * width)
+        if rms_norm:
+            self.q_rms_norm = HeadRMSNorm(heads, width // heads)
+            self.k_rms_norm = HeadRMSNorm(heads, width // heads)
+        self.to_out = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor, phases: torch.Tensor | None, lengths: Sequence[int]) -> torch.Tensor:
+        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
+        if hasattr(self, "q_rms_norm"):
+            q, k = self.q_rms_norm(q), self.k_rms_norm(k)
+        if phases is not None:
+            q, k = rotate(q, phases), rotate(k, phases)
+        return self.to_out(attend(q, k, v, lengths, lengths).flatten(1))
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, width: int, context_width: int, heads: int, rms_norm: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(context_width, 2 * width)
+        if rms_norm:
+            self.q_rms_norm = HeadRMSNorm(heads, width // heads)
+            self.k_rms_norm = HeadRMSNorm(heads, width // heads)
+        self.to_out = nn.Linear(width, width)
+
+    def keys_values(self, context: torch.Tensor) -> KeysValues:
+        """Keys and values [T, heads, head_dim] of packed context tokens [T, context_width]."""
+        k, v = self.to_kv(context).unflatten(-1, (2, self.heads, -1)).unbind(1)
+        return (self.k_rms_norm(k) if hasattr(self, "k_rms_norm") else k), v
+
+    def forward(
+        self, x: torch.Tensor, context: KeysValues, lengths: Sequence[int], context_lengths: Sequence[int]
+    ) -> torch.Tensor:
+        q = self.to_q(x).unflatten(-1, (self.heads, -1))
+        if hasattr(self, "q_rms_norm"):
+            q = self.q_rms_norm(q)
+        return self.to_out(attend(q, *context, lengths, context_lengths).flatten(1))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp(x)  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention and MLP; the first and the last are modulated by time (adaLN, Peebles and Xie 2023)."""
+
+    def __init__(
+        self,
+        width: int,
+        context_width: int,
+        heads: int,
+        hidden: int,
+        *,
+        rms_norm: bool,
+        rms_norm_cross: bool,
+        shared: bool,
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm32(width, eps=1e-6, elementwise_affine=False)
+        self.norm2 = LayerNorm32(width, eps=1e-6)
+        self.norm3 = LayerNorm32(width, eps=1e-6, elementwise_affine=False)
+        self.self_attn = SelfAttention(width, heads, rms_norm)
+        self.cross_attn = CrossAttention(width, context_width, heads, rms_norm_cross)
+        self.mlp = FeedForward(width, hidden)
+        if shared:  # one MLP for all blocks, and a learned offset in each
+            self.modulation = nn.Parameter(torch.randn(6 * width) / width**0.5)
+        else:
+            self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(
+        self, x: torch.Tensor, time: torch.Tensor, context: KeysValues, phases: torch.Tensor | None,
+        lengths: Sequence[int], context_lengths: Sequence[int],
+    ) -> torch.Tensor:  # fmt: skip
+        mod = (self.modulation + time).to(time.dtype) if hasattr(self, "modulation") else self.adaLN_modulation(time)
+        # One row per entry becomes one per token; a single entry broadcasts.
+        if len(lengths) > 1:
+            mod = mod.repeat_interleave(torch.tensor(lengths, device=mod.device), 0, output_size=len(x))
+        shift1, scale1, gate1, shift3, scale3, gate3 = mod.chunk(6, 1)
+        x = x + self.self_attn(self.norm1(x) * (1 + scale1) + shift1, phases, lengths) * gate1
+        x = x + self.cross_attn(self.norm2(x), context, lengths, context_lengths)
+        return x + self.mlp(self.norm3(x) * (1 + scale3) + shift3) * gate3
+
+
+class TimestepEmbedder(nn.Module):
+    """A time in [0, 1000] -> a 256-wide sinusoid, cosines first -> an MLP."""
+
+    def __init__(self, width: int, sinusoid: int = 256) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(sinusoid, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
+        half = self.mlp[0].in_features // 2
+        frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+        angles = t[:, None].float() * frequencies
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], 1).to(self.mlp[0].weight.dtype))  # type: ignore[no-any-return]
+
+
+class FlowTransformer(nn.Module):
+    """What the flow models have in common; see checkpoint.md for the sizes of the public ones.
+
+    Args:
+        torso_dtype: dtype of the blocks' weights and activations; in- and output layers stay as loaded.
+    """
+
+    def __init__(
+        self, *, resolution: int, in_channels: int, model_channels: int, cond_channels: int, out_channels: int,
+        num_blocks: int, num_heads: int | None = None, num_head_channels: int = 64, mlp_ratio: float = 4.0,
+        pe_mode: str = "rope", dtype: str = "float32", share_mod: bool = False, initialization: str = "vanilla",
+        qk_rms_norm: bool = False, qk_rms_norm_cross: bool = False, use_checkpoint: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if pe_mode != "rope":
+            raise ValueError(f"pe_mode: only 'rope' is known, got {pe_mode!r}")
+        heads = num_heads or model_channels // num_head_channels
+        self.resolution, self.in_channels, self.out_channels = resolution, in_channels, out_channels
+        self.cond_channels, self.head_dim = cond_channels, model_channels // heads
+        self.t_embedder = TimestepEmbedder(model_channels)
+        if share_mod:
+            self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(model_channels, 6 * model_channels))
+        self.input_layer = nn.Linear(in_channels, model_channels)
+        self.blocks = nn.ModuleList(
+            Block(
+                model_channels, cond_channels, heads, int(model_channels * mlp_ratio),
+                rms_norm=qk_rms_norm, rms_norm_cross=qk_rms_norm_cross, shared=share_mod,
+            )
+            for _ in range(num_blocks)
+        )  # fmt: skip
+        self.out_layer = nn.Linear(model_channels, out_channels)
+        self.torso_dtype = getattr(torch, {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(dtype, dtype))
+        self.blocks.to(self.torso_dtype)
+
+    def encode_condition(self, cond: torch.Tensor) -> Condition:
+        """Keys and values of image features [B, L, cond_channels] for every block, to pass as `cond` at every step."""
+        if cond.dim() != 3 or cond.shape[2] != self.cond_channels:
+            raise ValueError(f"cond: expected shape [B, L, {self.cond_channels}], got {list(cond.shape)}")
+        packed = cond.flatten(0, 1).to(self.torso_dtype)
+        return Condition([b.cross_attn.keys_values(packed) for b in self.blocks], [cond.shape[1]] * len(cond))
+
+    def run(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        lengths: Sequence[int],
+        t: torch.Tensor,
+        cond: torch.Tensor | Condition,
+    ) -> torch.Tensor:
+        """Packed tokens [T, in_channels] at integer positions [T, 3] -> [T, out_channels]."""
+        condition = cond if isinstance(cond, Condition) else self.encode_condition(cond)
+        if len(condition.lengths) != len(lengths) or len(t) != len(lengths):
+            raise ValueError(
+                f"cond, t: expected {len(lengths)} entries like the tokens, got {len(condition.lengths)} and {len(t)}"
+            )
+        time = self.t_embedder(t)
+        if hasattr(self, "adaLN_modulation"):
+            time = self.adaLN_modulation(time)
+        phases = rotary_phases(positions, self.head_dim)
+        h = self.input_layer(tokens.to(self.input_layer.weight.dtype)).to(self.torso_dtype)
+        time = time.to(self.torso_dtype)
+        for block, context in zip(self.blocks, condition.blocks, strict=True):
+            h = block(h, time, context, phases, lengths, condition.lengths)
+        h = F.layer_norm(h.float(), h.shape[-1:])
+        return self.out_layer(h.to(self.out_layer.weight.dtype)).to(tokens.dtype)  # type: ignore[no-any-return]
