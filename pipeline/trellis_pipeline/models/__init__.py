@@ -38,4 +38,4 @@ def from_config(config: dict[str, Any]) -> nn.Module:
         raise ValueError(f"{name}: {error}") from error
 
 
-__all__ = ["CLASSES", "from_config", *sorted(set(c.__name__ for c in CLASSES.values()))]
+__all__ = ["CLASSES", "from_config", *sorted({c.__name__ for c in CLASSES.values()})]

@@ -1,0 +1,33 @@
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trellis_pipeline.remake import RemakeOptions, remake
+from trellis_pipeline.testing import write_painted_asset
+
+
+@dataclass(frozen=True)
+class Remade:
+    """One remade asset: its source as placed by a node transform, the result, and the manifest's facts."""
+
+    source: Path
+    path: Path
+    facts: dict[str, Any]
+    options: RemakeOptions
+    offset: tuple[float, float, float]
+    scale: float
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory):
+    """The painted asset as a file, scaled and off-centre."""
+    return write_painted_asset(tmp_path_factory.mktemp("source") / "painted.glb", offset=(5, -2, 3), scale=4)
+
+
+@pytest.fixture(scope="session")
+def remade(painted, tmp_path_factory):
+    """The painted asset remade at 96^3."""
+    out = tmp_path_factory.mktemp("remade") / "remade.glb"
+    options = RemakeOptions(resolution=96, faces=6000, texture=512)
+    return Remade(painted, out, remake(painted, out, options, quiet=True), options, (5, -2, 3), 4)

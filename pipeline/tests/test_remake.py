@@ -1,0 +1,158 @@
+"""The whole road on an asset whose colours, place and size are known."""
+
+import numpy as np
+import pytest
+import trimesh
+from trellis_pipeline.remake import RemakeOptions, remake
+from trellis_pipeline.testing import DIRECTION_COLORS, painted_mesh
+from trellis_regression.compare import compare_pictures
+from trellis_regression.glb import read_glb
+from trellis_regression.khronos import errors, validate
+from trellis_regression.scene import load_parts
+
+
+def part_of(path):
+    (part,) = load_parts(read_glb(path))
+    return part
+
+
+def texture_at(part, name, uv):
+    image = part.material.textures[name].image
+    rows = np.clip((uv[:, 1] * image.shape[0]).astype(int), 0, image.shape[0] - 1)
+    columns = np.clip((uv[:, 0] * image.shape[1]).astype(int), 0, image.shape[1] - 1)
+    return image[rows, columns].astype(int)
+
+
+@pytest.fixture(scope="module")
+def sampled(remade):
+    """Points on the remade surface: positions back in the source's own space, normals, colours, roughness."""
+    part = part_of(remade.path)
+    mesh = trimesh.Trimesh(part.positions, part.faces, process=False)
+    points, face = trimesh.sample.sample_surface(mesh, 4000, seed=1)
+    weights = trimesh.triangles.points_to_barycentric(mesh.triangles[face], points)
+    uv = (part.uvs[0][part.faces[face]] * weights[..., None]).sum(1)
+    colour = texture_at(part, "baseColorTexture", uv)[:, :3]
+    surface = texture_at(part, "metallicRoughnessTexture", uv)
+    return (points - remade.offset) / remade.scale, mesh.face_normals[face], colour, surface
+
+
+def test_khronos_validator_finds_no_error(remade):
+    (report,) = validate(remade.path)
+    assert errors(report) == []
+
+
+def test_size_and_place_are_those_of_the_source(painted, remade):
+    source, result = part_of(painted), part_of(remade.path)
+    voxel = np.ptp(source.positions, 0).max() / remade.options.resolution
+    for bound in (np.min, np.max):
+        np.testing.assert_allclose(bound(result.positions, 0), bound(source.positions, 0), atol=0.5 * voxel)
+
+
+def test_surface_lies_on_the_source(remade, sampled):
+    points = sampled[0]
+    source = painted_mesh()
+    distance = np.abs(trimesh.proximity.closest_point(source, points)[1])
+    voxel = np.ptp(source.vertices, 0).max() / remade.options.resolution
+    assert np.quantile(distance, 0.99) < 0.3 * voxel
+    assert distance.max() < voxel
+
+
+def test_colours_stand_where_they_stood(sampled):
+    """Away from the borders between two colours, where a voxel mixes both, every sample has its direction's colour."""
+    points, _, colour, _ = sampled
+    source = painted_mesh()
+    face = trimesh.proximity.closest_point(source, points)[2]
+    normal = source.face_normals[face]
+    order = np.sort(np.abs(normal), 1)
+    clear = order[:, 2] - order[:, 1] > 0.25
+    axis = np.abs(normal).argmax(1)
+    sign = np.take_along_axis(normal, axis[:, None], 1)[:, 0] > 0
+    expected = np.array(list(DIRECTION_COLORS.values()))[2 * axis + np.where(sign, 0, 1)]
+    error = np.abs(colour - expected).max(1)[clear]
+    assert clear.sum() > 1500
+    assert np.mean(error <= 8) > 0.97
+    assert {tuple(e) for e in expected[clear]} == set(DIRECTION_COLORS.values())
+
+
+def test_roughness_and_metal_are_in_their_channels(sampled):
+    points, _, _, surface = sampled
+    source = painted_mesh()
+    normal = source.face_normals[trimesh.proximity.closest_point(source, points)[2]]
+    smooth = normal[:, 0] > 0.9
+    rough = normal[:, 1] > 0.9
+    assert abs(np.median(surface[smooth, 1]) - 64) <= 2
+    assert abs(np.median(surface[rough, 1]) - 191) <= 2
+    assert surface[:, 2].max() <= 2
+
+
+def test_faces_look_outward_and_normals_agree_with_them(remade, sampled):
+    points, normals, _, _ = sampled
+    source = painted_mesh()
+    expected = source.face_normals[trimesh.proximity.closest_point(source, points)[2]]
+    assert np.mean((normals * expected).sum(1) > 0) > 0.999
+    part = part_of(remade.path)
+    corners = part.positions[part.faces]
+    face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert np.mean((face * part.normals[part.faces].mean(1)).sum(1) > 0) > 0.99
+
+
+def test_pictures_agree_with_the_source(painted, remade):
+    measured = compare_pictures(painted, remade.path, size=128)
+    assert measured["silhouette_iou"] > 0.98
+    assert measured["color_error"] < 0.05
+
+
+def test_face_count_is_met(remade):
+    faces = len(part_of(remade.path).faces)
+    assert 0.9 * remade.options.faces <= faces <= remade.options.faces
+
+
+def test_opaque_source_gives_an_opaque_file_without_alpha(remade):
+    part = part_of(remade.path)
+    assert part.material.alpha_mode == "OPAQUE"
+    assert (part.material.textures["baseColorTexture"].image[..., 3] == 255).all()
+
+
+def test_no_texel_is_left_black(remade):
+    part = part_of(remade.path)
+    assert part.material.textures["baseColorTexture"].image[..., :3].max(2).min() >= 30
+
+
+def test_manifest_records_what_was_done(painted, remade):
+    facts = remade.facts
+    assert facts["input"]["file"] == painted.name
+    assert list(facts["stages"]) == [
+        "load",
+        "voxelize",
+        "extract",
+        "clean",
+        "orient",
+        "simplify",
+        "unwrap",
+        "bake",
+        "write",
+    ]
+    assert facts["stages"]["bake"]["texels_without_voxel"] < 0.001 * facts["stages"]["bake"]["texels_covered"]
+    assert facts["packages"]["torch"]
+    assert {row["extension"] for row in facts["native"]} >= {
+        "trellis_mesh",
+        "trellis_voxel",
+        "trellis_raster",
+        "trellis_sparse",
+    }
+
+
+def test_second_run_gives_the_same_bytes(painted, remade, tmp_path):
+    facts = remake(painted, tmp_path / "again.glb", remade.options, quiet=True)
+    assert facts["output"]["sha256"] == remade.facts["output"]["sha256"]
+
+
+def test_webp_textures_and_kept_stages(painted, tmp_path):
+    out = tmp_path / "w.glb"
+    options = RemakeOptions(resolution=32, faces=800, texture=128, image_format="webp")
+    remake(painted, out, options, keep_stages=tmp_path / "stages", quiet=True)
+    (report,) = validate(out)
+    assert errors(report) == []
+    assert read_glb(out).document["extensionsRequired"] == ["EXT_texture_webp"]
+    kept = {p.stem for p in (tmp_path / "stages").iterdir()}
+    assert kept == {"voxels", "raw", "fine", "coarse", "unwrapped", "textures"}
