@@ -10,6 +10,10 @@
 #   TRELLIS_CUDA<major>_FLAGS      target architectures and toolkit paths
 #   TRELLIS_CUDA<major>_LIBRARIES  the CUDA runtime to link
 #   TRELLIS_CUDA<major>_ARCHS      what those flags target, as sm_XX and compute_XX
+# and where it knows them
+#   TRELLIS_CUDA<major>_COMPILER_ID  name and version for the note, without any folder
+#   TRELLIS_CUDA<major>_STYLE        "nvcc" (default) or "clang": how flags for the host compiler are spelt
+#   TRELLIS_CUDA<major>_FIXED_NAMES  ON if nvcc can be told a source's name; else symbols hold a hash of its folder
 
 set(TRELLIS_NATIVE_DIR "${CMAKE_CURRENT_LIST_DIR}/.." CACHE INTERNAL "")
 set(TRELLIS_FLAVOURS "cpu" CACHE STRING "Flavours to build: cpu, cuda12, cuda13")
@@ -48,7 +52,10 @@ function(trellis_extension name)
       add_library(${target} MODULE ${objects})
       set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
       target_link_libraries(${target} PRIVATE ${TRELLIS_CUDA${major}_LIBRARIES} dl rt)
-      list(JOIN TRELLIS_CUDA${major}_COMPILER " " compiler)
+      set(compiler "${TRELLIS_CUDA${major}_COMPILER_ID}")
+      if(NOT compiler)
+        get_filename_component(compiler "${TRELLIS_CUDA${major}_COMPILER}" NAME)
+      endif()
       list(TRANSFORM TRELLIS_CUDA${major}_ARCHS REPLACE "(.+)" "\"\\1\"" OUTPUT_VARIABLE archs)
       list(JOIN archs ", " archs)
       set(archs "[${archs}]")
@@ -80,19 +87,35 @@ endfunction()
 function(_trellis_cuda_objects result name major includes defines sources)
   list(TRANSFORM includes PREPEND "-I")
   list(TRANSFORM defines PREPEND "-D")
+  set(host -fPIC -fvisibility=hidden ${TRELLIS_PREFIX_MAPS})
+  if(NOT TRELLIS_CUDA${major}_STYLE STREQUAL "clang")
+    list(TRANSFORM host PREPEND "-Xcompiler=")
+  endif()
+  # Objects of other flags stay where they are, so that going back and forth between rows compiles nothing twice.
+  string(SHA256 key "${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_COMPILER_ID} ${TRELLIS_CUDA${major}_FLAGS} ${host}")
+  string(SUBSTRING "${key}" 0 12 key)
+  set(folder "${CMAKE_CURRENT_BINARY_DIR}/cuda${major}/${key}")
   set(objects "")
   foreach(source IN LISTS sources)
-    get_filename_component(stem "${source}" NAME_WE)
-    set(object "${CMAKE_CURRENT_BINARY_DIR}/cuda${major}/${stem}.o")
+    string(REPLACE "/" "_" file "${source}")
+    set(object "${folder}/${file}.o")
+    set(names "")
+    if(TRELLIS_CUDA${major}_FIXED_NAMES AND source MATCHES "\\.cu$")
+      # nvcc derives the names of what lies in unnamed namespaces from the source's path, and marks objects with
+      # random numbers; both are set here (trellis_build tried that this compiler takes the options).
+      set(path "trellis_${name}/${source}")
+      set(names "-frandom-seed=${path}" -Xcudafe=--orig_src_path_name "-Xcudafe=${path}"
+                -Xcicc=--orig_src_path_name "-Xcicc=${path}")
+    endif()
     add_custom_command(
       OUTPUT "${object}"
-      COMMAND ${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_FLAGS} -std=c++17 -O3 ${includes} ${defines}
-              -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
+      COMMAND ${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_FLAGS} ${host} ${names}
+              -std=c++17 -O3 -DNDEBUG ${includes} ${defines} -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
       DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${source}" "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h"
       DEPFILE "${object}.d"
       COMMENT "CUDA ${major}: ${source}" VERBATIM)
     list(APPEND objects "${object}")
   endforeach()
-  file(MAKE_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/cuda${major}")
+  file(MAKE_DIRECTORY "${folder}")
   set(${result} "${objects}" PARENT_SCOPE)
 endfunction()

@@ -25,9 +25,11 @@ inline void check_conv(const ConvShape& s, int precision) {
 // The row of feats that output row i reads at a tap, or -1.
 inline int32_t neighbor(const int32_t* neighbors, const ConvShape& s, int64_t i, int64_t tap) {
     const int32_t row = neighbors[i * s.taps + tap];
-    require(row >= -1 && row < s.rows_in, format("neighbors: expected rows in [-1, %lld), got %d at [%lld, %lld]",
-                                                 static_cast<long long>(s.rows_in), row, static_cast<long long>(i),
-                                                 static_cast<long long>(tap)));
+    // Not require(): its message would be made for every row.
+    if (row < -1 || row >= s.rows_in)
+        throw Error(TK_INVALID_ARGUMENT,
+                    format("neighbors: expected rows in [-1, %lld), got %d at [%lld, %lld]", static_cast<long long>(s.rows_in), row,
+                           static_cast<long long>(i), static_cast<long long>(tap)));
     return row;
 }
 

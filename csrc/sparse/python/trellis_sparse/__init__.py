@@ -1,0 +1,19 @@
+"""Sparse voxel operations: submanifold convolution, grid sampling, resampling, space-filling orders."""
+
+from ._ops_conv import neighbor_map, submanifold_conv3d
+from ._ops_grid import grid_sample_3d
+from ._ops_order import decode_order, encode_order
+from ._ops_resample import Resampled, channel_to_space, downsample, space_to_channel, upsample
+
+__all__ = [
+    "Resampled",
+    "channel_to_space",
+    "decode_order",
+    "downsample",
+    "encode_order",
+    "grid_sample_3d",
+    "neighbor_map",
+    "space_to_channel",
+    "submanifold_conv3d",
+    "upsample",
+]

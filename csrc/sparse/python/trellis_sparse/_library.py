@@ -1,0 +1,67 @@
+"""The native half of this package, its torch operators, and checks that several topics share."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from trellis_native import Extension, OpLibrary
+
+EXTENSION = Extension("sparse", Path(__file__).parent)
+OPS = OpLibrary("trellis_sparse")
+
+REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+MAX_GRID = 65535
+MAX_ROWS = 2**31 - 1
+
+
+def grid_shape(value: object) -> list[int]:
+    """Checks a grid's size (B, W, H, D)."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
+        raise ValueError(f"shape: expected 4 sizes (batch, width, height, depth), got {value!r}")
+    for size in value:
+        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
+            raise TypeError(f"shape: expected 4 ints (batch, width, height, depth), got {value!r}")
+        if not 1 <= size <= MAX_GRID:
+            raise ValueError(f"shape: expected sizes in [1, {MAX_GRID}], got {tuple(value)}")
+    return list(value)
+
+
+def require_range(name: str, values: torch.Tensor, most: Sequence[int]) -> None:
+    """Checks that column i of `values` [N, len(most)] is in [0, most[i]]. Synchronises on CUDA."""
+    if len(values) == 0:
+        return
+    low, high = (v.tolist() for v in torch.aminmax(values, dim=0))
+    if min(low) >= 0 and all(h <= m for h, m in zip(high, most, strict=True)):
+        return
+    bad = ((values < 0) | (values > torch.tensor(most, device=values.device))).any(1)
+    row = int(bad.int().argmax())
+    limits = str(most[0]) if len(set(most)) == 1 else str(tuple(most))
+    raise ValueError(f"{name}: expected entries from 0 to {limits}, got {values[row].tolist()} in row {row}")
+
+
+def voxels(coords: torch.Tensor, most: Sequence[int]) -> torch.Tensor:
+    """`coords` contiguous, after checking their number and, as `require_range`, their components."""
+    if len(coords) >= MAX_ROWS:
+        raise ValueError(f"coords: expected fewer than {MAX_ROWS} voxels, got {len(coords)}")
+    coords = coords.contiguous()
+    require_range("coords", coords, most)
+    return coords
+
+
+def precision(dtype: torch.dtype) -> int:
+    return 64 if dtype == torch.float64 else 32
+
+
+def working(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` in the dtype that native code computes in: float64 stays, all else is float32."""
+    return tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).contiguous()
+
+
+def index_scratch(rows: int, device: torch.device) -> torch.Tensor | None:
+    """Memory for the voxel lookup of `rows` voxels on `device`; None where none is needed."""
+    size = ctypes.c_int64()
+    EXTENSION.call("index_scratch", rows, ctypes.addressof(size), device=device)
+    return torch.empty(size.value, dtype=torch.uint8, device=device) if size.value else None
