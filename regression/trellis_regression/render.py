@@ -22,7 +22,7 @@ MODES = ("shaded", "base_color", "normal")
 _LAYERS = 6
 _SUPERSAMPLE = 2
 _FIELD_OF_VIEW = math.radians(30)
-_BACKGROUND = (0.82, 0.82, 0.84)
+_BACKGROUND = (0.24, 0.25, 0.28)
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Frame:
 
 
 def frame_of(parts: Sequence[Part]) -> Frame:
-    """The sphere around the bounding box of all parts."""
+    """The sphere around the middle of the bounding box that reaches to the farthest vertex."""
     points = np.concatenate([p.positions[p.faces.reshape(-1)] for p in parts]).astype(np.float64)
-    low, high = points.min(0), points.max(0)
-    x, y, z = ((low + high) / 2).tolist()
-    return Frame((x, y, z), max(float(np.linalg.norm(high - low)) / 2, 1e-9))
+    centre = (points.min(0) + points.max(0)) / 2
+    x, y, z = centre.tolist()
+    return Frame((x, y, z), max(float(np.linalg.norm(points - centre, axis=1).max()), 1e-9))
 
 
 def camera(frame: Frame, azimuth: float, elevation: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,7 +95,7 @@ class Renderer:
         uv_sets = sorted({t.uv_set for m in materials for t in m.textures.values()})
 
         def to(values: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+            return torch.from_numpy(np.array(values, order="C")).to(device)  # a copy: decoded images are read-only
 
         self._positions = to(np.concatenate([p.positions for p in parts]))
         self._normals = to(np.concatenate([p.normals for p in parts]))
@@ -180,7 +180,7 @@ class Renderer:
             self._light.shade(position, normal, base[..., :3].contiguous(), metallic, roughness, eye) * occlusion
             + emissive
         )
-        return shade.linear_to_srgb(shade.tonemap(lit, "aces")), alpha
+        return shade.linear_to_srgb(shade.tonemap(lit)), alpha
 
     def _surface(
         self, material: torch.Tensor, uvs: dict[int, torch.Tensor], vertex_color: torch.Tensor
@@ -258,5 +258,5 @@ def turntable_sheet(
     sheet = Image.fromarray(torch.cat(rows).cpu().numpy())
     draw = ImageDraw.Draw(sheet)
     for i, path in enumerate(paths):
-        draw.text((8, i * size + 6), path.name, fill=(40, 40, 48))
+        draw.text((8, i * size + 6), path.name, fill=(220, 220, 228))
     return sheet

@@ -17,4 +17,178 @@ TK_API const char* tk_mesh_abi(void);
 /* CPU only. Threads for later calls; 0 returns to the default (TRELLIS_NUM_THREADS, else all cores). */
 TK_API int tk_mesh_set_num_threads(int threads);
 
+/* ---- Connectivity ----------------------------------------------------------------------------------------------
+ * faces int32[F][3] with each index in [0, num_vertices). A face that names a vertex twice has no place in a
+ * surface: it has no edges, and is a component by itself. */
+
+/* CPU only. The undirected edges of the faces, or with boundary_only those of exactly one face. Sets *state (to be
+ * given to tk_mesh_edges_end) and *num_edges. */
+TK_API int tk_mesh_edges_begin(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int boundary_only,
+                               void** state, int64_t* num_edges, int device, void* stream);
+/* edges int32[num_edges][2]: smaller vertex first, rows ascending. */
+TK_API int tk_mesh_edges_fill(void* state, int32_t* edges, int device, void* stream);
+TK_API int tk_mesh_edges_end(void* state);
+/* CPU only. labels int32[F]: faces that share an edge have equal ones; 0, 1, ... in the order of each component's
+ * first face. *count: their number. */
+TK_API int tk_mesh_connected_components(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* labels,
+                                        int64_t* count, int device, void* stream);
+/* CPU only. For labels int32[F] in [0, C): face_counts int64[C], areas double[C], and the bounding boxes' lows and
+ * highs float[C][3]. Vertices float[V][3]. */
+TK_API int tk_mesh_component_sizes(const float* vertices, const int32_t* faces, const int32_t* labels, int64_t num_faces,
+                                   int64_t num_components, int64_t* face_counts, double* areas, float* lows, float* highs,
+                                   int device, void* stream);
+/* CPU only. first int32[V + 1] and corners int32[3 F]: corners 3 * face + i at vertex v are corners[first[v]] to
+ * corners[first[v + 1] - 1], ascending. */
+TK_API int tk_mesh_vertex_corners(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* first,
+                                  int32_t* corners, int device, void* stream);
+
+/* ---- Normals ---------------------------------------------------------------------------------------------------
+ * Unit vectors after the right-hand rule; zero where there is no direction, or coordinates are not finite. */
+
+/* vertices float[V][3], faces int32[F][3] in [0, V), normals float[F][3]. */
+TK_API int tk_mesh_face_normals(const float* vertices, const int32_t* faces, int64_t num_faces, float* normals, int device,
+                                void* stream);
+/* first int32[V + 1] and corners int32[3 F] as tk_mesh_vertex_corners makes them; normals float[V][3]. Faces weigh by
+ * their angle at the vertex, or without by_angle by their area. */
+TK_API int tk_mesh_vertex_normals(const float* vertices, const int32_t* faces, const int32_t* first, const int32_t* corners,
+                                  int64_t num_vertices, int by_angle, float* normals, int device, void* stream);
+
+/* first and corners as above; normals float[F][3][3], one for each corner of each face: the angle-weighted mean over the
+ * faces at its vertex that turn away from its own face by at most the angle whose cosine is cos_crease. leaders
+ * int32[F][3]: the first corner 3 * face + i at the same vertex whose normal has the same bits. */
+TK_API int tk_mesh_corner_normals(const float* vertices, const int32_t* faces, const int32_t* first, const int32_t* corners,
+                                  int64_t num_vertices, double cos_crease, float* normals, int32_t* leaders, int device,
+                                  void* stream);
+
+/* ---- Cleaning --------------------------------------------------------------------------------------------------
+ * vertices float[V][3]; faces int32[F][3] with each index in [0, num_vertices). */
+
+/* CPU only. keep uint8[F]: 1 for the first face of each set of three vertices, in whatever order these stand. */
+TK_API int tk_mesh_unique_faces(const int32_t* faces, int64_t num_faces, int64_t num_vertices, uint8_t* keep, int device,
+                                void* stream);
+/* keep uint8[F]: 1 for faces of three vertices and a finite area above 0 and of at least
+ * min(absolute, relative * longest side squared). */
+TK_API int tk_mesh_proper_faces(const float* vertices, const int32_t* faces, int64_t num_faces, double absolute,
+                                double relative, uint8_t* keep, int device, void* stream);
+/* CPU only. representative int32[V]: the smallest vertex at exactly the same place. */
+TK_API int tk_mesh_weld_vertices(const float* vertices, int64_t num_vertices, int32_t* representative, int device,
+                                 void* stream);
+/* CPU only. Gives each fan of faces around a vertex (faces joined across edges of exactly two) a vertex of its own:
+ * split_faces int32[F][3] with indices in [0, num_vertices + *num_added). */
+TK_API int tk_mesh_split_fans(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* split_faces,
+                              int64_t* num_added, int device, void* stream);
+/* CPU only. flip uint8[F]: faces to turn over so that neighbours across edges of exactly two faces agree; the majority
+ * of each component stays, or with `outward` the component's signed volume becomes positive (vertices may be null
+ * without it). *num_conflicts: edges left in disagreement, on surfaces with one side. */
+TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
+                                     int outward, uint8_t* flip, int64_t* num_conflicts, int device, void* stream);
+/* CPU only. Closes the simple loops of boundary edges not longer than max_perimeter. counts int64[6]: loops, loops
+ * closed, loops longer than that, boundary edges in no simple loop, new vertices N, new faces M. */
+TK_API int tk_mesh_fill_holes_begin(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
+                                    double max_perimeter, void** state, int64_t* counts, int device, void* stream);
+/* new_vertices float[N][3], numbered from num_vertices on; new_faces int32[M][3]. */
+TK_API int tk_mesh_fill_holes_fill(void* state, float* new_vertices, int32_t* new_faces, int device, void* stream);
+TK_API int tk_mesh_fill_holes_end(void* state);
+
+/* ---- Simplification --------------------------------------------------------------------------------------------- */
+
+/* CPU only. Edge collapse to at most target_faces faces if that can be reached. Vertices float[V][3] that faces name
+ * are finite. regularization: weight of each face's attraction to its centroid against that to its plane;
+ * boundary_weight: of the planes across boundary edges against those of faces; min_quality: least
+ * 4 sqrt(3) area / sum of squared sides of new faces. counts int64[5]: vertices W, faces G, rounds, collapses,
+ * collapses that changed the topology. errors double[3]: largest quadric error as a distance, largest distance of an
+ * input vertex to the result, largest distance of an input vertex to its image. */
+TK_API int tk_mesh_simplify_begin(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
+                                  int64_t target_faces, double regularization, double boundary_weight, double min_quality,
+                                  void** state, int64_t* counts, double* errors, int device, void* stream);
+/* vertices float[W][3], faces int32[G][3]; image int32[V]: the vertex that each input vertex became part of, -1 for
+ * those that no face named or whose faces vanished. */
+TK_API int tk_mesh_simplify_fill(void* state, float* vertices, int32_t* faces, int32_t* image, int device, void* stream);
+TK_API int tk_mesh_simplify_end(void* state);
+
+/* ---- Bounding volume hierarchy (csrc/mesh/src/bvh.hpp) ----
+ *
+ * Over F faces it is three arrays: leaves float[L][3][3][8], ids int32[L][8] and nodes float[N][2][3][8], where
+ * L = ceil(F / 8), and N is the number of nodes: ceil(L / 8) above the leaves, and so on up to a single one.
+ * Faces with a corner that is not finite are in no leaf: no query finds them.
+ */
+
+/* keys int64[F]: where along a space-filling curve each face lies within bounds float[6] (lowest x, y, z, then
+ * highest); the largest int64 for a face with a corner that is not finite. vertices float[V][3], faces int32[F][3]
+ * with indices in [0, V). */
+TK_API int tk_mesh_bvh_keys(const float* vertices, const int32_t* faces, int64_t num_faces, const float* bounds,
+                            int64_t* keys, int device, void* stream);
+/* CPU only. order int32[F]: the faces by their keys int64[F], and within spans of 32768 faces by recursive cuts in
+ * space. (On CUDA the caller sorts the keys.) */
+TK_API int tk_mesh_bvh_order(const float* vertices, const int32_t* faces, int64_t num_faces, const int64_t* keys,
+                             int32_t* order, int device, void* stream);
+/* Fills leaves, ids and nodes; order int32[F] is a permutation of [0, F). */
+TK_API int tk_mesh_bvh_fill(const float* vertices, const int32_t* faces, int64_t num_faces, const int32_t* order,
+                            float* leaves, int32_t* ids, float* nodes, int device, void* stream);
+/* For each of points float[P][3] the closest face not farther than max_distance (inf for no limit), of equally
+ * distant ones (as floats) that of smallest number: distance float[P], face int64[P], barycentric float[P][3].
+ * No face: inf, -1, zeros. A point that is not finite: NaN, -1, zeros. */
+TK_API int tk_mesh_bvh_closest_point(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
+                                     const float* points, int64_t num_points, float max_distance, float* distance,
+                                     int64_t* face, float* barycentric, int device, void* stream);
+/* For each ray (origins, directions float[R][3]; directions of any length but 0) the first face met at a distance in
+ * [t_min, t_max], of equally distant ones (as floats) that of smallest number: distance float[R], face int64[R],
+ * barycentric float[R][3]. No face: inf, -1, zeros. A ray that is not finite or has no direction: NaN, -1, zeros. */
+TK_API int tk_mesh_bvh_ray_cast(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
+                                const float* origins, const float* directions, int64_t num_rays, float t_min,
+                                float t_max, float* distance, int64_t* face, float* barycentric, int device,
+                                void* stream);
+/* count int32[R]: faces that each ray crosses at a distance in [t_min, t_max]; of faces that share an edge or corner
+ * which the ray meets exactly, as many count as for a ray beside it. -1 for a ray that is not finite or has no
+ * direction. */
+TK_API int tk_mesh_bvh_count_hits(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
+                                  const float* origins, const float* directions, int64_t num_rays, float t_min,
+                                  float t_max, int32_t* count, int device, void* stream);
+
+/* ---- UV unwrapping ---------------------------------------------------------------------------------------------- */
+
+/* CPU only. Cuts the mesh into charts and lays them out in [0, 1]^2 without overlaps or turned faces. vertices
+ * float[V][3], those that faces name are finite; faces int32[F][3]. resolution, padding: texels along a side of the
+ * texture, and between charts. max_stretch: of any face that is not degenerate, largest singular value or inverse of
+ * the smallest. sizes int64[2]: new vertices N, charts. */
+TK_API int tk_mesh_unwrap_begin(const float* vertices, const int32_t* faces, int64_t num_vertices, int64_t num_faces,
+                                int resolution, double padding, double max_stretch, void** state, int64_t* sizes,
+                                int device, void* stream);
+/* new_faces int32[F][3], vertex_map int32[N]: the vertex that each new one copies; uv float[N][2], multiples of 2^-24;
+ * face_chart int32[F]: -1 only where the mesh has no chart. */
+TK_API int tk_mesh_unwrap_fill(void* state, int32_t* new_faces, int32_t* vertex_map, float* uv, int32_t* face_chart,
+                               int device, void* stream);
+TK_API int tk_mesh_unwrap_end(void* state);
+/* out float[F][4], for each face: largest and smallest singular value of the map from texture to surface (infinite and
+ * 0 for a face without texture area, 0 and 0 if it has none on the surface either), area on the surface, signed area
+ * in the texture. vertices float[V][3], uv float[V][2], faces int32[F][3] with indices in [0, V). */
+TK_API int tk_mesh_uv_stretch(const float* vertices, const int32_t* faces, const float* uv, int64_t num_faces, float* out,
+                              int device, void* stream);
+/* CPU only. out double[10]: charts that have texture area (faces that share an edge are of one chart); of those, the
+ * mirrored (most of their area is turned over) and those of fewer than small_chart_texels texels; L2 and L-infinity
+ * stretch, 1 for an undistorted layout of even density, over faces that have both areas; texture area, overlapping
+ * places counted twice; faces turned against their chart, overlapped by another, outside [0, 1]^2, without texture
+ * area though not degenerate. face_chart int32[F]; face_fault uint8[F]: a bit for each of those four, from the lowest.
+ * Overlaps and turns of a depth below 2^-22 are rounding and do not count. |uv| <= 2^20. */
+TK_API int tk_mesh_measure_uv(const float* vertices, const int32_t* faces, const float* uv, int64_t num_vertices,
+                              int64_t num_faces, int resolution, double small_chart_texels, double* out,
+                              int32_t* face_chart, uint8_t* face_fault, int device, void* stream);
+
+/* ---- Remeshing ---- */
+
+/* CPU only. A closed mesh around the mesh of a tree (its three arrays, see above): dual contouring of the distance to
+ * it at `band` cells on a grid of resolution^3 cells of size `cell` from (origin_x, origin_y, origin_z), which must
+ * hold the mesh; vertices then go the share `project` of their way to the mesh. fill other than 0: what the band cuts
+ * off from the border of the grid is solid, so that there is no inner surface. On success *state owns the result
+ * (*num_vertices and *num_new_faces say its size) until tk_mesh_remesh_end; *held_back counts the vertices that went
+ * less far, because a triangle would have turned over. */
+TK_API int tk_mesh_remesh_begin(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
+                                double origin_x, double origin_y, double origin_z, double cell, int resolution,
+                                double band, double project, int fill, void** state, int64_t* num_vertices,
+                                int64_t* num_new_faces, int64_t* held_back, int device, void* stream);
+/* CPU only. Copies the result of begin to vertices float[num_vertices][3] and faces int32[num_new_faces][3]. */
+TK_API int tk_mesh_remesh_fill(const void* state, float* vertices, int32_t* faces, int device, void* stream);
+/* CPU only. Frees what begin made. */
+TK_API int tk_mesh_remesh_end(void* state);
+
 #endif

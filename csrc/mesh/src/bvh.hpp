@@ -51,6 +51,15 @@ TK_INLINE uint32_t pack_reference(int level, int64_t index) { return static_cast
 TK_INLINE int reference_level(uint32_t reference) { return static_cast<int>(reference >> 28); }
 TK_INLINE int64_t reference_index(uint32_t reference) { return reference & 0xfffffff; }
 
+constexpr int32_t no_face = INT32_MAX;
+
+// An upper bound of squared box distances in float that may still hold a face within `distance`: the
+// roundings of the box test stay well below 2e-6, and the sum keeps the bound valid where squares vanish.
+TK_INLINE float pruning_bound(float distance) { return distance * distance * 1.000002f + 1e-36f; }
+// Factor on distances along a ray that makes the slab test hold in spite of roundings (Ize, "Robust BVH Ray
+// Traversal", JCGT 2013).
+constexpr float slab_pad = 1.000002f;
+
 // Position along a Hilbert curve through 2^bits cells an axis (Skilling, "Programming the Hilbert curve", 2004).
 TK_INLINE uint64_t hilbert_key(uint32_t x, uint32_t y, uint32_t z, int bits) {
     uint32_t axis[3] = {x, y, z};
@@ -88,7 +97,6 @@ TK_INLINE Vec3f load_corner(const float* vertices, int32_t vertex) {
     const float* p = vertices + int64_t{3} * vertex;
     return {p[0], p[1], p[2]};
 }
-TK_INLINE bool all_finite(const Vec3f& p) { return p.x - p.x == 0 && p.y - p.y == 0 && p.z - p.z == 0; }
 
 // The sort key of a face: where the centre of its box lies. Faces with a corner that is not finite go last.
 TK_INLINE int64_t face_key(const float* vertices, const int32_t* face, const float* bounds) {

@@ -11,7 +11,7 @@
 namespace tk::mesh {
 namespace {
 
-constexpr int64_t refine_span = 2097152;
+constexpr int64_t refine_span = 32768;
 
 struct Item {
     float centre[3];

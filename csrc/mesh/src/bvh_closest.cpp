@@ -1,6 +1,7 @@
 // Closest points on the CPU: eight boxes, then eight triangles, in one go.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "bvh_lanes.hpp"
 #include "bvh_query.hpp"
@@ -11,10 +12,6 @@
 
 namespace tk::mesh {
 namespace {
-
-// An upper bound of squared box distances in float that may still hold a face within `distance`: the
-// roundings of the box test stay well below 2e-6, and the sum keeps the bound valid where squares vanish.
-TK_INLINE float pruning_bound(float distance) { return distance * distance * 1.000002f + 1e-36f; }
 
 TK_INLINE void test_leaf(const BvhView& tree, int64_t leaf, const Vec3<D8>& point, Closest& best) {
     Vec3<D8> a, b, c;

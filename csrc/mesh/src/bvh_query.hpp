@@ -1,14 +1,11 @@
 // Queries on the tree of bvh.hpp for other CPU code of this extension.
 #pragma once
 
-#include <limits>
 #include <vector>
 
 #include "bvh.hpp"
 
 namespace tk::mesh {
-
-constexpr int32_t no_face = std::numeric_limits<int32_t>::max();
 
 struct Closest {
     float distance;  // the limit where no face is within it

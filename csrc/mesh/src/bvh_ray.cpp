@@ -1,6 +1,7 @@
 // Rays on the CPU: eight boxes, then eight triangles, in one go.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "bvh_lanes.hpp"
 #include "bvh_query.hpp"
@@ -11,27 +12,6 @@
 namespace tk::mesh {
 namespace {
 
-struct Ray {
-    Vec3f origin;
-    Vec3d direction;  // unit length
-    Shear shear;
-    float inverse[3];
-    bool valid;
-};
-
-Ray make_ray(const float* origin, const float* direction) {
-    Ray ray{};
-    ray.origin = {origin[0], origin[1], origin[2]};
-    const Vec3d d = {direction[0], direction[1], direction[2]};
-    ray.valid = all_finite(ray.origin) && all_finite(Vec3f{direction[0], direction[1], direction[2]}) && dot3(d, d) > 0;
-    if (!ray.valid) return ray;
-    const double scale = 1 / std::sqrt(dot3(d, d));
-    ray.direction = {d.x * scale, d.y * scale, d.z * scale};
-    ray.shear = make_shear(ray.direction);
-    for (int i = 0; i < 3; ++i) ray.inverse[i] = static_cast<float>(1 / ray.direction[i]);
-    return ray;
-}
-
 struct Nearest {
     float distance;
     int32_t face;
@@ -40,8 +20,7 @@ struct Nearest {
 };
 
 // Calls on_leaf(leaf) for the leaves that the ray meets between t_min and reach(), nearest boxes first.
-// Slab test after Ize, "Robust BVH Ray Traversal" (JCGT 2013): the far side is padded by more than the
-// roundings, and comparisons are so written that 0 * inf (a ray within a face of a box) leaves the rest to decide.
+// Comparisons are so written that 0 * inf (a ray within a face of a box) leaves the rest to decide.
 template <class OnLeaf, class Reach>
 TK_INLINE void walk(const BvhView& tree, const Ray& ray, float t_min, const Reach& reach, const OnLeaf& on_leaf) {
     struct Entry {
@@ -51,10 +30,9 @@ TK_INLINE void walk(const BvhView& tree, const Ray& ray, float t_min, const Reac
     int top = 0;
     stack[top++] = {t_min, pack_reference(tree.shape.levels, 0)};
     const F8 zero = {};
-    constexpr float pad = 1.000002f;
     while (top > 0) {
         const Entry entry = stack[--top];
-        if (!(entry.near <= reach() * pad)) continue;
+        if (!(entry.near <= reach() * slab_pad)) continue;
         const int level = reference_level(entry.reference);
         const int64_t index = reference_index(entry.reference);
         if (level == 0) {
@@ -62,14 +40,14 @@ TK_INLINE void walk(const BvhView& tree, const Ray& ray, float t_min, const Reac
             continue;
         }
         const float* node = tree.nodes + (tree.shape.first[level] + index) * bvh_node_floats;
-        F8 near = zero + t_min, far = zero + reach() * pad;
+        F8 near = zero + t_min, far = zero + reach() * slab_pad;
         for (int i = 0; i < 3; ++i) {
             const bool forward = ray.inverse[i] > 0;
             F8 enter, leave;
             load(node + ((forward ? 0 : 3) + i) * bvh_width, enter);
             load(node + ((forward ? 3 : 0) + i) * bvh_width, leave);
             enter = (enter - ray.origin[i]) * ray.inverse[i];
-            leave = (leave - ray.origin[i]) * ray.inverse[i] * pad;
+            leave = (leave - ray.origin[i]) * ray.inverse[i] * slab_pad;
             near = enter > near ? enter : near;
             far = leave < far ? leave : far;
         }

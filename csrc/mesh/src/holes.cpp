@@ -90,7 +90,6 @@ private:
         for (int32_t start = 0; start < n; ++start) {
             if (visited[start]) continue;
             std::vector<int32_t> walk;  // vertices in walking order
-            std::vector<int32_t> walked;
             int64_t along = 0;
             int32_t edge = start, fan = fan_of[start][0];
             bool closed = false;
@@ -99,7 +98,6 @@ private:
                 const bool forward = fan_of[edge][0] == fan;
                 const int32_t h = boundary[edge];
                 walk.push_back(forward ? half_from(faces_, h) : half_to(faces_, h));
-                walked.push_back(edge);
                 along += forward ? 1 : -1;
                 fan = fan_of[edge][forward ? 1 : 0];
                 edge = other_edge(fan, edge);
@@ -107,7 +105,7 @@ private:
             }
             if (!closed) continue;
             // The closing faces run against their neighbours. Where the neighbours disagree, against most.
-            if (along > 0 || (along == 0 && walk.size() > 1)) std::reverse(walk.begin(), walk.end());
+            if (along >= 0) std::reverse(walk.begin(), walk.end());
             for (Loop& loop : simple_loops(walk)) {
                 left_over -= static_cast<int64_t>(loop.vertices.size());
                 loops.push_back(std::move(loop));

@@ -30,3 +30,12 @@ TK_API int tk_mesh_vertex_normals(const float* vertices, const int32_t* faces, c
         });
     });
 }
+
+TK_API int tk_mesh_corner_normals(const float* vertices, const int32_t* faces, const int32_t* first, const int32_t* corners,
+                                  int64_t num_vertices, double cos_crease, float* normals, int32_t* leaders, int, void*) {
+    return tk::guarded([&] {
+        tk::parallel_for(num_vertices, 1 << 12, [&](int64_t v) {
+            tk::mesh::corner_normals(vertices, faces, corners + first[v], first[v + 1] - first[v], cos_crease, normals, leaders);
+        });
+    });
+}

@@ -27,6 +27,14 @@ __global__ void vertex_normals_kernel(const float* vertices, const int32_t* face
     }
 }
 
+__global__ void corner_normals_kernel(const float* vertices, const int32_t* faces, const int32_t* first, const int32_t* corners,
+                                      int64_t num_vertices, double cos_crease, float* normals, int32_t* leaders) {
+    TK_GRID_STRIDE(v, num_vertices) {
+        const int32_t begin = first[v], count = first[v + 1] - begin;
+        tk::mesh::corner_normals(vertices, faces, corners + begin, count, cos_crease, normals, leaders);
+    }
+}
+
 }  // namespace
 
 TK_API int tk_mesh_face_normals(const float* vertices, const int32_t* faces, int64_t num_faces, float* normals, int device,
@@ -53,5 +61,15 @@ TK_API int tk_mesh_proper_faces(const float* vertices, const int32_t* faces, int
         if (num_faces == 0) return;
         proper_faces_kernel<<<tk::grid_size(num_faces, block), block, 0, static_cast<cudaStream_t>(stream)>>>(
             vertices, faces, num_faces, absolute, relative, keep);
+    });
+}
+
+TK_API int tk_mesh_corner_normals(const float* vertices, const int32_t* faces, const int32_t* first, const int32_t* corners,
+                                  int64_t num_vertices, double cos_crease, float* normals, int32_t* leaders, int device,
+                                  void* stream) {
+    return tk::guarded_on(device, [&] {
+        if (num_vertices == 0) return;
+        corner_normals_kernel<<<tk::grid_size(num_vertices, block), block, 0, static_cast<cudaStream_t>(stream)>>>(
+            vertices, faces, first, corners, num_vertices, cos_crease, normals, leaders);
     });
 }

@@ -24,13 +24,21 @@ TK_INLINE T select(const Mask& mask, const T& yes, const T& no) {
 // and ties rest on.
 template <class T>
 TK_INLINE T difference_of_products(const T& a, const T& b, const T& c, const T& d) {
-    return a * b - c * d;
-}
 #ifdef __CUDA_ARCH__
-TK_INLINE double difference_of_products(const double& a, const double& b, const double& c, const double& d) {
     return __dsub_rn(__dmul_rn(a, b), __dmul_rn(c, d));
-}
+#else
+    return a * b - c * d;
 #endif
+}
+// a - b * c, likewise.
+template <class T>
+TK_INLINE T minus_product(const T& a, const T& b, double c) {
+#ifdef __CUDA_ARCH__
+    return __dsub_rn(a, __dmul_rn(b, c));
+#else
+    return a - b * c;
+#endif
+}
 
 template <class T>
 TK_INLINE Vec3<T> sub(const Vec3<T>& a, const Vec3<T>& b) {
@@ -135,6 +143,30 @@ struct RayHit {
                 // such that the number of owners has the parity of a ray moved aside by a hair
 };
 
+// A unit direction and what the tests of boxes and triangles need of it.
+struct Ray {
+    Vec3f origin;
+    Shear shear;
+    float inverse[3];
+    bool valid;  // finite, and of a direction
+};
+TK_INLINE bool all_finite(const Vec3f& p) { return p.x - p.x == 0 && p.y - p.y == 0 && p.z - p.z == 0; }
+TK_INLINE Ray make_ray(const float* origin, const float* direction) {
+    Ray ray{};
+    ray.origin = {origin[0], origin[1], origin[2]};
+    const Vec3d d = {direction[0], direction[1], direction[2]};
+    const double length2 = dot3(d, d);
+    ray.valid = all_finite(ray.origin) && all_finite(Vec3f{direction[0], direction[1], direction[2]}) && length2 > 0;
+    if (!ray.valid) return ray;
+    const double scale = 1 / std::sqrt(length2);
+    const Vec3d unit = {d.x * scale, d.y * scale, d.z * scale};
+    ray.shear = make_shear(unit);
+    ray.inverse[0] = static_cast<float>(1 / unit.x);
+    ray.inverse[1] = static_cast<float>(1 / unit.y);
+    ray.inverse[2] = static_cast<float>(1 / unit.z);
+    return ray;
+}
+
 // Whether an edge from (px, py) to (qx, qy), seen along the ray, belongs to the triangle on its left.
 template <class T>
 TK_INLINE auto left_or_top(const T& px, const T& py, const T& qx, const T& qy) {
@@ -145,9 +177,9 @@ TK_INLINE auto left_or_top(const T& px, const T& py, const T& qx, const T& qy) {
 template <class T>
 TK_INLINE auto intersect(const Shear& s, const Vec3<T>& a, const Vec3<T>& b, const Vec3<T>& c) {
     const T zero = a.x - a.x;
-    const T ax = a.x - a.z * s.sx, ay = a.y - a.z * s.sy;
-    const T bx = b.x - b.z * s.sx, by = b.y - b.z * s.sy;
-    const T cx = c.x - c.z * s.sx, cy = c.y - c.z * s.sy;
+    const T ax = minus_product(a.x, a.z, s.sx), ay = minus_product(a.y, a.z, s.sy);
+    const T bx = minus_product(b.x, b.z, s.sx), by = minus_product(b.y, b.z, s.sy);
+    const T cx = minus_product(c.x, c.z, s.sx), cy = minus_product(c.y, c.z, s.sy);
     const T u = difference_of_products(bx, cy, by, cx);
     const T v = difference_of_products(cx, ay, cy, ax);
     const T w = difference_of_products(ax, by, ay, bx);

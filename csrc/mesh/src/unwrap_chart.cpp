@@ -49,9 +49,9 @@ int64_t euler_characteristic(const Chart& chart) {
     return chart.vertices() - edges + chart.size();
 }
 
-// Cuts to a disk: keeps glued what a spanning tree of the faces crosses, and then everything whose gluing
-// only closes a dead end of the cut (Gu, Gortler and Hoppe, "Geometry Images", 2002).
-void cut_to_disk(Chart& chart) {
+// Keeps glued what a spanning tree of the faces crosses, and then everything whose gluing only closes a dead
+// end of the cut (Gu, Gortler and Hoppe, "Geometry Images", 2002).
+void cut_open(Chart& chart) {
     const int64_t n = chart.size();
     std::vector<uint8_t> crossed(3 * n, 0), reached(n, 0);
     std::vector<int32_t> queue{0};
@@ -99,9 +99,19 @@ void cut_to_disk(Chart& chart) {
         if (!crossed[h]) chart.twin[h] = -1;
 }
 
-}  // namespace
-
 bool is_disk(const Chart& chart) { return euler_characteristic(chart) == 1; }
+
+void measure_chart(const Surface& s, Chart& chart) {
+    chart.area = chart.perimeter = 0;
+    for (int32_t f : chart.faces) chart.area += s.area[f];
+    for (size_t h = 0; h < chart.twin.size(); ++h) {
+        if (chart.twin[h] >= 0) continue;
+        const int64_t global = 3 * int64_t{chart.faces[h / 3]} + static_cast<int64_t>(h % 3);
+        chart.perimeter += length(s.position[s.point[next_half_edge(global)]] - s.position[s.point[global]]);
+    }
+}
+
+}  // namespace
 
 Chart build_chart(const Surface& s, const Membership& membership, std::vector<int32_t> faces, int32_t id) {
     Chart chart;
@@ -109,22 +119,108 @@ Chart build_chart(const Surface& s, const Membership& membership, std::vector<in
     const int64_t n = chart.size();
     chart.twin.assign(3 * n, -1);
     for (int64_t h = 0; h < 3 * n; ++h) {
-        const int64_t global = 3 * int64_t{chart.faces[h / 3]} + h % 3;
-        const int32_t t = s.twin[global];
+        const int32_t t = s.twin[3 * int64_t{chart.faces[h / 3]} + h % 3];
         if (t >= 0 && membership.label[t / 3] == id) chart.twin[h] = 3 * membership.local[t / 3] + t % 3;
-        else chart.perimeter += length(s.position[s.point[next_half_edge(global)]] - s.position[s.point[global]]);
     }
-    for (int32_t f : chart.faces) chart.area += s.area[f];
     number_vertices(s, chart);
-    if (!is_disk(chart)) {
-        bool closed = true;
-        for (int32_t t : chart.twin) closed = closed && t >= 0;
-        if (!closed || euler_characteristic(chart) < 2) {
-            cut_to_disk(chart);
-            number_vertices(s, chart);
+    measure_chart(s, chart);
+    return chart;
+}
+
+bool cut_to_disk(const Surface& s, Chart& chart) {
+    if (is_disk(chart)) return true;
+    cut_open(chart);
+    number_vertices(s, chart);
+    chart.uv.clear();
+    return is_disk(chart);
+}
+
+std::vector<Chart> divide_chart(const Surface& s, const Chart& chart, const std::vector<uint8_t>& part, const bool (&keep_layout)[2]) {
+    const int64_t n = chart.size();
+    std::vector<int32_t> owner(n, -1), local(n, 0), stack;
+    std::vector<Chart> result;
+    std::vector<uint8_t> kept;
+    for (int64_t seed = 0; seed < n; ++seed) {
+        if (owner[seed] >= 0) continue;
+        const int32_t id = static_cast<int32_t>(kept.size());
+        kept.push_back(keep_layout[part[seed]]);
+        owner[seed] = id;
+        stack.assign(1, static_cast<int32_t>(seed));
+        while (!stack.empty()) {
+            const int64_t f = stack.back();
+            stack.pop_back();
+            for (int64_t h = 3 * f; h < 3 * f + 3; ++h) {
+                const int32_t g = chart.twin[h] < 0 ? -1 : chart.twin[h] / 3;
+                if (g < 0 || owner[g] >= 0 || part[g] != part[f]) continue;
+                owner[g] = id;
+                stack.push_back(g);
+            }
         }
     }
-    return chart;
+    result.resize(kept.size());
+    for (int64_t f = 0; f < n; ++f) {
+        local[f] = static_cast<int32_t>(result[owner[f]].faces.size());
+        result[owner[f]].faces.push_back(chart.faces[f]);
+    }
+    for (size_t i = 0; i < result.size(); ++i) result[i].twin.assign(3 * result[i].faces.size(), -1);
+    for (int64_t h = 0; h < 3 * n; ++h) {
+        const int32_t t = chart.twin[h];
+        if (t >= 0 && owner[t / 3] == owner[h / 3]) result[owner[h / 3]].twin[3 * local[h / 3] + h % 3] = 3 * local[t / 3] + t % 3;
+    }
+    for (size_t i = 0; i < result.size(); ++i) {
+        number_vertices(s, result[i]);
+        measure_chart(s, result[i]);
+        if (kept[i]) result[i].uv.resize(result[i].vertices());
+    }
+    for (int64_t h = 0; h < 3 * n; ++h) {
+        Chart& to = result[owner[h / 3]];
+        if (kept[owner[h / 3]]) to.uv[to.corner[3 * local[h / 3] + h % 3]] = chart.uv[chart.corner[h]];
+    }
+    return result;
+}
+
+Chart join_charts(const Surface& s, const std::vector<const Chart*>& charts) {
+    struct Source {
+        int32_t face, chart, local;
+    };
+    std::vector<Source> sources;
+    for (size_t c = 0; c < charts.size(); ++c)
+        for (int64_t f = 0; f < charts[c]->size(); ++f) sources.push_back({charts[c]->faces[f], static_cast<int32_t>(c), static_cast<int32_t>(f)});
+    std::sort(sources.begin(), sources.end(), [](const Source& a, const Source& b) { return a.face < b.face; });
+    const int64_t n = static_cast<int64_t>(sources.size());
+    Chart joined;
+    joined.faces.resize(n);
+    std::vector<std::vector<int32_t>> place(charts.size());
+    for (size_t c = 0; c < charts.size(); ++c) place[c].resize(charts[c]->size());
+    for (int64_t f = 0; f < n; ++f) {
+        joined.faces[f] = sources[f].face;
+        place[sources[f].chart][sources[f].local] = static_cast<int32_t>(f);
+    }
+    auto at = [&](int64_t h) -> const Vec2d& {
+        const Source& from = sources[h / 3];
+        return charts[from.chart]->uv[charts[from.chart]->corner[3 * int64_t{from.local} + h % 3]];
+    };
+    auto same = [](const Vec2d& a, const Vec2d& b) { return a.x == b.x && a.y == b.y; };
+    joined.twin.assign(3 * n, -1);
+    for (int64_t h = 0; h < 3 * n; ++h) {
+        const Source& from = sources[h / 3];
+        const int32_t own = charts[from.chart]->twin[3 * int64_t{from.local} + h % 3];
+        if (own >= 0) {
+            joined.twin[h] = 3 * place[from.chart][own / 3] + own % 3;
+            continue;
+        }
+        const int32_t t = s.twin[3 * int64_t{from.face} + h % 3];
+        if (t < 0) continue;
+        const auto other = std::lower_bound(sources.begin(), sources.end(), t / 3, [](const Source& a, int32_t face) { return a.face < face; });
+        if (other == sources.end() || other->face != t / 3 || other->chart == from.chart) continue;
+        const int64_t back = 3 * (other - sources.begin()) + t % 3;
+        if (same(at(h), at(next_half_edge(back))) && same(at(next_half_edge(h)), at(back))) joined.twin[h] = static_cast<int32_t>(back);
+    }
+    number_vertices(s, joined);
+    measure_chart(s, joined);
+    joined.uv.resize(joined.vertices());
+    for (int64_t h = 0; h < 3 * n; ++h) joined.uv[joined.corner[h]] = at(h);
+    return joined;
 }
 
 std::vector<std::vector<int32_t>> split_chart(const Surface& s, const Chart& chart) {

@@ -42,12 +42,21 @@ struct Membership {
     }
 };
 
-// Builds topology (twin, corner, point) of the chart with `faces`, all labelled `id`, and cuts it open to a
-// disk where it has handles or holes. The chart need not be closed: a closed one is left closed.
+// Builds topology (twin, corner, point) of the chart with `faces`, all labelled `id`. It may have holes and
+// handles, or be closed.
 Chart build_chart(const Surface& surface, const Membership& membership, std::vector<int32_t> faces, int32_t id);
 
-// True when the chart is a disk: connected, one border, no handles.
-bool is_disk(const Chart& chart);
+// Cuts a chart with holes or handles open to a disk; false when it cannot be one (a sphere). Its vertices
+// are numbered anew and its layout is dropped.
+bool cut_to_disk(const Surface& surface, Chart& chart);
+
+// The connected parts of the faces whose `part` is the same, one chart for each, with their layout where
+// `keep_layout[part]`.
+std::vector<Chart> divide_chart(const Surface& surface, const Chart& chart, const std::vector<uint8_t>& part, const bool (&keep_layout)[2]);
+
+// Charts whose layouts fit together as one: glued where two of them have an edge in one place, and nowhere
+// glued within where they were not before.
+Chart join_charts(const Surface& surface, const std::vector<const Chart*>& charts);
 
 // Divides a chart of at least two faces into connected parts, each a list of ascending faces.
 std::vector<std::vector<int32_t>> split_chart(const Surface& surface, const Chart& chart);

@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <queue>
 
 #include "trellis/parallel.hpp"
 #include "trellis/sort.hpp"
@@ -144,6 +145,74 @@ void straighten(const Surface& s, std::vector<int32_t>& label, const std::vector
     }
 }
 
+// Shortest ways over the faces from several of them; step(f, g, owner) is the length of one from f to its
+// neighbour g. Ties go to the smaller face, so the result does not depend on the order of equal lengths.
+template <class Step>
+void grow(const Surface& s, const std::vector<std::pair<double, int32_t>>& seeds, std::vector<double>& distance, std::vector<int32_t>& owner, Step&& step) {
+    using Item = std::pair<double, int32_t>;
+    std::priority_queue<Item, std::vector<Item>, std::greater<Item>> queue(std::greater<Item>(), seeds);
+    for (const auto& [d, f] : seeds) distance[f] = d;
+    while (!queue.empty()) {
+        const auto [d, f] = queue.top();
+        queue.pop();
+        if (d > distance[f]) continue;
+        for (int64_t h = 3 * int64_t{f}; h < 3 * int64_t{f} + 3; ++h) {
+            if (s.twin[h] < 0) continue;
+            const int32_t g = s.twin[h] / 3;
+            const double there = d + step(f, g, owner[f]);
+            if (there < distance[g]) {
+                distance[g] = there;
+                owner[g] = owner[f];
+                queue.push({there, g});
+            }
+        }
+    }
+}
+
+// Lets the charts grow anew, all at once, from the faces farthest from their borders: they come out rounder,
+// with straighter seams. Each grows at the pace of its old size, more slowly where its faces turn away.
+void regrow(const Surface& s, std::vector<int32_t>& label, const std::vector<Vec3d>& normals, int64_t charts) {
+    constexpr double turning = 8, crease = 2;
+    std::vector<Vec3d> centre(s.num_faces), direction(charts, Vec3d{0, 0, 0});
+    std::vector<double> area(charts, 0.0), distance(s.num_faces, INFINITY);
+    parallel_for(s.num_faces, grain, [&](int64_t f) {
+        centre[f] = (s.position[s.point[3 * f]] + s.position[s.point[3 * f + 1]] + s.position[s.point[3 * f + 2]]) * (1.0 / 3);
+    });
+    std::vector<std::pair<double, int32_t>> seeds;
+    for (int64_t f = 0; f < s.num_faces; ++f) {
+        if (label[f] < 0) continue;
+        direction[label[f]] += normals[f] * s.area[f];
+        area[label[f]] += s.area[f];
+        double nearest = INFINITY;
+        for (int64_t h = 3 * f; h < 3 * f + 3; ++h)
+            if (s.twin[h] < 0 || label[s.twin[h] / 3] != label[f]) nearest = std::min(nearest, s.area[f] / (1e-30 + edge_length(s, h)));
+        if (nearest < INFINITY) seeds.push_back({nearest, static_cast<int32_t>(f)});
+    }
+    std::vector<double> pace(charts);
+    for (int64_t c = 0; c < charts; ++c) {
+        direction[c] = normalized(direction[c]);
+        pace[c] = 1 / std::sqrt(std::max(area[c], 1e-12));
+    }
+    std::vector<int32_t> owner = label;
+    grow(s, seeds, distance, owner, [&](int32_t f, int32_t g, int32_t) {
+        return label[f] == label[g] ? length(centre[g] - centre[f]) : INFINITY;
+    });
+    std::vector<int32_t> core(charts, -1);
+    for (int64_t f = 0; f < s.num_faces; ++f) {
+        if (label[f] < 0) continue;
+        int32_t& best = core[label[f]];
+        if (best < 0 || distance[f] > distance[best]) best = static_cast<int32_t>(f);
+    }
+    seeds.clear();
+    for (int64_t c = 0; c < charts; ++c) seeds.push_back({0.0, core[c]});
+    std::fill(distance.begin(), distance.end(), INFINITY);
+    grow(s, seeds, distance, owner, [&](int32_t f, int32_t g, int32_t c) {
+        const double away = 1 - dot(normals[g], direction[c]), bend = 1 - dot(normals[f], normals[g]);
+        return pace[c] * (length(centre[g] - centre[f]) * (1 + turning * away * away)) + crease * bend * bend + 1e-15;
+    });
+    label.swap(owner);
+}
+
 }  // namespace
 
 int64_t connected_charts(const Surface& s, std::vector<int32_t>& label) {
@@ -240,7 +309,11 @@ int64_t cluster_faces(const Surface& s, const ClusterOptions& options, std::vect
     // A chart's number is its smallest face, so a chain of parents only descends.
     for (int64_t f = 0; f < s.num_faces; ++f)
         if (label[f] >= 0) label[f] = parent[f] == f ? static_cast<int32_t>(f) : label[parent[f]];
-    const int64_t charts = connected_charts(s, label);
+    int64_t charts = connected_charts(s, label);
+    for (int i = 0; i < 2; ++i) {
+        regrow(s, label, normals, charts);
+        charts = connected_charts(s, label);
+    }
     straighten(s, label, normals, options, charts);
     return connected_charts(s, label);
 }

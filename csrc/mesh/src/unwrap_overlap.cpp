@@ -23,6 +23,22 @@ uint64_t spread_bits(uint64_t x) {
     return (x | x << 1) & 0x5555555555555555ULL;
 }
 
+// False when a line through an edge of one triangle has the other on its outer side, but for the tolerance.
+bool reach_into(const Vec2d* a, const Vec2d* b, double tolerance) {
+    const Vec2d* triangles[2] = {a, b};
+    for (int side = 0; side < 2; ++side) {
+        const Vec2d *p = triangles[side], *q = triangles[1 - side];
+        const double turn = cross(p[1] - p[0], p[2] - p[0]) > 0 ? 1 : -1;
+        for (int k = 0; k < 3; ++k) {
+            const Vec2d from = p[k], along = p[(k + 1) % 3] - from;
+            double deepest = -INFINITY;
+            for (int j = 0; j < 3; ++j) deepest = std::max(deepest, turn * cross(along, q[j] - from));
+            if (deepest <= tolerance * std::sqrt(dot(along, along))) return false;
+        }
+    }
+    return true;
+}
+
 }  // namespace
 
 double signed_height(const Vec2d& a, const Vec2d& b, const Vec2d& c) {
@@ -56,7 +72,7 @@ TriangleTree::TriangleTree(const std::vector<Vec2d>& corners, double tolerance) 
         auto cell = [&](double d) { return static_cast<uint64_t>(std::clamp(d * scale, 0.0, 4294967295.0)); };
         keys[i] = spread_bits(cell(x)) | spread_bits(cell(y)) << 1;
     });
-    if (m < 64) {  // the sort below has tables to clear
+    if (m < 2048) {  // the sort below has tables to clear
         std::vector<int32_t> index(m);
         for (int64_t i = 0; i < m; ++i) index[i] = static_cast<int32_t>(i);
         std::stable_sort(index.begin(), index.end(), [&](int32_t a, int32_t b) { return keys[a] < keys[b]; });
@@ -83,24 +99,7 @@ TriangleTree::TriangleTree(const std::vector<Vec2d>& corners, double tolerance) 
     }
 }
 
-bool TriangleTree::reach_into(int64_t a, int64_t b) const {
-    const int64_t triangles[2] = {a, b};
-    for (int side = 0; side < 2; ++side) {
-        const Vec2d *p = &corners_[3 * triangles[side]], *q = &corners_[3 * triangles[1 - side]];
-        const double turn = cross(p[1] - p[0], p[2] - p[0]) > 0 ? 1 : -1;
-        for (int k = 0; k < 3; ++k) {
-            const Vec2d from = p[k], along = p[(k + 1) % 3] - from;
-            double deepest = -INFINITY;
-            for (int j = 0; j < 3; ++j) deepest = std::max(deepest, turn * cross(along, q[j] - from));
-            if (deepest <= tolerance_ * std::sqrt(dot(along, along))) return false;
-        }
-    }
-    return true;
-}
-
-int64_t TriangleTree::overlapped_by(int64_t t) const {
-    if (!tall_[t]) return -1;
-    const Vec2d* p = &corners_[3 * t];
+int64_t TriangleTree::find(const Vec2d* p, int64_t except) const {
     const Box own{std::min({p[0].x, p[1].x, p[2].x}), std::min({p[0].y, p[1].y, p[2].y}), std::max({p[0].x, p[1].x, p[2].x}),
                   std::max({p[0].y, p[1].y, p[2].y})};
     auto apart = [&](const Box& b) {
@@ -119,9 +118,15 @@ int64_t TriangleTree::overlapped_by(int64_t t) const {
         }
         const int64_t begin = (i - leaves_) * leaf_size, end = std::min(m, begin + leaf_size);
         for (int64_t j = begin; j < end; ++j)
-            if (order_[j] != t && reach_into(t, order_[j])) return order_[j];
+            if (order_[j] != except && reach_into(p, &corners_[3 * int64_t{order_[j]}], tolerance_)) return order_[j];
     }
     return -1;
+}
+
+int64_t TriangleTree::overlapped_by(int64_t t) const { return tall_[t] ? find(&corners_[3 * t], t) : -1; }
+
+int64_t TriangleTree::overlapped_by(const Vec2d (&p)[3]) const {
+    return std::abs(signed_height(p[0], p[1], p[2])) > tolerance_ ? find(p, -1) : -1;
 }
 
 }  // namespace tk::uv

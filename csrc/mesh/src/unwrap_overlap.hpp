@@ -18,14 +18,14 @@ public:
     // Another triangle that triangle t reaches into by more than the tolerance, or -1.
     int64_t overlapped_by(int64_t t) const;
 
-    // True when t is tall enough to cover anything.
-    bool covers(int64_t t) const { return tall_[t] != 0; }
+    // The same for a triangle that is not in the tree.
+    int64_t overlapped_by(const Vec2d (&triangle)[3]) const;
 
 private:
     struct Box {
         double low_x, low_y, high_x, high_y;
     };
-    bool reach_into(int64_t a, int64_t b) const;
+    int64_t find(const Vec2d* triangle, int64_t except) const;
 
     const std::vector<Vec2d>& corners_;
     double tolerance_;

@@ -8,7 +8,11 @@
 namespace tk::raster {
 namespace {
 
-constexpr int block = 8;  // pixels a step of the innermost loop
+constexpr int block = 4;  // pixels a step of the innermost loop
+// Vectors of the compiler (GCC and clang), because it does not find these by itself. Comparisons give 0 or -1.
+typedef int32_t Ints __attribute__((vector_size(16), aligned(4), may_alias));
+typedef float Floats __attribute__((vector_size(16), aligned(4), may_alias));
+constexpr Ints iota{0, 1, 2, 3};
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 struct TileBuffer {
@@ -20,61 +24,91 @@ struct TileBuffer {
     int32_t last_face[tile_side * tile_side];
 };
 
-// Int is the type of the edge functions: 32 bits serve all but the largest triangles.
-template <class Int, bool peel>
-void fill(const Triangle& t, int bits, const Box& box, int32_t number, TileBuffer& tile) {
-    const int32_t half = 1 << (bits - 1);
-    const int32_t left = box.x0 & ~(block - 1);
-    Int row[3], step_x[3], step_y[3];
-    for (int e = 0; e < 3; ++e) {
-        row[e] = static_cast<Int>(t.edges[e].at((int64_t{tile.x + left} << bits) + half,
-                                                (int64_t{tile.y + box.y0} << bits) + half));
-        step_x[e] = -static_cast<Int>(t.edges[e].dy) * (Int{1} << bits);
-        step_y[e] = static_cast<Int>(t.edges[e].dx) * (Int{1} << bits);
+// How a triangle lies to a box of a tile, and its edge functions there: their values at the first centre (of the
+// block that holds the box's first column) and their steps. An edge that has the whole box inside is all zeros.
+struct Setup {
+    bool empty = true;
+    bool wide = false;  // an edge function needs more than 32 bits
+    int64_t start[3], x[3], y[3];
+};
+
+Setup set_up(const Triangle& t, int bits, const TileBuffer& tile, const Box& box) {
+    Setup s;
+    const int64_t half = int64_t{1} << (bits - 1), pixel = int64_t{1} << bits;
+    const int64_t first = box.x0 & ~(block - 1);
+    const int64_t left = ((tile.x + first) << bits) + half, top = (int64_t{tile.y + box.y0} << bits) + half;
+    const int64_t columns = ((box.x1 | (block - 1)) - first) * pixel, rows = (box.y1 - box.y0) * pixel;
+    for (int i = 0; i < 3; ++i) {
+        const Edge& e = t.edges[i];
+        const int64_t start = e.at(left, top), across = -e.dy * columns, along = e.dx * rows;
+        const int64_t lowest = start + std::min<int64_t>(across, 0) + std::min<int64_t>(along, 0);
+        const int64_t highest = start + std::max<int64_t>(across, 0) + std::max<int64_t>(along, 0);
+        if (highest < 0) return s;
+        const bool inside = lowest >= 0;
+        // The loop steps one block too far, by no more than 4/3 of `across`.
+        constexpr int64_t limit = 1 << 29;
+        s.wide |= !inside && (lowest < -limit || highest > limit);
+        s.start[i] = inside ? 0 : start;
+        s.x[i] = inside ? 0 : -e.dy * pixel;
+        s.y[i] = inside ? 0 : e.dx * pixel;
     }
-    const float z_min = static_cast<float>(t.z_min), z_max = static_cast<float>(t.z_max);
-    for (int32_t y = box.y0; y <= box.y1; ++y) {
-        const double z_row = t.z0 + t.gy * (tile.y + y + 0.5 - t.y0);
-        Int e0 = row[0], e1 = row[1], e2 = row[2];
-        for (int32_t x = left; x <= box.x1; x += block) {
-            Int inside[block];
-            Int any = -1;
-            for (int k = 0; k < block; ++k) {
-                inside[k] = (e0 + step_x[0] * k) | (e1 + step_x[1] * k) | (e2 + step_x[2] * k);
-                any &= inside[k];
-            }
-            e0 += step_x[0] * block;
-            e1 += step_x[1] * block;
-            e2 += step_x[2] * block;
-            if (any < 0) continue;
-            const int at = y * tile_side + x;
-            float* depth = tile.depth + at;
-            int32_t* face = tile.face + at;
-            const double z_block = z_row + t.gx * (tile.x + x + 0.5 - t.x0);
-            for (int k = 0; k < block; ++k) {
-                float z = static_cast<float>(z_block + t.gx * k);
-                z = z < z_min ? z_min : z;
-                z = z > z_max ? z_max : z;
-                bool take = inside[k] >= 0 && z < depth[k];
-                if (peel)
-                    take = take && (z > tile.last_depth[at + k] ||
-                                    (z == tile.last_depth[at + k] && number > tile.last_face[at + k]));
-                depth[k] = take ? z : depth[k];
-                face[k] = take ? number : face[k];
-            }
-        }
-        for (int e = 0; e < 3; ++e) row[e] += step_y[e];
-    }
+    s.empty = false;
+    return s;
 }
 
-// Whether an edge leaves the whole box outside.
-bool misses(const Triangle& t, int bits, const TileBuffer& tile, const Box& box) {
-    const int32_t half = 1 << (bits - 1);
-    for (const Edge& e : t.edges) {
-        const int64_t x = tile.x + (e.dy > 0 ? box.x0 : box.x1), y = tile.y + (e.dx > 0 ? box.y1 : box.y0);
-        if (e.at((x << bits) + half, (y << bits) + half) < 0) return true;
+template <bool wide, bool peel>
+void fill(const Triangle& t, const Setup& s, const Box& box, int32_t number, TileBuffer& tile) {
+    const int32_t left = box.x0 & ~(block - 1);
+    const Floats z_min = static_cast<float>(t.z_min) - Floats{}, z_max = static_cast<float>(t.z_max) - Floats{};
+    const Floats slope = static_cast<float>(t.gx) * __builtin_convertvector(iota, Floats);
+    const Ints numbers = number + Ints{};
+    Ints step[3], ramp[3];
+    if (!wide)
+        for (int i = 0; i < 3; ++i) {
+            step[i] = static_cast<int32_t>(s.x[i]) * block + Ints{};
+            ramp[i] = static_cast<int32_t>(s.x[i]) * iota;
+        }
+    for (int32_t y = box.y0; y <= box.y1; ++y) {
+        const double z_row = t.z0 + t.gy * (tile.y + y + 0.5 - t.y0);
+        int64_t start[3];
+        for (int i = 0; i < 3; ++i) start[i] = s.start[i] + s.y[i] * (y - box.y0);
+        Ints e0, e1, e2;
+        if (!wide) {
+            e0 = static_cast<int32_t>(start[0]) + ramp[0];
+            e1 = static_cast<int32_t>(start[1]) + ramp[1];
+            e2 = static_cast<int32_t>(start[2]) + ramp[2];
+        }
+        for (int32_t x = left; x <= box.x1; x += block) {
+            Ints inside;
+            if (wide) {
+                for (int k = 0; k < block; ++k) {
+                    const int64_t at = x - left + k;
+                    inside[k] = ((start[0] + s.x[0] * at) | (start[1] + s.x[1] * at) | (start[2] + s.x[2] * at)) >= 0 ? -1 : 0;
+                }
+            } else {
+                inside = (e0 | e1 | e2) >= 0;
+                e0 += step[0];
+                e1 += step[1];
+                e2 += step[2];
+            }
+            int64_t any[2];
+            __builtin_memcpy(any, &inside, sizeof any);
+            if ((any[0] | any[1]) == 0) continue;
+            const int at = y * tile_side + x;
+            Floats& depth = *reinterpret_cast<Floats*>(tile.depth + at);
+            Ints& face = *reinterpret_cast<Ints*>(tile.face + at);
+            Floats z = static_cast<float>(z_row + t.gx * (tile.x + x + 0.5 - t.x0)) + slope;
+            z = z < z_min ? z_min : z;
+            z = z > z_max ? z_max : z;
+            Ints take = inside & (z < depth);
+            if (peel) {
+                const Floats last = *reinterpret_cast<const Floats*>(tile.last_depth + at);
+                take &= (z > last) | ((z == last) & (numbers > *reinterpret_cast<const Ints*>(tile.last_face + at)));
+            }
+            depth = take ? z : depth;
+            face = take ? numbers : face;
+        }
     }
-    return false;
 }
 
 template <bool peel>
@@ -85,12 +119,12 @@ void draw(const Scene& scene, int32_t f, TileBuffer& tile) {
         const Box box{std::max(t.box.x0 - tile.x, 0), std::max(t.box.y0 - tile.y, 0),
                       std::min(t.box.x1 - tile.x, tile.width - 1), std::min(t.box.y1 - tile.y, tile.height - 1)};
         if (box.empty()) return;
-        if (t.extent > 4 << scene.view.bits && misses(t, scene.view.bits, tile, box)) return;
-        // Edge functions are evaluated up to a block beyond the box: 2 (30000 + 8 * 256)^2 < 2^31.
-        if (t.extent < 30000)
-            fill<int32_t, peel>(t, scene.view.bits, box, f + 1, tile);
+        const Setup s = set_up(t, scene.view.bits, tile, box);
+        if (s.empty) return;
+        if (s.wide)
+            fill<true, peel>(t, s, box, f + 1, tile);
         else
-            fill<int64_t, peel>(t, scene.view.bits, box, f + 1, tile);
+            fill<false, peel>(t, s, box, f + 1, tile);
     });
 }
 

@@ -57,7 +57,6 @@ inline int64_t snapped_area(int32_t ax, int32_t ay, int32_t bx, int32_t by, int3
 struct Triangle {
     Edge edges[3];
     Box box;
-    int32_t extent;            // longest side of the snapped box, in subpixels
     double x0, y0, z0, gx, gy;  // depth z0 + gx (x - x0) + gy (y - y0), x and y in pixels
     double z_min, z_max;        // depths of the vertices: a sliver's plane may not reach beyond them
 };
@@ -72,8 +71,6 @@ inline bool make_triangle(const Viewport& view, const Projected& a, Projected b,
     t->edges[0] = Edge(a, b);
     t->edges[1] = Edge(b, c);
     t->edges[2] = Edge(c, a);
-    t->extent = std::max(std::max({a.sx, b.sx, c.sx}) - std::min({a.sx, b.sx, c.sx}),
-                         std::max({a.sy, b.sy, c.sy}) - std::min({a.sy, b.sy, c.sy}));
     const double ux = b.x - a.x, uy = b.y - a.y, uz = b.z - a.z, vx = c.x - a.x, vy = c.y - a.y, vz = c.z - a.z;
     const double exact_area = ux * vy - uy * vx;
     const bool sloped = exact_area != 0 && (uz != 0 || vz != 0);

@@ -1,9 +1,12 @@
 // Material attributes of the voxels that a textured mesh occupies.
 //
 // A voxel is occupied when a triangle crosses one of the lattice edges around it (the rule of the flexible dual
-// grid). Its attributes are the mean of the material over the surface inside it: each triangle is cut along the
-// lattice planes, and each piece counts by its area and is sampled at its centroid with a footprint of its own
-// size, so that no texel from outside the piece's part of the texture gets in.
+// grid). Its attributes are a mean, in one of two ways:
+// - crossing: over the triangles that cross there, each sampled once where the voxel's centre drops onto its plane,
+//   over a footprint of the voxel's size. Fast, but where that point is off the triangle it reads texels that may
+//   belong to another part of the surface.
+// - area: over the surface inside the voxel. Each triangle is cut along the lattice planes, and each piece counts by
+//   its area and is sampled at its centroid over a footprint of its own size.
 //
 // The grid is cut into bricks; one thread does all of a brick, its triangles in order, so sums do not depend on
 // the number of threads.
@@ -78,61 +81,89 @@ struct Occupied {
     std::vector<Bytes> bytes;
 };
 
-Occupied voxelize_brick(const Scene& scene, const Vec3i& brick, const int32_t* triangles, int64_t count) {
-    Vec3i low, high;
-    for (int axis = 0; axis < 3; ++axis) {
-        low[axis] = brick[axis] * brick_side;
-        high[axis] = std::min(low[axis] + brick_side, scene.grid[axis]);
-    }
-    const auto local = [&](const Vec3i& v) { return ((v.x - low.x) * brick_side + v.y - low.y) * brick_side + v.z - low.z; };
-
-    std::vector<int32_t> first_triangle(brick_voxels, -1), row(brick_voxels, -1);
-    for (int64_t i = 0; i < count; ++i) {
-        const Triangle triangle(scene, triangles[i]);
-        for_each_crossing(triangle.position, scene.grid, low, high, [&](const Vec3i& voxel) {
-            int32_t& owner = first_triangle[local(voxel)];
-            if (owner < 0) owner = triangles[i];
-        });
+// The voxels of one brick: which are occupied, and the running mean of each.
+class Brick {
+public:
+    Brick(const Scene& scene, const Vec3i& index, const int32_t* triangles, int64_t count)
+        : scene_(scene), triangles_(triangles), count_(count), row_(brick_voxels, -1) {
+        for (int axis = 0; axis < 3; ++axis) {
+            low_[axis] = index[axis] * brick_side;
+            high_[axis] = std::min(low_[axis] + brick_side, scene.grid[axis]);
+        }
     }
 
-    Occupied out;
-    std::vector<int> owned;
-    for (int i = 0; i < brick_voxels; ++i) {
-        if (first_triangle[i] < 0) continue;
-        row[i] = static_cast<int32_t>(owned.size());
-        owned.push_back(i);
-        out.keys.push_back(pack(low.x + i / (brick_side * brick_side), low.y + i / brick_side % brick_side, low.z + i % brick_side));
+    Occupied voxelize() {
+        add_crossings();
+        if (scene_.average == Average::area) add_pieces();
+        Occupied out;
+        for (int i = 0; i < brick_voxels; ++i) {
+            if (row_[i] < 0) continue;
+            const Vec3i voxel{low_.x + i / (brick_side * brick_side), low_.y + i / brick_side % brick_side, low_.z + i % brick_side};
+            Mean& mean = means_[row_[i]];
+            if (!(mean.weight > 0.0)) {
+                // Crossed exactly at a triangle's rim: no area of it lies inside. Take its point nearest the centre.
+                const Triangle triangle(scene_, crossed_by_[row_[i]]);
+                const auto [b1, b2] = triangle.closest(scene_.centre(voxel));
+                mean.add(triangle.evaluate(b1, b2, -HUGE_VAL), 1.0);
+            }
+            out.keys.push_back(pack(voxel.x, voxel.y, voxel.z));
+            out.bytes.push_back(quantised(mean));
+        }
+        return out;
     }
-    if (owned.empty()) return out;
 
-    std::vector<Mean> means(owned.size());
-    for (int64_t i = 0; i < count; ++i) {
-        const Triangle triangle(scene, triangles[i]);
-        const double uv_area = triangle.uv_area(), finest = triangle.finest_texture();
-        Polygon whole;
-        for (int k = 0; k < 3; ++k) whole.add({triangle.position[k], k == 1 ? 1.0 : 0.0, k == 2 ? 1.0 : 0.0});
-        for_each_slab(whole, 0, low.x, high.x, [&](int x, const Polygon& slab) {
-            for_each_slab(slab, 1, low.y, high.y, [&](int y, const Polygon& column) {
-                for_each_slab(column, 2, low.z, high.z, [&](int z, const Polygon& piece) {
-                    const int32_t r = row[local({x, y, z})];
-                    if (r >= 0) add_piece(triangle, piece, uv_area, finest, means[r]);
+private:
+    int local(const Vec3i& v) const { return ((v.x - low_.x) * brick_side + v.y - low_.y) * brick_side + v.z - low_.z; }
+
+    // Marks the occupied voxels and, when averaging over crossings, samples each triangle once in each.
+    void add_crossings() {
+        const double side = std::max({scene_.voxel_size.x, scene_.voxel_size.y, scene_.voxel_size.z});
+        for (int64_t i = 0; i < count_; ++i) {
+            const Triangle triangle(scene_, triangles_[i]);
+            const double log2_side = std::log2(side) + 0.5 * std::log2(triangle.uv_area() / triangle.area);
+            for_each_crossing(triangle.position, scene_.grid, low_, high_, [&](const Vec3i& voxel) {
+                int32_t& row = row_[local(voxel)];
+                if (row < 0) {
+                    row = static_cast<int32_t>(means_.size());
+                    means_.emplace_back();
+                    crossed_by_.push_back(-1);
+                }
+                if (crossed_by_[row] == triangles_[i]) return;
+                crossed_by_[row] = triangles_[i];
+                if (scene_.average == Average::area) return;
+                const auto [b1, b2] = triangle.projected(scene_.centre(voxel));
+                means_[row].add(triangle.evaluate(b1, b2, log2_side), 1.0);
+            });
+        }
+    }
+
+    // Samples each piece of surface in each occupied voxel.
+    void add_pieces() {
+        if (means_.empty()) return;
+        for (int64_t i = 0; i < count_; ++i) {
+            const Triangle triangle(scene_, triangles_[i]);
+            const double uv_area = triangle.uv_area(), finest = triangle.finest_texture();
+            Polygon whole;
+            for (int k = 0; k < 3; ++k) whole.add({triangle.position[k], k == 1 ? 1.0 : 0.0, k == 2 ? 1.0 : 0.0});
+            for_each_slab(whole, 0, low_.x, high_.x, [&](int x, const Polygon& slab) {
+                for_each_slab(slab, 1, low_.y, high_.y, [&](int y, const Polygon& column) {
+                    for_each_slab(column, 2, low_.z, high_.z, [&](int z, const Polygon& piece) {
+                        const int32_t row = row_[local({x, y, z})];
+                        if (row >= 0) add_piece(triangle, piece, uv_area, finest, means_[row]);
+                    });
                 });
             });
-        });
-    }
-    out.bytes.resize(owned.size());
-    for (size_t r = 0; r < owned.size(); ++r) {
-        if (!(means[r].weight > 0.0)) {
-            // Crossed exactly at a triangle's rim: no area of it lies inside. Take its point nearest the centre.
-            const Triangle triangle(scene, first_triangle[owned[r]]);
-            const Vec3i voxel = unpack(out.keys[r]);
-            const auto [b1, b2] = triangle.closest({(voxel.x + 0.5) * scene.voxel_size.x, (voxel.y + 0.5) * scene.voxel_size.y, (voxel.z + 0.5) * scene.voxel_size.z});
-            means[r].add(triangle.evaluate(b1, b2, -HUGE_VAL), 1.0);
         }
-        out.bytes[r] = quantised(means[r]);
     }
-    return out;
-}
+
+    const Scene& scene_;
+    const int32_t* triangles_;
+    int64_t count_;
+    Vec3i low_, high_;
+    std::vector<int32_t> row_;  // of each voxel of the brick, -1 where it is not occupied
+    std::vector<Mean> means_;
+    std::vector<int32_t> crossed_by_;  // the latest triangle
+};
 
 struct Result {
     std::vector<uint64_t> keys;
@@ -168,7 +199,7 @@ void gather(const Scene& scene, Result& result) {
     const int64_t bricks = static_cast<int64_t>(starts.size()) - 1;
     std::vector<Occupied> parts(static_cast<size_t>(std::max<int64_t>(bricks, 0)));
     parallel_for(bricks, 1, [&](int64_t i) {
-        parts[i] = voxelize_brick(scene, unpack(brick[starts[i]]), triangle.data() + starts[i], starts[i + 1] - starts[i]);
+        parts[i] = Brick(scene, unpack(brick[starts[i]]), triangle.data() + starts[i], starts[i + 1] - starts[i]).voxelize();
     });
     size_t total = 0;
     for (const Occupied& part : parts) total += part.keys.size();
@@ -224,9 +255,9 @@ TK_API int tk_voxel_attributes_begin(const float* vertices, const int32_t* faces
                                      const float* colors, const int32_t* face_materials, const float* material_factors_,
                                      const int32_t* material_indices_, int64_t material_count, const uint8_t* texels, int64_t texel_bytes,
                                      const int64_t* textures, int64_t texture_count, const double* voxel_size, const int32_t* grid_size,
-                                     double mip_bias, void** state, int64_t* count, int, void*) {
+                                     double mip_bias, int average, void** state, int64_t* count, int, void*) {
     return tk::guarded([&] {
-        Scene scene{vertices, faces, face_count, normals, uvs, colors, face_materials, material_factors_, material_indices_, {}, {}, {}, mip_bias};
+        Scene scene{vertices, faces, face_count, normals, uvs, colors, face_materials, material_factors_, material_indices_, {}, {}, {}, mip_bias, static_cast<Average>(average)};
         tk::require(face_count >= 0 && face_count <= INT32_MAX, tk::format("face_count: expected at most 2^31 - 1, got %lld", (long long)face_count));
         for (int axis = 0; axis < 3; ++axis) {
             tk::require(grid_size[axis] >= 1 && grid_size[axis] <= 65536, tk::format("grid_size: expected sizes in [1, 65536], got %d", grid_size[axis]));
@@ -234,6 +265,7 @@ TK_API int tk_voxel_attributes_begin(const float* vertices, const int32_t* faces
             scene.grid[axis] = grid_size[axis];
             scene.voxel_size[axis] = voxel_size[axis];
         }
+        tk::require(average == 0 || average == 1, tk::format("average: expected 0 or 1, got %d", average));
         scene.textures = build_textures(texels, texel_bytes, textures, texture_count);
         check_materials(scene, material_count);
         auto result = std::make_unique<Result>();

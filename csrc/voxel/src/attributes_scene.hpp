@@ -17,6 +17,9 @@ using Attributes = std::array<float, out_size>;
 
 enum class AlphaMode : int32_t { opaque = 0, mask = 1, blend = 2 };
 
+// How a voxel's attributes are averaged; trellis_voxel.h documents it.
+enum class Average : int { crossing = 0, area = 1 };
+
 // Columns of the tables that Python passes; trellis_voxel.h documents them.
 constexpr int material_factors = 11, material_indices = 5, texture_columns = 7;
 
@@ -34,6 +37,11 @@ struct Scene {
     Vec3d voxel_size;
     int grid[3];
     double mip_bias;
+    Average average;
+
+    Vec3d centre(const Vec3i& voxel) const {
+        return {(voxel.x + 0.5) * voxel_size.x, (voxel.y + 0.5) * voxel_size.y, (voxel.z + 0.5) * voxel_size.z};
+    }
 };
 
 // One triangle, with what is constant over it.
@@ -77,6 +85,15 @@ public:
         }
         const double sum = va + vb + vc;
         return {vb / sum, vc / sum};
+    }
+
+    // The barycentric weights 1 and 2 of `p` (world units) dropped onto the plane of the triangle, inside it or not.
+    std::array<double, 2> projected(const Vec3d& p) const {
+        const Vec3d ab = world_[1] - world_[0], ac = world_[2] - world_[0], ap = p - world_[0];
+        const double bb = dot(ab, ab), cc = dot(ac, ac), bc = dot(ab, ac), b = dot(ap, ab), c = dot(ap, ac);
+        const double det = bb * cc - bc * bc;
+        if (!(det > 0.0)) return closest(p);
+        return {(cc * b - bc * c) / det, (bb * c - bc * b) / det};
     }
 
     // Area of the triangle in UV units.
@@ -146,7 +163,8 @@ private:
     }
 
     float color(int channel, double b1, double b2) const {
-        return scene_.colors ? static_cast<float>(mix(scene_.colors, 4, channel, b1, b2)) : 1.0f;
+        if (!scene_.colors) return 1.0f;
+        return static_cast<float>(std::min(std::max(mix(scene_.colors, 4, channel, b1, b2), 0.0), 1.0));
     }
 
     std::array<std::array<double, 2>, 2> uv_edges() const {

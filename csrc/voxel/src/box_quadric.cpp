@@ -1,116 +1,226 @@
 #include "box_quadric.hpp"
 
+#include <cmath>
 #include <limits>
+#include <utility>
 
 namespace tk::voxel {
+
+Quadric plane_quadric(const Vec3f& n, const Vec3f& point) {
+    const float plane[4] = {n.x, n.y, n.z, -dot_tail_first(n, point)};
+    Quadric out;
+    for (int i = 0; i < 4; ++i)
+        for (int j = i; j < 4; ++j) out(i, j) = plane[i] * plane[j];
+    return out;
+}
+
+Quadric line_quadric(const Vec3f& a, const Vec3f& b) {
+    const Vec3d delta = static_cast<Vec3d>(b - a);
+    const double length = tk::length(delta);
+    const Vec3d d{delta.x / length, delta.y / length, delta.z / length};
+    Quadric out;
+    for (int i = 0; i < 3; ++i)
+        for (int j = i; j < 3; ++j) out(i, j) = (i == j ? 1.0f : 0.0f) - static_cast<float>(d[i] * d[j]);
+    Vec3f image;  // of a under the projection onto the plane across the line
+    for (int i = 0; i < 3; ++i) image[i] = dot_tail_first({out(i, 0), out(i, 1), out(i, 2)}, a);
+    for (int i = 0; i < 3; ++i) out(i, 3) = -image[i];
+    out(3, 3) = dot_tail_first(image, a);
+    return out;
+}
+
+Quadric point_quadric(const Vec3f& point) {
+    Quadric out;
+    for (int i = 0; i < 3; ++i) {
+        out(i, i) = 1;
+        out(i, 3) = -point[i];
+    }
+    out(3, 3) = dot_tail_first(point, point);
+    return out;
+}
+
+float Quadric::error(const Vec3f& p) const {
+    const float h[4] = {p.x, p.y, p.z, 1};
+    auto times = [&](const float (&row)[4]) { return (h[0] * row[0] + h[2] * row[2]) + (h[1] * row[1] + h[3] * row[3]); };
+    float image[4];
+    for (int j = 0; j < 4; ++j) image[j] = times({(*this)(0, j), (*this)(1, j), (*this)(2, j), (*this)(3, j)});
+    return times(image);
+}
+
 namespace {
+
+// Orthogonal triangularisation with column pivoting: Businger and Golub, "Linear least squares solutions by
+// Householder transformations", Numerische Mathematik 7 (1965). Columns that vanish in float32 get a zero in the
+// solution.
+template <int N>
+class PivotedQr {
+public:
+    explicit PivotedQr(const float (&matrix)[N][N]) {
+        float norms[N], reference[N], largest = 0;
+        for (int j = 0; j < N; ++j) {
+            for (int i = 0; i < N; ++i) a_[i][j] = matrix[i][j];
+            float squares = a_[N - 1][j] * a_[N - 1][j];
+            for (int i = N - 2; i >= 0; --i) squares = a_[i][j] * a_[i][j] + squares;
+            norms[j] = reference[j] = std::sqrt(squares);
+            largest = std::max(largest, norms[j]);
+            order_[j] = j;
+        }
+        constexpr float epsilon = std::numeric_limits<float>::epsilon();
+        const float vanishing = (largest * epsilon) * (largest * epsilon) / N;
+        for (int k = 0; k < N; ++k) {
+            int pivot = k;
+            for (int j = k + 1; j < N; ++j)
+                if (norms[j] > norms[pivot]) pivot = j;
+            if (rank_ == N && norms[pivot] * norms[pivot] < vanishing * (N - k)) rank_ = k;
+            if (pivot != k) {
+                for (int i = 0; i < N; ++i) std::swap(a_[i][k], a_[i][pivot]);
+                std::swap(norms[k], norms[pivot]);
+                std::swap(reference[k], reference[pivot]);
+                std::swap(order_[k], order_[pivot]);
+            }
+            make_reflection(k);
+            for (int j = k + 1; j < N; ++j) {
+                float column[N];
+                for (int i = k; i < N; ++i) column[i] = a_[i][j];
+                reflect(k, column);
+                for (int i = k; i < N; ++i) a_[i][j] = column[i];
+                downdate(k, j, norms, reference);
+            }
+        }
+    }
+
+    void solve(float (&b)[N]) const {
+        for (int k = 0; k < rank_; ++k) reflect(k, b);
+        for (int k = rank_ - 1; k >= 0; --k) {
+            if (b[k] == 0) continue;
+            b[k] /= a_[k][k];
+            for (int i = 0; i < k; ++i) b[i] -= b[k] * a_[i][k];
+        }
+        float x[N];
+        for (int k = 0; k < N; ++k) x[order_[k]] = k < rank_ ? b[k] : 0;
+        for (int k = 0; k < N; ++k) b[k] = x[k];
+    }
+
+private:
+    // Reflection k maps column k, from row k down, to a multiple of the first unit vector. Its vector, scaled to
+    // begin with 1, is kept below the diagonal.
+    void make_reflection(int k) {
+        float below = 0;
+        for (int i = k + 1; i < N; ++i) below += a_[i][k] * a_[i][k];
+        const float head = a_[k][k];
+        if (below <= std::numeric_limits<float>::min()) {
+            scale_[k] = 0;
+            for (int i = k + 1; i < N; ++i) a_[i][k] = 0;
+            return;
+        }
+        float image = std::sqrt(head * head + below);
+        if (head >= 0) image = -image;
+        for (int i = k + 1; i < N; ++i) a_[i][k] /= head - image;
+        scale_[k] = (image - head) / image;
+        a_[k][k] = image;
+    }
+
+    void reflect(int k, float (&x)[N]) const {
+        if (k == N - 1) {
+            x[k] *= 1 - scale_[k];
+            return;
+        }
+        if (scale_[k] == 0) return;
+        float along = a_[k + 1][k] * x[k + 1];
+        for (int i = k + 2; i < N; ++i) along += a_[i][k] * x[i];
+        along += x[k];
+        x[k] -= scale_[k] * along;
+        for (int i = k + 1; i < N; ++i) x[i] -= (scale_[k] * a_[i][k]) * along;
+    }
+
+    // The norm of column j below row k, updated by the rule of LAPACK Working Note 176 (Drmac and Bujanovic,
+    // 2008), and computed afresh when the update would lose its digits.
+    void downdate(int k, int j, float* norms, float* reference) const {
+        if (norms[j] == 0) return;
+        float ratio = std::abs(a_[k][j]) / norms[j];
+        ratio = (1 + ratio) * (1 - ratio);
+        ratio = ratio < 0 ? 0 : ratio;
+        const float drift = norms[j] / reference[j];
+        if (ratio * (drift * drift) > std::sqrt(std::numeric_limits<float>::epsilon())) {
+            norms[j] *= std::sqrt(ratio);
+            return;
+        }
+        float squares = 0;
+        for (int i = k + 1; i < N; ++i) squares += a_[i][j] * a_[i][j];
+        norms[j] = reference[j] = std::sqrt(squares);
+    }
+
+    float a_[N][N], scale_[N];
+    int order_[N];
+    int rank_ = N;
+};
 
 class Search {
 public:
-    Search(const Quadric& q, const Vec3d& size)
-        : a_{{q.xx, q.xy, q.xz}, {q.xy, q.yy, q.yz}, {q.xz, q.yz, q.zz}}, q_(q), size_(size) {}
+    Search(const Quadric& q, const Vec3f& low, const Vec3f& high) : q_(q), bounds_{low, high} {}
 
-    Vec3d run() {
-        if (interior() || faces() || edges()) return best_;
+    Vec3f run() {
+        float b[3] = {-q_(0, 3), -q_(1, 3), -q_(2, 3)};
+        PivotedQr<3>({{q_(0, 0), q_(0, 1), q_(0, 2)}, {q_(1, 0), q_(1, 1), q_(1, 2)}, {q_(2, 0), q_(2, 1), q_(2, 2)}}).solve(b);
+        if (within(0, b[0]) && within(1, b[1]) && within(2, b[2])) return {b[0], b[1], b[2]};
+        for (int axis = 0; axis < 3; ++axis) faces_across(axis);
+        for (int axis = 0; axis < 3; ++axis) edges_along(axis);
         corners();
         return best_;
     }
 
 private:
-    bool within(int axis, double x) const { return x >= 0 && x <= size_[axis]; }
+    bool within(int axis, float x) const { return x >= bounds_[0][axis] && x <= bounds_[1][axis]; }
 
-    // Keeps p if it is the best so far. `fixed` holds for each axis -1 (at the lower bound), 1 (upper) or 0
-    // (free). True when p is the minimum: the slope along no fixed axis leads into the box.
-    bool offer(const Vec3d& p, const int (&fixed)[3]) {
-        const Vec3d product = q_.times(p);
-        const double error = dot(p, product) - 2 * dot(p, q_.b);
+    void offer(const Vec3f& p) {
+        const float error = q_.error(p);
         if (error < least_) {
             least_ = error;
             best_ = p;
         }
-        const Vec3d slope = product - q_.b;
-        for (int axis = 0; axis < 3; ++axis)
-            if (slope[axis] * fixed[axis] > 0) return false;
-        return true;
     }
 
-    // Cholesky's method, without square roots.
-    bool interior() {
-        const double l10 = q_.xy / q_.xx, l20 = q_.xz / q_.xx;
-        const double d1 = q_.yy - l10 * q_.xy;
-        const double m21 = q_.yz - l10 * q_.xz;
-        const double l21 = m21 / d1;
-        const double d2 = q_.zz - l20 * q_.xz - l21 * m21;
-        if (!(q_.xx > 0 && d1 > 0 && d2 > 0)) return false;
-        const double y1 = q_.b.y - l10 * q_.b.x;
-        const double y2 = q_.b.z - l20 * q_.b.x - l21 * y1;
-        Vec3d p;
-        p.z = y2 / d2;
-        p.y = y1 / d1 - l21 * p.z;
-        p.x = q_.b.x / q_.xx - l10 * p.y - l20 * p.z;
-        if (!(within(0, p.x) && within(1, p.y) && within(2, p.z))) return false;
-        best_ = p;
-        return true;
-    }
-
-    bool faces() {
-        for (int axis = 0; axis < 3; ++axis) {
-            const int u = (axis + 1) % 3, v = (axis + 2) % 3;
-            const double determinant = a_[u][u] * a_[v][v] - a_[u][v] * a_[u][v];
-            if (!(determinant > 0)) continue;
-            for (int side = -1; side <= 1; side += 2) {
-                Vec3d p;
-                p[axis] = side < 0 ? 0 : size_[axis];
-                const double bu = q_.b[u] - a_[u][axis] * p[axis], bv = q_.b[v] - a_[v][axis] * p[axis];
-                p[u] = (bu * a_[v][v] - bv * a_[u][v]) / determinant;
-                p[v] = (bv * a_[u][u] - bu * a_[u][v]) / determinant;
-                int fixed[3] = {0, 0, 0};
-                fixed[axis] = side;
-                if (within(u, p[u]) && within(v, p[v]) && offer(p, fixed)) return true;
-            }
+    void faces_across(int axis) {
+        const int u = (axis + 1) % 3, v = (axis + 2) % 3;
+        const PivotedQr<2> qr({{q_(u, u), q_(u, v)}, {q_(v, u), q_(v, v)}});
+        for (const Vec3f& bound : bounds_) {
+            const float at = bound[axis];
+            float x[2] = {-q_(u, axis) * at + -q_(u, 3), -q_(v, axis) * at + -q_(v, 3)};
+            qr.solve(x);
+            if (!within(u, x[0]) || !within(v, x[1])) continue;
+            Vec3f p;
+            p[axis] = at;
+            p[u] = x[0];
+            p[v] = x[1];
+            offer(p);
         }
-        return false;
     }
 
-    bool edges() {
-        for (int axis = 0; axis < 3; ++axis) {
-            if (!(a_[axis][axis] > 0)) continue;
-            const int u = (axis + 1) % 3, v = (axis + 2) % 3;
-            for (int sides = 0; sides < 4; ++sides) {
-                int fixed[3] = {0, 0, 0};
-                fixed[u] = sides & 1 ? 1 : -1;
-                fixed[v] = sides & 2 ? 1 : -1;
-                Vec3d p;
-                p[u] = fixed[u] < 0 ? 0 : size_[u];
-                p[v] = fixed[v] < 0 ? 0 : size_[v];
-                p[axis] = (q_.b[axis] - a_[axis][u] * p[u] - a_[axis][v] * p[v]) / a_[axis][axis];
-                if (within(axis, p[axis]) && offer(p, fixed)) return true;
+    void edges_along(int axis) {
+        const int u = (axis + 1) % 3, v = (axis + 2) % 3;
+        for (const Vec3f& bound_u : bounds_)
+            for (const Vec3f& bound_v : bounds_) {
+                Vec3f p;
+                p[u] = bound_u[u];
+                p[v] = bound_v[v];
+                p[axis] = -dot_tail_first({q_(axis, u), q_(axis, v), q_(axis, 3)}, {p[u], p[v], 1}) / q_(axis, axis);
+                if (within(axis, p[axis])) offer(p);
             }
-        }
-        return false;
     }
 
+    // Of corners that tie the one with the upper bounds wins.
     void corners() {
-        for (int sides = 0; sides < 8; ++sides) {
-            int fixed[3];
-            Vec3d p;
-            for (int axis = 0; axis < 3; ++axis) {
-                fixed[axis] = sides >> axis & 1 ? 1 : -1;
-                p[axis] = fixed[axis] < 0 ? 0 : size_[axis];
-            }
-            if (offer(p, fixed)) return;
-        }
+        for (int sides = 7; sides >= 0; --sides)
+            offer({bounds_[sides >> 2 & 1].x, bounds_[sides >> 1 & 1].y, bounds_[sides & 1].z});
     }
 
-    const double a_[3][3];
     const Quadric& q_;
-    const Vec3d& size_;
-    double least_ = std::numeric_limits<double>::infinity();
-    Vec3d best_{0, 0, 0};
+    const Vec3f bounds_[2];
+    float least_ = std::numeric_limits<float>::infinity();
+    Vec3f best_{0, 0, 0};
 };
 
 }  // namespace
 
-Vec3d minimum_in_box(const Quadric& q, const Vec3d& size) { return Search(q, size).run(); }
+Vec3f minimum_in_box(const Quadric& q, const Vec3f& low, const Vec3f& high) { return Search(q, low, high).run(); }
 
 }  // namespace tk::voxel

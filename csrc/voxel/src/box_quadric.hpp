@@ -1,45 +1,43 @@
 // Quadratic error functions of planes, lines and points, and their minimum inside a voxel.
+//
+// All of it is float32, and the order of the operations is part of the definition. On flat parts of a surface
+// these systems are close to singular, so float32 rounding shows in the result; the models were trained on grids
+// with that very rounding.
 #pragma once
 
-#include "trellis/vec.hpp"
+#include "lattice.hpp"
 
 namespace tk::voxel {
 
-// x' A x - 2 b' x, up to a constant: a sum of weighted squared distances. Positions are relative to the voxel's
-// lower corner, so that the sums lose nothing to cancellation however fine the grid.
+// (p, 1)' Q (p, 1) for a symmetric 4 x 4 matrix Q, whose upper triangle is held row by row: a sum of weighted
+// squared distances. Padded to whole vector registers.
 struct Quadric {
-    double xx = 0, xy = 0, xz = 0, yy = 0, yz = 0, zz = 0;
-    Vec3d b{0, 0, 0};
+    float q[12] = {};
 
+    static constexpr int at(int i, int j) { return i <= j ? i * (7 - i) / 2 + j : at(j, i); }
+    float operator()(int i, int j) const { return q[at(i, j)]; }
+    float& operator()(int i, int j) { return q[at(i, j)]; }
     Quadric& operator+=(const Quadric& o) {
-        xx += o.xx; xy += o.xy; xz += o.xz;
-        yy += o.yy; yz += o.yz; zz += o.zz;
-        b += o.b;
+        for (int k = 0; k < 12; ++k) q[k] += o.q[k];
         return *this;
     }
-    double trace() const { return xx + yy + zz; }
-    Vec3d times(const Vec3d& p) const {
-        return {xx * p.x + xy * p.y + xz * p.z, xy * p.x + yy * p.y + yz * p.z, xz * p.x + yz * p.y + zz * p.z};
+    Quadric operator*(float w) const {
+        Quadric out;
+        for (int k = 0; k < 12; ++k) out.q[k] = w * q[k];
+        return out;
     }
-    // Squared distance to the plane through `point` with unit normal n.
-    static Quadric plane(const Vec3d& n, double offset) {
-        return {n.x * n.x, n.x * n.y, n.x * n.z, n.y * n.y, n.y * n.z, n.z * n.z, n * offset};
-    }
-    // w times the squared distance to the line through `point` with unit direction d.
-    static Quadric line(const Vec3d& d, const Vec3d& point, double w) {
-        Quadric q{w * (1 - d.x * d.x), -w * d.x * d.y, -w * d.x * d.z,
-                  w * (1 - d.y * d.y), -w * d.y * d.z, w * (1 - d.z * d.z), {0, 0, 0}};
-        q.b = q.times(point);
-        return q;
-    }
-    // w times the squared distance to `point`.
-    static Quadric point(const Vec3d& p, double w) { return {w, 0, 0, w, 0, w, p * w}; }
+    float error(const Vec3f& p) const;
 };
 
-// The minimum of q over the box [0, size]; q must be positive definite.
-//
-// The minimum of a convex function over a box lies inside, on a face, on an edge or at a corner, and it is the
-// one point there at which the function falls only outwards (Karush, Kuhn and Tucker).
-Vec3d minimum_in_box(const Quadric& q, const Vec3d& size);
+// The squared distance to the plane through `point` with unit normal n.
+Quadric plane_quadric(const Vec3f& n, const Vec3f& point);
+// The squared distance to the line from a to b, which differ.
+Quadric line_quadric(const Vec3f& a, const Vec3f& b);
+// The squared distance to `point`.
+Quadric point_quadric(const Vec3f& point);
+
+// The point of the box with the least error. Tries the minimum over all space, then, if that lies outside, those
+// on the planes of the faces, on the lines of the edges and at the corners, as far as they belong to the box.
+Vec3f minimum_in_box(const Quadric& q, const Vec3f& low, const Vec3f& high);
 
 }  // namespace tk::voxel

@@ -24,7 +24,7 @@ namespace {
 
 struct Weights {
     bool faces;  // whether a triangle counts in every voxel that it overlaps
-    double boundary, regularization;
+    float boundary, regularization;
 };
 
 struct Voxel {
@@ -104,10 +104,9 @@ private:
 
     struct Cell {
         Vec3i coord;
-        Vec3d corner;
         Quadric quadric;
-        Vec3d sum{0, 0, 0};  // of the crossings, relative to the corner
-        uint32_t crossings = 0;
+        Vec3f sum{0, 0, 0};  // of the crossings
+        float crossings = 0;
         uint8_t intersected = 0;
     };
 
@@ -117,34 +116,19 @@ private:
             slot = static_cast<uint16_t>(cells_.size());
             cells_.emplace_back();
             cells_.back().coord = c;
-            cells_.back().corner = static_cast<Vec3d>(lattice_.corner(c));
         }
         return cells_[slot];
     }
 
-    // A triangle's plane: its quadric in a voxel differs from the next only in the offset.
-    struct Plane {
-        Vec3d n;
-        double height;
-        Quadric quadric;
-
-        Plane(const Triangle& t, const Vec3f& normal)
-            : n(static_cast<Vec3d>(normal)), height(dot(n, static_cast<Vec3d>(t.v[0]))), quadric(Quadric::plane(n, 0)) {}
-        void add_to(Cell& cell) const {
-            cell.quadric += quadric;
-            cell.quadric.b += n * (height - dot(n, cell.corner));
-        }
-    };
-
     void add_crossings(const Triangle& t) {
-        const Plane plane(t, unit_normal(t));
+        const Quadric plane = plane_quadric(unit_normal(t), t.v[0]);
         add_crossings_along<0>(t, plane);
         add_crossings_along<1>(t, plane);
         add_crossings_along<2>(t, plane);
     }
 
     template <int W>
-    void add_crossings_along(const Triangle& t, const Plane& plane) {
+    void add_crossings_along(const Triangle& t, const Quadric& plane) {
         constexpr int U = (W + 1) % 3, V = (W + 2) % 3;
         cross_lattice_lines<W>(t, lattice_, box_, [&](const Crossing& crossing) {
             for (int around = 0; around < 4; ++around) {
@@ -153,10 +137,10 @@ private:
                 c[V] += around & 1;
                 if (!box_.contains(U, c[U]) || !box_.contains(V, c[V])) continue;
                 Cell& cell = cell_at(c);
-                cell.sum += crossing.at - cell.corner;
+                cell.sum += static_cast<Vec3f>(crossing.at);
                 cell.crossings += 1;
                 if (around == 0) cell.intersected |= static_cast<uint8_t>(1 << W);
-                plane.add_to(cell);
+                cell.quadric += plane;
             }
         });
     }
@@ -165,10 +149,10 @@ private:
         const CellBox box = bounding_cells(t, lattice_).clipped(box_);
         if (box.empty()) return;
         const Vec3f normal = unit_normal(t);
-        const Plane plane(t, normal);
+        const Quadric plane = plane_quadric(normal, t.v[0]);
         OverlapTest(t, normal, lattice_).for_each(
             box, [&](int x, int y, int z) { return slots_[Tiling::local({x, y, z})] != none; },
-            [&](int x, int y, int z) { plane.add_to(cells_[slots_[Tiling::local({x, y, z})]]); });
+            [&](int x, int y, int z) { cells_[slots_[Tiling::local({x, y, z})]].quadric += plane; });
     }
 
     void add_boundary(uint64_t tile, const BoundaryCells& boundary) {
@@ -178,24 +162,19 @@ private:
             if (slots_[at.local] == none) continue;
             Cell& cell = cells_[slots_[at.local]];
             const Vec3f a = mesh_.vertex(boundary.edges[at.edge].first), b = mesh_.vertex(boundary.edges[at.edge].second);
-            const Vec3d direction = normalized(static_cast<Vec3d>(b - a));
-            cell.quadric += Quadric::line(direction, static_cast<Vec3d>(a) - cell.corner, weights_.boundary);
+            cell.quadric += line_quadric(a, b) * weights_.boundary;
         }
     }
 
     Voxel solve(const Cell& cell) const {
-        const Vec3f low = lattice_.corner(cell.coord);
-        const Vec3f high = lattice_.corner({cell.coord.x + 1, cell.coord.y + 1, cell.coord.z + 1});
-        // Planes leave the position along a flat or straight surface open; a pull too weak to matter
-        // elsewhere decides it when regularization is off.
-        const double pull = std::max(weights_.regularization * cell.crossings, 1e-6 * cell.quadric.trace() + 1e-12);
         Quadric q = cell.quadric;
-        q += Quadric::point(cell.sum * (1.0 / cell.crossings), pull);
-        const Vec3d p = minimum_in_box(q, static_cast<Vec3d>(high) - cell.corner);
-        Voxel voxel{cell.coord, {}, cell.intersected};
-        for (int a = 0; a < 3; ++a)
-            voxel.dual[a] = std::clamp(static_cast<float>(cell.corner[a] + p[a]), low[a], high[a]);
-        return voxel;
+        if (weights_.regularization > 0) {
+            const float n = cell.crossings;
+            q += point_quadric({cell.sum.x / n, cell.sum.y / n, cell.sum.z / n}) * (weights_.regularization * n);
+        }
+        const Vec3i& c = cell.coord;
+        const Vec3f dual = minimum_in_box(q, lattice_.corner(c), lattice_.corner({c.x + 1, c.y + 1, c.z + 1}));
+        return {c, dual, cell.intersected};
     }
 
     const Mesh& mesh_;
@@ -247,7 +226,7 @@ struct State {
 
 TK_API int tk_voxel_mesh_to_dual_grid_begin(const float* vertices, int64_t vertex_count, const int32_t* faces, int64_t face_count,
                                             const float* origin, const float* voxel_size, const int32_t* grid_size,
-                                            int use_faces, double boundary_weight, double regularization_weight, void** state,
+                                            int use_faces, float boundary_weight, float regularization_weight, void** state,
                                             int64_t* voxel_count, int, void*) {
     return tk::guarded([&] {
         using namespace tk::voxel;
@@ -266,12 +245,12 @@ TK_API int tk_voxel_mesh_to_dual_grid_fill(void* state, int32_t* coords, float* 
     return tk::guarded([&] {
         using namespace tk::voxel;
         const State& made = *static_cast<const State*>(state);
-        const Vec3i size = made.lattice.size;
+        const tk::Vec3i size = made.lattice.size;
         const int64_t n = static_cast<int64_t>(made.voxels.size());
         std::vector<uint64_t> keys(static_cast<size_t>(n));
         std::vector<uint32_t> order(static_cast<size_t>(n));
         tk::parallel_for(n, 1 << 14, [&](int64_t i) {
-            const Vec3i& c = made.voxels[static_cast<size_t>(i)].coord;
+            const tk::Vec3i& c = made.voxels[static_cast<size_t>(i)].coord;
             keys[static_cast<size_t>(i)] =
                 (static_cast<uint64_t>(c.x) * static_cast<uint64_t>(size.y) + static_cast<uint64_t>(c.y)) * static_cast<uint64_t>(size.z) +
                 static_cast<uint64_t>(c.z);

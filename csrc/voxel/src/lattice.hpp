@@ -32,6 +32,9 @@ struct CellBox {
     static CellBox nothing() { return {{INT32_MAX, INT32_MAX, INT32_MAX}, {INT32_MIN, INT32_MIN, INT32_MIN}}; }
 };
 
+// The order of these additions is part of the definition (see below).
+inline float dot_tail_first(const Vec3f& a, const Vec3f& b) { return a.x * b.x + (a.y * b.y + a.z * b.z); }
+
 // Positions are relative to the grid's lower corner. Which voxels a surface crosses depends on rounding, so
 // the types here are part of the definition: planes are float32 products, quotients are float64.
 struct Lattice {

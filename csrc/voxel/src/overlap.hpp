@@ -9,9 +9,6 @@
 
 namespace tk::voxel {
 
-// The order of these additions is part of the definition (see Lattice).
-inline float dot_tail_first(const Vec3f& a, const Vec3f& b) { return a.x * b.x + (a.y * b.y + a.z * b.z); }
-
 // The unit normal in float32; zero when the triangle has no area that float32 can hold, so that its plane
 // weighs nothing.
 inline Vec3f unit_normal(const Triangle& t) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -13,17 +14,29 @@ from .stages import Mesh, Textures, UnwrappedMesh, VoxelAsset
 
 # Attributes that an asset may lack take the glTF defaults.
 _DEFAULTS = {"base_color": (3, 255), "metallic": (1, 0), "roughness": (1, 255), "alpha": (1, 255), "emissive": (3, 0)}
+# Faces that meet at a sharper angle are shaded with an edge between them. Wide enough that the steps of a coarse voxel
+# surface stay smooth, and well below the right angle of a box.
+CREASE_ANGLE = 50.0
 # Closest points are looked up this many at a time, which bounds the memory of a large texture.
 _CHUNK = 1 << 20
 
 
 def unwrap(shape: Mesh, *, texture_size: int, method: str) -> tuple[UnwrappedMesh, dict[str, Any]]:
-    """Charts, parameterisation and packing for textures of `texture_size`^2; smooth normals from the whole mesh."""
-    normals = mesh.vertex_normals(shape.vertices, shape.faces)
-    v, f, uv, vertex_map, report = mesh.unwrap_uv(
+    """Charts, parameterisation and packing for textures of `texture_size`^2, with normals that keep creases sharp."""
+    v, f, uv, _, report = mesh.unwrap_uv(
         shape.vertices, shape.faces, method=method, resolution=texture_size, return_report=True
     )
-    return UnwrappedMesh(v, f, uv, normals[vertex_map.long()]), report.as_dict()
+    # Faces and corners come back in their order, so normals of the mesh before the cuts belong to the same corners.
+    normals, leaders = mesh.corner_normals(shape.vertices, shape.faces, crease_angle=CREASE_ANGLE)
+    # A vertex of a file has one normal: it is split again where its corners have several.
+    corners = f.view(-1).long()
+    key = corners * (3 * len(f)) + leaders.view(-1).long()
+    kinds, corner_kind = torch.unique(key, return_inverse=True)
+    source = kinds // (3 * len(f))
+    split_normals = torch.empty(len(kinds), 3, device=v.device)
+    split_normals[corner_kind] = normals.view(-1, 3)  # corners of one kind have the very same normal
+    split = UnwrappedMesh(v[source], corner_kind.view(-1, 3).to(torch.int32), uv[source], split_normals)
+    return split, asdict(report)
 
 
 def bake(

@@ -39,14 +39,11 @@ def clean(raw: Mesh, *, min_fraction: float) -> tuple[Mesh, dict[str, Any]]:
     v, f = mesh.remove_duplicate_faces(v, f)
     v, f = mesh.fill_holes(v, f, max_perimeter=HOLE_PERIMETER)
     counts["faces_filled"] = len(f)
-    v, f, removed = mesh.remove_small_components(v, f, min_fraction=min_fraction, return_report=True)
-    v, f = mesh.repair_non_manifold_edges(v, f)
+    kept = mesh.remove_small_components(v, f, min_fraction=min_fraction)
+    v, f = mesh.repair_non_manifold_edges(*kept)
     counts["faces_out"] = len(f)
-    return Mesh(v, f), {
-        **counts,
-        "removed_components": removed.removed_components,
-        "removed_faces": removed.removed_faces,
-    }
+    counts |= {"removed_components": len(kept.report.removed), "removed_faces": kept.report.removed_faces}
+    return Mesh(v, f), counts
 
 
 def orient(target: Mesh, reference: mesh.Bvh, vertices: torch.Tensor, faces: torch.Tensor) -> Mesh:
@@ -80,5 +77,6 @@ def simplify(fine: Mesh, target_faces: int) -> tuple[Mesh, dict[str, Any]]:
     """At most `target_faces` faces; a mesh that already has fewer is returned as it is."""
     if len(fine.faces) <= target_faces:
         return fine, {"faces_in": len(fine.faces), "faces_out": len(fine.faces)}
-    v, f, report = mesh.simplify(fine.vertices, fine.faces, target_faces=target_faces, return_report=True)
-    return Mesh(v, f), {"faces_in": len(fine.faces), "faces_out": len(f), "max_error": report.max_error}
+    result = mesh.simplify(fine.vertices, fine.faces, target_faces=target_faces)
+    facts = {"faces_in": len(fine.faces), "faces_out": len(result.faces), "error_bound": result.report.error_bound}
+    return Mesh(*result), facts

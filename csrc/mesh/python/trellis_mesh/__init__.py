@@ -1,3 +1,51 @@
 """Triangle meshes: connectivity, cleaning, simplification, remeshing, BVH, UV unwrapping; see the package's README."""
 
-__all__: list[str] = []
+from ._bvh import Bvh
+from ._cleaning import (
+    ComponentsReport,
+    OrientationReport,
+    RemovedComponent,
+    RepairReport,
+    remove_degenerate_faces,
+    remove_duplicate_faces,
+    remove_duplicate_vertices,
+    remove_small_components,
+    remove_unreferenced_vertices,
+    repair_non_manifold_edges,
+    unify_orientation,
+)
+from ._connectivity import boundary_edges, connected_components, edges
+from ._holes import FillReport, fill_holes
+from ._normals import corner_normals, face_normals, vertex_normals
+from ._remesh import RemeshReport, remesh_dual_contouring
+from ._result import MeshResult, RemovalReport
+from ._simplify import SimplifyReport, simplify
+
+__all__ = [
+    "Bvh",
+    "ComponentsReport",
+    "FillReport",
+    "MeshResult",
+    "OrientationReport",
+    "RemeshReport",
+    "RemovalReport",
+    "RemovedComponent",
+    "RepairReport",
+    "SimplifyReport",
+    "boundary_edges",
+    "connected_components",
+    "corner_normals",
+    "edges",
+    "face_normals",
+    "fill_holes",
+    "remesh_dual_contouring",
+    "remove_degenerate_faces",
+    "remove_duplicate_faces",
+    "remove_duplicate_vertices",
+    "remove_small_components",
+    "remove_unreferenced_vertices",
+    "repair_non_manifold_edges",
+    "simplify",
+    "unify_orientation",
+    "vertex_normals",
+]

@@ -64,18 +64,37 @@ _TREE = "Tensor nodes, Tensor leaves, Tensor ids, int num_faces"
 
 @OPS.define(f"bvh_closest_point({_TREE}, Tensor points, float max_distance) -> (Tensor, Tensor, Tensor)")
 def _closest_point(
-    nodes: torch.Tensor, leaves: torch.Tensor, ids: torch.Tensor, num_faces: int, points: torch.Tensor, max_distance: float
+    nodes: torch.Tensor,
+    leaves: torch.Tensor,
+    ids: torch.Tensor,
+    num_faces: int,
+    points: torch.Tensor,
+    max_distance: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     out = _hit_outputs(points)
     EXTENSION.call(
-        "bvh_closest_point", nodes, leaves, ids, num_faces, points, len(points), max_distance, *out, device=points.device
+        "bvh_closest_point",
+        nodes,
+        leaves,
+        ids,
+        num_faces,
+        points,
+        len(points),
+        max_distance,
+        *out,
+        device=points.device,
     )
     return out
 
 
 @OPS.fake("bvh_closest_point")
 def _(
-    nodes: torch.Tensor, leaves: torch.Tensor, ids: torch.Tensor, num_faces: int, points: torch.Tensor, max_distance: float
+    nodes: torch.Tensor,
+    leaves: torch.Tensor,
+    ids: torch.Tensor,
+    num_faces: int,
+    points: torch.Tensor,
+    max_distance: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return _hit_outputs(points)
 
@@ -168,7 +187,8 @@ class Bvh:
         if len(f) > 2**31 - 1:
             raise ValueError(f"faces: expected fewer than 2^31 faces, got {len(f)}")
         self.num_faces = len(f)
-        self.nodes, self.leaves, self.ids = _build(v, f)
+        tree: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = _build(v, f)
+        self.nodes, self.leaves, self.ids = tree
 
     @property
     def device(self) -> torch.device:

@@ -42,8 +42,10 @@ class Grid:
         size = _size(grid_size)
         low, high = _box(aabb)
         if not bool((high > low).all()):
-            raise ValueError(f"aabb: expected a maximum above the minimum on each axis, got {[low.tolist(), high.tolist()]}")
-        voxel = (high - low) / np.asarray(size, dtype=np.float32)
+            raise ValueError(
+                f"aabb: expected a maximum above the minimum on each axis, got {[low.tolist(), high.tolist()]}"
+            )
+        voxel: npt.NDArray[np.float32] = np.divide(high - low, np.asarray(size, dtype=np.float32))
         if not bool((np.isfinite(voxel) & (voxel > 0)).all()):
             raise ValueError(f"aabb: expected a box whose voxels have a float32 size, got voxel size {voxel.tolist()}")
         return Grid(size, _triple(low), _triple(high), _triple(voxel))
@@ -71,8 +73,8 @@ def _triple(values: npt.NDArray[np.float32]) -> tuple[float, float, float]:
 
 
 def _size(value: GridSize) -> tuple[int, int, int]:
-    items = value.tolist() if isinstance(value, (torch.Tensor, np.ndarray)) else value
-    sizes = list(items) if isinstance(items, Sequence) and not isinstance(items, str) else [items] * 3
+    items: Any = value.tolist() if isinstance(value, (torch.Tensor, np.ndarray)) else value
+    sizes = list(items) if isinstance(items, (list, tuple)) else [items] * 3
     if any(isinstance(s, bool) or not isinstance(s, (int, np.integer)) for s in sizes):
         raise TypeError(f"grid_size: expected an int or three ints, got {value!r}")
     if len(sizes) != 3 or not all(1 <= s <= MAX_GRID_SIZE for s in sizes):

@@ -1,0 +1,90 @@
+"""Runs commands with their output in a log, and tells the person at the terminal what goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import BuildError
+
+_TAIL = 40
+
+
+@dataclass
+class Step:
+    """One line of progress; `note` is added to it."""
+
+    note: str = ""
+    seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def step(label: str) -> Iterator[Step]:
+    """Prints `label` when it begins, and how long it took and how it ended when it ends."""
+    print(f"  {label} ...", end="", flush=True)
+    begin, state = time.monotonic(), Step()
+    try:
+        yield state
+    except BaseException:
+        print(f" FAILED after {time.monotonic() - begin:.1f} s", flush=True)
+        raise
+    state.seconds = time.monotonic() - begin
+    print(f" {state.seconds:.1f} s{', ' + state.note if state.note else ''}", flush=True)
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    log: Path | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    what: str | None = None,
+) -> str:
+    """Runs `command` and returns its output (stdout and stderr together), also written to `log`.
+
+    Args:
+        env: variables added to the environment.
+        what: what the command was for, named in the error.
+
+    Raises:
+        BuildError: it could not be started or failed; holds the end of its output and the log's place.
+    """
+    arguments = [str(c) for c in command]
+    try:
+        done = subprocess.run(
+            arguments,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise BuildError(f"{what or arguments[0]}: {arguments[0]} could not be started: {error.strerror}") from None
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"$ {shlex.join(arguments)}\n{done.stdout}", encoding="utf-8")
+    if done.returncode != 0:
+        tail = "\n".join("    " + line for line in done.stdout.splitlines()[-_TAIL:])
+        place = f"\n    (all of it: {log})" if log else ""
+        raise BuildError(
+            f"{what or shlex.join(arguments[:4])} failed with exit status {done.returncode}:\n{tail}{place}"
+        )
+    return done.stdout
+
+
+def passthrough(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> int:
+    """Runs `command` with this process's terminal and returns its exit status."""
+    sys.stdout.flush()
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env={**os.environ, **(env or {})}, check=False)
+    return done.returncode

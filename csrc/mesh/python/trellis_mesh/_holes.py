@@ -1,0 +1,86 @@
+"""Closing holes."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from trellis_native import check
+
+from ._library import EXTENSION, OPS
+from ._result import MeshResult
+
+
+@OPS.define("fill_holes(Tensor vertices, Tensor faces, float max_perimeter) -> (Tensor, Tensor, Tensor)")
+def _fill_holes(
+    vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    state, counts = ctypes.c_void_p(), torch.zeros(6, dtype=torch.int64)
+    device = vertices.device
+    EXTENSION.call(
+        "fill_holes_begin",
+        vertices,
+        faces,
+        len(faces),
+        len(vertices),
+        max_perimeter,
+        ctypes.byref(state),
+        counts.data_ptr(),
+        device=device,
+    )
+    try:
+        new_vertices = torch.empty((int(counts[4]), 3), dtype=torch.float32, device=device)
+        new_faces = torch.empty((int(counts[5]), 3), dtype=torch.int32, device=device)
+        EXTENSION.call("fill_holes_fill", state, new_vertices, new_faces, device=device)
+    finally:
+        EXTENSION.call("fill_holes_end", state, device=device)
+    return new_vertices, new_faces, counts
+
+
+@OPS.fake("fill_holes")
+def _(
+    vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ctx = torch.library.get_ctx()
+    return (
+        vertices.new_empty((ctx.new_dynamic_size(), 3)),
+        faces.new_empty((ctx.new_dynamic_size(), 3), dtype=torch.int32),
+        torch.empty(6, dtype=torch.int64),
+    )
+
+
+@dataclass(frozen=True)
+class FillReport:
+    """What `fill_holes` did."""
+
+    loops: int
+    """Simple loops of boundary edges in the given mesh."""
+    closed: int
+    too_long: int
+    loose_edges: int
+    """Boundary edges in no simple loop: their chain ends at an edge of three faces or more."""
+    added_vertices: int
+    added_faces: int
+
+
+def fill_holes(vertices: torch.Tensor, faces: torch.Tensor, *, max_perimeter: float) -> MeshResult[FillReport]:
+    """Closes every simple loop of boundary edges that is not longer than `max_perimeter`.
+
+    Loops of up to 100 edges get the triangulation of least total weight (Barequet and Sharir 1995), which prefers
+    little area and round triangles; longer ones are closed ear by ear. Both use the loop's own vertices. Only where
+    every triangulation would repeat an edge of the mesh, a fan around a new vertex is used. New faces agree in
+    orientation with their neighbours (with the majority, if these disagree). Where loops touch at a vertex each is
+    closed by itself. The outline of a lone triangle is no hole; that of a larger open sheet is one.
+
+    Args:
+        vertices: float32 [V, 3].
+        faces: int32 or int64 [F, 3].
+        max_perimeter: the longest loop to close, in the units of the vertices.
+
+    Returns:
+        ``vertices, faces`` with a `FillReport`: the given ones, then the new ones.
+    """
+    v, f = check.mesh(vertices, faces)
+    new_vertices, new_faces, counts = _fill_holes(v, f, check.number("max_perimeter", max_perimeter, minimum=0))
+    return MeshResult(torch.cat([v, new_vertices]), torch.cat([f, new_faces]), FillReport(*counts.tolist()))

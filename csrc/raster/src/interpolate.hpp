@@ -1,0 +1,44 @@
+// Vertex attributes at one pixel, on host and device.
+#pragma once
+
+#include <cstdint>
+
+#include "trellis/vec.hpp"
+
+namespace tk::raster {
+
+// The face that a rast's fourth channel names: -1 for an empty pixel, -2 for what no rast of this mesh can hold.
+TK_BOTH inline int64_t face_of(float channel, int64_t num_faces) {
+    if (channel == 0) return -1;
+    if (!(channel >= 1 && channel <= static_cast<float>(num_faces))) return -2;
+    return static_cast<int64_t>(channel) - 1;
+}
+
+struct Interpolate {
+    const float* attrs;
+    const float* rast;
+    const int32_t* faces;
+    int64_t pixels, num_faces, channels;
+    int64_t attr_stride;  // floats from one image's attributes to the next; 0 when all share them
+    float* out;
+
+    // Pixel i of the batch; false when its face is out of range (it then counts as empty).
+    TK_BOTH bool operator()(int64_t i) const {
+        const float* r = rast + i * 4;
+        float* o = out + i * channels;
+        const int64_t f = face_of(r[3], num_faces);
+        if (f < 0) {
+            for (int64_t c = 0; c < channels; ++c) o[c] = 0;
+            return f == -1;
+        }
+        const float u = r[0], v = r[1], w = 1.0f - u - v;
+        const float* base = attr_stride == 0 ? attrs : attrs + (i / pixels) * attr_stride;
+        const float* a = base + faces[f * 3] * channels;
+        const float* b = base + faces[f * 3 + 1] * channels;
+        const float* d = base + faces[f * 3 + 2] * channels;
+        for (int64_t c = 0; c < channels; ++c) o[c] = u * a[c] + v * b[c] + w * d[c];
+        return true;
+    }
+};
+
+}  // namespace tk::raster

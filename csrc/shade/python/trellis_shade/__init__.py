@@ -1,0 +1,8 @@
+"""Environment lighting, PBR shading, tone mapping; see the package's README."""
+
+from ._color import linear_to_srgb, srgb_to_linear, tonemap
+from ._environment import EnvironmentLight
+from ._images import read_radiance
+from ._library import EXTENSION
+
+__all__ = ["EXTENSION", "EnvironmentLight", "linear_to_srgb", "read_radiance", "srgb_to_linear", "tonemap"]

@@ -1,0 +1,560 @@
+"""The .vxz voxel file, version 0: chunks of an octree and uint8 attributes, each stream compressed on its own.
+
+Layout: ``VXZ``, a version byte 0, the big-endian uint32 offset of the binary part, a JSON header, the binary part.
+The header gives for each chunk its place in the grid (``idx``, in chunks), its bytes in the binary part (``ptr``) and
+in these its streams: ``svo``, the octree (vxz_octree.hpp), and the attributes of its voxels in Morton order, filtered
+(vxz_filters.cpp), as one stream a channel (``attr_interleave`` "none"), an attribute ("as_is") or together ("all").
+The format is that of o_voxel.io; files exchange both ways.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import json
+import lzma
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeVar
+
+import torch
+import zstandard
+from trellis_native import check
+
+from ._files import MAX_BYTES, Source, read_all, voxels, writing
+from ._library import EXTENSION
+
+_MAGIC = b"VXZ\x00"
+_HEAD = struct.Struct(">4sI")
+_CPU = torch.device("cpu")
+_COMPRESSIONS = {"none": (0, 0, 0), "deflate": (1, 9, 9), "lzma": (0, 9, 9), "zstd": (1, 22, 9)}
+"""Lowest, highest and default level."""
+_LZMA_DICTIONARIES = [1 << bits for bits in (18, 20, 21, 22, 22, 23, 23, 24, 25, 26)]
+"""Of each preset."""
+_FILTERS = ("none", "parent", "neighbor")
+_INTERLEAVES = ("none", "as_is", "all")
+_COORD_LIMIT = 1 << 20
+_MAX_CHANNELS = 4096
+_MAX_WINDOW = 1 << 27
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def read_vxz(
+    source: Source, *, num_threads: int = 0, max_bytes: int = MAX_BYTES
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Reads the voxels of a .vxz file.
+
+    Args:
+        source: a path or a binary file object.
+        num_threads: threads that decompress; 0 for one a core.
+        max_bytes: what the voxels may take in memory. A small file can claim any number of them.
+
+    Returns:
+        coords int32 [N, 3], chunk by chunk in Morton order; and attributes uint8 [N, C] by name.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not a .vxz file, is truncated or damaged, contradicts itself or expands beyond `max_bytes`; the
+            text names the file and what is wrong with it.
+    """
+    threads = _threads(num_threads)
+    check.positive_int("max_bytes", max_bytes)
+    name, data = read_all(source)
+    try:
+        info, binary = _split(data)
+        return _Reader(_Header.of(info, len(binary)), binary, max_bytes).read(threads)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def read_vxz_info(source: Source) -> dict[str, Any]:
+    """The header of a .vxz file, as it stands in it, after the checks of `read_vxz` on it.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not a .vxz file, or its header contradicts itself or the file's size.
+    """
+    name, data = read_all(source)
+    try:
+        info, binary = _split(data)
+        _Header.of(info, len(binary))
+        return info
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def write_vxz(
+    target: Source,
+    coords: torch.Tensor,
+    attrs: dict[str, torch.Tensor],
+    *,
+    compression: Literal["none", "deflate", "lzma", "zstd"] = "zstd",
+    compression_level: int | None = None,
+    filter: Literal["none", "parent", "neighbor"] = "none",  # noqa: A002  (the format's word)
+    attr_interleave: Literal["none", "as_is", "all"] = "as_is",
+    chunk_size: int = 256,
+    num_threads: int = 0,
+) -> None:
+    """Writes voxels to a .vxz file; a path changes only when all of it is written.
+
+    Args:
+        target: a path or a binary file object.
+        coords: int32 or int64 [N, 3], each in [-2^20, 2^20), no voxel twice, in any order.
+        attrs: attributes uint8 [N, C] by name. (o_voxel's reader needs at least one voxel and one attribute.)
+        compression: of each stream. Levels: deflate 1 to 9 (default 9), lzma 0 to 9 (9), zstd 1 to 22 (9).
+        filter: what is stored: the values ("none"), or their differences along the octree or from neighbours in space.
+        attr_interleave: one stream for each channel ("none"), for each attribute ("as_is"), or for all.
+        chunk_size: side of a chunk in voxels, a power of two from 4 to 1024.
+        num_threads: threads that compress; 0 for one a core.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; the text names it.
+        OSError: the file cannot be written.
+    """
+    check.choice("compression", compression, tuple(_COMPRESSIONS))
+    low, high, default = _COMPRESSIONS[compression]
+    if compression_level is None:
+        compression_level = default
+    else:
+        check.positive_int("compression_level", compression_level, minimum=low, maximum=high)
+    check.choice("filter", filter, _FILTERS)
+    check.choice("attr_interleave", attr_interleave, _INTERLEAVES)
+    check.positive_int("chunk_size", chunk_size, minimum=4, maximum=1024)
+    if chunk_size & (chunk_size - 1):
+        raise ValueError(f"chunk_size: expected a power of two, got {chunk_size}")
+    threads = _threads(num_threads)
+    coords, attrs = voxels(coords, attrs, dtypes=(torch.uint8,))
+    layout = [(k, v.shape[1]) for k, v in attrs.items()]
+    streams = _stream_names(layout, attr_interleave)
+    count, depth = len(coords), chunk_size.bit_length() - 1
+
+    order, keys = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
+    EXTENSION.call("vxz_order", coords, count, depth, order, keys, device=_CPU)
+    coords = coords[order]
+    values = torch.cat([torch.empty(count, 0, dtype=torch.uint8), *attrs.values()], dim=1)[order]
+    sizes = torch.unique_consecutive(keys >> (3 * depth), return_counts=True)[1].tolist()
+
+    def encode(part: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> tuple[dict[str, list[int]], bytes]:
+        chunk_coords, chunk_values, chunk_keys = part
+        n = len(chunk_keys)
+        octree, used = torch.empty(n * depth, dtype=torch.uint8), ctypes.c_int64()
+        EXTENSION.call("vxz_octree_encode", chunk_keys, n, depth, octree, ctypes.byref(used), device=_CPU)
+        octree = octree[: used.value]
+        index = [int(c) // chunk_size for c in chunk_coords[0].tolist()]
+        chunk_values = _filtered(filter, octree, chunk_coords, index, depth, chunk_values, decode=False)
+        raw = [octree, *(chunk_values[:, a:b] for a, b in streams.values())]
+        entry, pieces, at = {"idx": index}, [], 0
+        for stream, tensor in zip(("svo", *streams), raw, strict=True):
+            piece = _compress(tensor.contiguous().numpy().tobytes(), compression, compression_level)
+            entry[stream] = [at, len(piece)]
+            pieces.append(piece)
+            at += len(piece)
+        return entry, b"".join(pieces)
+
+    parts = zip(*(torch.split(t, sizes) for t in (coords, values, keys)), strict=True) if count else iter(())
+    chunks = _parallel(encode, parts, threads)
+    at = 0
+    for entry, blob in chunks:
+        entry["ptr"] = [at, len(blob)]
+        at += len(blob)
+    raw_size = count * (12 + values.shape[1])
+    header = json.dumps(
+        {
+            "num_voxel": count,
+            "chunk_size": chunk_size,
+            "filter": filter,
+            "compression": compression,
+            "compression_level": compression_level,
+            "raw_size": raw_size,
+            "compressed_size": at,
+            "compress_ratio": raw_size / at if at else 0.0,
+            "attr_interleave": attr_interleave,
+            "attr": [list(a) for a in layout],
+            "chunks": [entry for entry, _ in chunks],
+        }
+    ).encode()
+    with writing(target) as file:
+        file.write(_HEAD.pack(_MAGIC, _HEAD.size + len(header)) + header)
+        for _, blob in chunks:
+            file.write(blob)
+
+
+# ---- header ---------------------------------------------------------------------------------------
+
+
+def _split(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The JSON header and the binary part of a file."""
+    if len(data) < _HEAD.size:
+        raise ValueError(f"not a .vxz file: expected at least {_HEAD.size} bytes, got {len(data)}")
+    magic, start = _HEAD.unpack_from(data)
+    if magic[:3] != _MAGIC[:3]:
+        raise ValueError(f"not a .vxz file: expected it to begin with {_MAGIC[:3]!r}, got {magic[:3]!r}")
+    if magic != _MAGIC:
+        raise ValueError(f"version: expected 0, got {magic[3]}")
+    if not _HEAD.size <= start <= len(data):
+        raise ValueError(f"header: its end at {start} lies outside the file of {len(data)} bytes; truncated or damaged")
+    try:
+        info = json.loads(data[_HEAD.size : start].decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"header: not UTF-8 text: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"header: not JSON: {error}") from error
+    except RecursionError:
+        raise ValueError("header: JSON nested too deeply") from None
+    if not isinstance(info, dict):
+        raise ValueError(f"header: expected a JSON object, got {type(info).__name__}")
+    return info, memoryview(data)[start:]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"header: key {_short(name)} is given twice")
+        result[name] = value
+    return result
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"header: expected finite numbers, got {text}")
+
+
+def _stream_names(layout: Sequence[tuple[str, int]], interleave: str) -> dict[str, tuple[int, int]]:
+    """The range of channels that each attribute stream holds, in the order of the streams."""
+    if sum(c for _, c in layout) > _MAX_CHANNELS:
+        raise ValueError(f"attrs: expected at most {_MAX_CHANNELS} channels together, got {sum(c for _, c in layout)}")
+    names: list[tuple[str, int]] = []
+    for name, channels in layout:
+        names += [(f"{name}_{i}", 1) for i in range(channels)] if interleave == "none" else [(name, channels)]
+    if interleave == "all":
+        names = [("attr", sum(c for _, c in layout))]
+    streams: dict[str, tuple[int, int]] = {}
+    at = 0
+    for name, channels in names:
+        if name in ("idx", "ptr", "svo") or name in streams:
+            raise ValueError(f"attrs: the name {name!r} is taken in a chunk of the file")
+        streams[name] = (at, at + channels)
+        at += channels
+    return streams
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    origin: tuple[int, int, int]
+    streams: dict[str, tuple[int, int]]  # offset and length in the binary part
+
+
+@dataclass(frozen=True)
+class _Header:
+    """A header that has been checked against itself and the size of the binary part."""
+
+    count: int
+    depth: int
+    filter: str
+    compression: str
+    level: int
+    layout: list[tuple[str, int]]
+    streams: dict[str, tuple[int, int]]
+    chunks: list[_Chunk]
+
+    @staticmethod
+    def of(info: dict[str, Any], size: int) -> _Header:
+        count = _integer(info, "num_voxel", 0, 1 << 62)
+        chunk_size = _integer(info, "chunk_size", 2, 1024)
+        if chunk_size & (chunk_size - 1):
+            raise ValueError(f"chunk_size: expected a power of two, got {chunk_size}")
+        if _integer(info, "compressed_size", 0, 1 << 62) != size:
+            raise ValueError(
+                f"compressed_size: the header says {info['compressed_size']} bytes, the file has {size}; truncated or damaged"
+            )
+        compression = check.choice("compression", _value(info, "compression"), tuple(_COMPRESSIONS))
+        level = info.get("compression_level")
+        if level is not None:
+            level = _integer(info, "compression_level", 0, 9 if compression == "lzma" else 22)
+        interleave = check.choice("attr_interleave", _value(info, "attr_interleave"), _INTERLEAVES)
+        layout = _layout(_value(info, "attr"))
+        streams = _stream_names(layout, interleave)
+        entries = _value(info, "chunks")
+        if not isinstance(entries, list):
+            raise ValueError(f"chunks: expected a list, got {type(entries).__name__}")
+        chunks = [_chunk(f"chunk {i}", entry, chunk_size, streams, size) for i, entry in enumerate(entries)]
+        if len({c.origin for c in chunks}) != len(chunks):
+            raise ValueError("chunks: expected each place of the grid once, got one twice")
+        if not len(chunks) <= count <= len(chunks) * chunk_size**3:
+            raise ValueError(f"num_voxel: {len(chunks)} chunks of side {chunk_size} cannot hold {count} voxels")
+        return _Header(
+            count=count,
+            depth=chunk_size.bit_length() - 1,
+            filter=check.choice("filter", _value(info, "filter"), _FILTERS),
+            compression=compression,
+            level=9 if level is None else level,
+            layout=layout,
+            streams=streams,
+            chunks=chunks,
+        )
+
+
+def _value(info: dict[str, Any], name: str) -> Any:
+    if name not in info:
+        raise ValueError(f"header: {name!r} is missing")
+    return info[name]
+
+
+def _integer(info: dict[str, Any], name: str, low: int, high: int) -> int:
+    value = _value(info, name)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {_short(value)}")
+    return value
+
+
+def _short(value: object) -> str:
+    text = (
+        f"an integer of {value.bit_length()} bits"
+        if isinstance(value, int) and value.bit_length() > 64
+        else repr(value)
+    )
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _integers(what: str, value: object, length: int) -> list[int]:
+    if not (
+        isinstance(value, list)
+        and len(value) == length
+        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    ):
+        raise ValueError(f"{what}: expected {length} integers, got {_short(value)}")
+    return value
+
+
+def _layout(value: object) -> list[tuple[str, int]]:
+    if not isinstance(value, list):
+        raise ValueError(f"attr: expected a list, got {type(value).__name__}")
+    layout: list[tuple[str, int]] = []
+    for item in value:
+        if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)):
+            raise ValueError(f"attr: expected pairs of a name and a number of channels, got {_short(item)}")
+        channels = item[1]
+        if isinstance(channels, bool) or not isinstance(channels, int) or not 0 <= channels <= _MAX_CHANNELS:
+            raise ValueError(f"attr: {_short(item[0])}: expected 0 to {_MAX_CHANNELS} channels, got {_short(channels)}")
+        layout.append((item[0], channels))
+    if len({name for name, _ in layout}) != len(layout):
+        raise ValueError("attr: expected each name once, got one twice")
+    return layout
+
+
+def _chunk(what: str, entry: object, side: int, streams: dict[str, tuple[int, int]], size: int) -> _Chunk:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{what}: expected an object, got {type(entry).__name__}")
+    expected = {"idx", "ptr", "svo", *streams}
+    if set(entry) != expected:
+        raise ValueError(
+            f"{what}: missing {_short(sorted(expected - set(entry)))}, not expected {_short(sorted(set(entry) - expected))}"
+        )
+    index = _integers(f"{what}: idx", entry["idx"], 3)
+    if not all(-_COORD_LIMIT <= i * side <= _COORD_LIMIT - side for i in index):
+        raise ValueError(f"{what}: idx {_short(index)} lies outside the {2 * _COORD_LIMIT} voxels of an axis")
+    start, length = _integers(f"{what}: ptr", entry["ptr"], 2)
+    if start < 0 or length < 0 or start + length > size:
+        raise ValueError(f"{what}: ptr {_short(entry['ptr'])} lies outside the binary part of {size} bytes")
+    places = {}
+    for name in ("svo", *streams):
+        at, n = _integers(f"{what}: {_short(name)}", entry[name], 2)
+        if at < 0 or n < 0 or at + n > length:
+            raise ValueError(f"{what}: {_short(name)} {_short(entry[name])} lies outside its {length} bytes")
+        places[name] = (start + at, n)
+    x, y, z = (i * side for i in index)
+    return _Chunk((x, y, z), places)
+
+
+# ---- chunks ---------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads the chunks of one file into arrays that are allocated once their octrees are known to agree with it."""
+
+    def __init__(self, header: _Header, binary: memoryview, max_bytes: int) -> None:
+        self._header, self._binary = header, binary
+        self._channels = sum(c for _, c in header.layout)
+        need = header.count * (12 + self._channels)
+        if need > max_bytes:
+            raise ValueError(f"num_voxel: {header.count} voxels take {need} bytes, more than max_bytes = {max_bytes}")
+        self._found = 0
+        self._lock = threading.Lock()
+
+    def read(self, threads: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        header = self._header
+        octrees = _parallel(self._octree, enumerate(header.chunks), threads)
+        counts = [n for _, n in octrees]
+        if sum(counts) != header.count:
+            raise ValueError(f"num_voxel: the header says {header.count} voxels, the octrees hold {sum(counts)}")
+        coords = torch.empty(header.count, 3, dtype=torch.int32)
+        attrs = {name: torch.empty(header.count, c, dtype=torch.uint8) for name, c in header.layout}
+        ends = [0, *torch.tensor(counts, dtype=torch.int64).cumsum(0).tolist()]
+
+        def fill(i: int) -> None:
+            rows = slice(ends[i], ends[i + 1])
+            self._decode(i, octrees[i][0], coords[rows], {k: v[rows] for k, v in attrs.items()})
+
+        _parallel(fill, range(len(counts)), threads)
+        return coords, attrs
+
+    def _stream(self, i: int, name: str, limit: int) -> bytes:
+        """A decompressed stream; one byte more than `limit` where it is longer."""
+        at, n = self._header.chunks[i].streams[name]
+        try:
+            return _decompress(self._binary[at : at + n], self._header.compression, self._header.level, limit)
+        except (zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError) as error:
+            raise ValueError(f"chunk {i}: {_short(name)}: damaged {self._header.compression} data: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"chunk {i}: {_short(name)}: {error}") from error
+
+    def _octree(self, item: tuple[int, _Chunk]) -> tuple[torch.Tensor, int]:
+        i, depth = item[0], self._header.depth
+        # Every node has a voxel below it, and no level has more nodes than places.
+        limit = min(self._header.count * depth, (8**depth - 1) // 7)
+        data = self._stream(i, "svo", limit)
+        if len(data) > limit:
+            raise ValueError(
+                f"chunk {i}: svo: expands beyond the {limit} bytes that {self._header.count} voxels can need"
+            )
+        octree, count = _bytes(data), ctypes.c_int64()
+        try:
+            EXTENSION.call("vxz_octree_count", octree, len(octree), depth, ctypes.byref(count), device=_CPU)
+        except ValueError as error:
+            raise ValueError(f"chunk {i}: {error}") from error
+        with self._lock:
+            self._found += count.value
+            if self._found > self._header.count:
+                raise ValueError(f"num_voxel: the header says {self._header.count} voxels, the octrees hold more")
+        return octree, count.value
+
+    def _decode(self, i: int, octree: torch.Tensor, coords: torch.Tensor, attrs: dict[str, torch.Tensor]) -> None:
+        header, n = self._header, len(coords)
+        chunk = header.chunks[i]
+        origin = (ctypes.c_int32 * 3)(*chunk.origin)
+        EXTENSION.call("vxz_octree_decode", octree, len(octree), header.depth, origin, n, coords, device=_CPU)
+        columns = []
+        for name, (first, end) in header.streams.items():
+            size = n * (end - first)
+            data = self._stream(i, name, size)
+            if len(data) != size:
+                more = "more than " if len(data) > size else ""
+                raise ValueError(
+                    f"chunk {i}: {_short(name)}: expected {size} bytes for {n} voxels, got {more}{min(len(data), size)}"
+                )
+            columns.append(_bytes(data).reshape(n, end - first))
+        if not columns:
+            return
+        values = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+        index = [o >> header.depth for o in chunk.origin]
+        values = _filtered(header.filter, octree, coords, index, header.depth, values, decode=True)
+        for part, (name, _) in zip(
+            torch.split(values, [c for _, c in header.layout], dim=1), header.layout, strict=True
+        ):
+            attrs[name].copy_(part)
+
+
+def _bytes(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+
+
+def _filtered(
+    kind: str,
+    octree: torch.Tensor,
+    coords: torch.Tensor,
+    index: Sequence[int],
+    depth: int,
+    values: torch.Tensor,
+    *,
+    decode: bool,
+) -> torch.Tensor:
+    """The values [N, C] of one chunk, filtered or unfiltered."""
+    if kind == "none" or not values.numel():
+        return values
+    values = values.contiguous()
+    out, (n, channels) = torch.empty_like(values), values.shape
+    if kind == "parent":
+        EXTENSION.call(
+            "vxz_parent_filter", octree, len(octree), depth, n, channels, values, out, int(decode), device=_CPU
+        )
+    else:
+        origin = (ctypes.c_int32 * 3)(*(i << depth for i in index))
+        EXTENSION.call("vxz_neighbor_filter", coords, origin, depth, n, channels, values, out, int(decode), device=_CPU)
+    return out
+
+
+def _compress(data: bytes, algorithm: str, level: int) -> bytes:
+    if algorithm == "deflate":
+        deflate = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
+        return deflate.compress(data) + deflate.flush()
+    if algorithm == "lzma":
+        return lzma.compress(data, format=lzma.FORMAT_RAW, filters=_lzma_filters(level, len(data)))
+    if algorithm == "zstd":
+        return zstandard.ZstdCompressor(level=level).compress(data)
+    return data
+
+
+def _decompress(data: memoryview, algorithm: str, level: int, limit: int) -> bytes:
+    """At most `limit` + 1 bytes of what `data` holds, never allocating more than that because of what it claims."""
+    if algorithm == "deflate":
+        inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+        out = inflate.decompress(data, limit + 1)
+        if len(out) <= limit and not inflate.eof:
+            raise ValueError("the deflate stream is cut short")
+        trailing = inflate.unused_data
+    elif algorithm == "lzma":
+        unpack = lzma.LZMADecompressor(format=lzma.FORMAT_RAW, filters=_lzma_filters(level, limit))
+        out = unpack.decompress(data, limit + 1)
+        if len(out) <= limit and not unpack.eof:
+            raise ValueError("the lzma stream is cut short")
+        trailing = unpack.unused_data if unpack.eof else b""
+    elif algorithm == "zstd":
+        size = zstandard.get_frame_parameters(data).content_size
+        if size != zstandard.CONTENTSIZE_UNKNOWN:
+            if size > limit:
+                raise ValueError(f"expands to {size} bytes, more than the {limit} expected")
+            return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(io.BytesIO(data)) as reader:
+            return _read_up_to(reader, limit + 1)
+    else:
+        out, trailing = bytes(data[: limit + 1]), b""
+    if trailing and len(out) <= limit:
+        raise ValueError(f"{len(trailing)} bytes follow the compressed data")
+    return out
+
+
+def _read_up_to(reader: Any, size: int) -> bytes:
+    parts = []
+    while size > 0 and (part := reader.read(min(size, 1 << 24))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _lzma_filters(level: int, size: int) -> list[dict[str, int]]:
+    """The raw LZMA2 chain of a preset, its dictionary no larger than the data: the top preset's takes 64 MiB to set up."""
+    dictionary = min(_LZMA_DICTIONARIES[level], 1 << max(12, size.bit_length()))
+    return [{"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": dictionary}]
+
+
+def _threads(value: int) -> int:
+    check.positive_int("num_threads", value, minimum=0)
+    return value or os.cpu_count() or 1
+
+
+def _parallel(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> list[_R]:
+    """`work` of each item, in order. The first failure stops what has not begun."""
+    if threads == 1:
+        return [work(item) for item in items]
+    pool = ThreadPoolExecutor(max_workers=threads)
+    try:
+        return list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
