@@ -245,6 +245,14 @@ float Simplifier::cost_limit(int64_t rank) const {
     return costs[rank];
 }
 
+// Faces that the collapse of (a, b) takes away.
+int32_t Simplifier::removed_by(int32_t a, int32_t b, int multiplicity, Rules rules) const {
+    int32_t count = multiplicity;
+    if (rules == Rules::any_topology)
+        each_coincident(a, b, [&](int32_t, int32_t, bool opposite) { count += opposite ? 2 : 1; });
+    return count;
+}
+
 // Edges that both ends prefer to all their others, are allowed, and cost no more than `limit`. Where the
 // preferred edge is not allowed, its ends choose again among the rest.
 std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rules) {
@@ -257,7 +265,8 @@ std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rule
         const int m = ring_multiplicity_[choice_[v]];
         Vec3d point;
         edge_cost(static_cast<int32_t>(v), u, m, rules, point);
-        return is_valid(static_cast<int32_t>(v), u, m, point, rules) ? allowed : refused;
+        if (!is_valid(static_cast<int32_t>(v), u, m, point, rules)) return refused;
+        return removed_by(static_cast<int32_t>(v), u, m, rules) <= most_removed_ ? allowed : refused;
     };
     parallel_for(num_vertices(), grain, [&](int64_t v) { verdict[v] = judge(v); });
     std::vector<int32_t> losers = collect<int32_t>(
@@ -297,9 +306,7 @@ std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rule
             Collapse c{static_cast<int32_t>(v), partner(v), 0, {}};
             c.multiplicity = ring_multiplicity_[choice_[v]];
             c.cost = edge_cost(c.a, c.b, c.multiplicity, rules, c.point);
-            c.removes = c.multiplicity;
-            if (rules == Rules::any_topology)
-                each_coincident(c.a, c.b, [&](int32_t, int32_t, bool opposite) { c.removes += opposite ? 2 : 1; });
+            c.removes = removed_by(c.a, c.b, c.multiplicity, rules);
             return c;
         });
 }
@@ -406,25 +413,28 @@ int64_t Simplifier::round(int64_t target_faces, Rules rules, int64_t slack) {
     choice_.resize(positions_.size());
     parallel_for(num_vertices(), grain, [&](int64_t v) { choice_[v] = cheapest(v); });
     const int64_t surplus = num_faces() - target_faces;
+    // Never below nine tenths of the target: one collapse in a tangle may remove very many faces.
+    most_removed_ = num_faces() - (target_faces * 9 + 9) / 10;
     const int64_t rank = std::max<int64_t>(surplus, num_faces() / 100) * slack;
     std::vector<Collapse> chosen = independent(candidates(cost_limit(rank), rules));
     int64_t removed = 0;
     for (const Collapse& c : chosen) removed += c.removes;
     if (removed > surplus) {
         std::stable_sort(chosen.begin(), chosen.end(), [](const Collapse& x, const Collapse& y) { return x.cost < y.cost; });
-        // Never below nine tenths of the target: one collapse of a tangled mesh may remove very many faces.
-        const int64_t most = num_faces() - (target_faces * 9 + 9) / 10;
         size_t taken = 0;
         removed = 0;
         for (const Collapse& c : chosen)
-            if (removed < surplus && removed + c.removes <= most) {
+            if (removed < surplus && removed + c.removes <= most_removed_) {
                 removed += c.removes;
                 chosen[taken++] = c;
             }
         chosen.resize(taken);
     }
     if (rules == Rules::any_topology)
-        for (const Collapse& c : chosen) statistics.topology_changes += !keeps_topology(c.a, c.b, c.multiplicity);
+        for (const Collapse& c : chosen) {
+            statistics.topology_changes += !keeps_topology(c.a, c.b, c.multiplicity);
+            parts_vanished_ = parts_vanished_ || c.removes > c.multiplicity;
+        }
     statistics.collapses += static_cast<int64_t>(chosen.size());
     ++statistics.rounds;
     apply(chosen);
@@ -483,21 +493,22 @@ void Simplifier::measure(const float* vertices, double* quadric_error, double* d
     struct Largest {
         double deviation = 0, displacement = 0;
     };
+    Largest most;
+    if (parts_vanished_) most.displacement = infinite;
     std::vector<Largest> partial(static_cast<size_t>(chunk_count(num_input_vertices_, grain)));
     parallel_chunks(num_input_vertices_, grain, [&](int64_t chunk, int64_t begin, int64_t end) {
-        Largest& most = partial[chunk];
+        Largest& own = partial[chunk];
         for (int64_t v = begin; v < end; ++v) {
             if (!referenced_[v]) continue;
             if (image_[v] < 0) {
-                most.displacement = infinite;
+                own.displacement = infinite;
                 continue;
             }
             const Vec3d p = (load_point(vertices, v) - centre_) * (1 / scale_);
-            most.displacement = std::max(most.displacement, length(positions_[image_[v]] - p));
-            most.deviation = std::max(most.deviation, std::sqrt(nearby_distance2(p, image_[v], corners)));
+            own.displacement = std::max(own.displacement, length(positions_[image_[v]] - p));
+            own.deviation = std::max(own.deviation, std::sqrt(nearby_distance2(p, image_[v], corners)));
         }
     });
-    Largest most;
     for (const Largest& l : partial) {
         most.deviation = std::max(most.deviation, l.deviation);
         most.displacement = std::max(most.displacement, l.displacement);

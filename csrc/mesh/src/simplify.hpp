@@ -54,6 +54,7 @@ private:
     bool is_valid(int32_t a, int32_t b, int multiplicity, const Vec3d& point, Rules rules) const;
     bool keeps_topology(int32_t a, int32_t b, int multiplicity) const;
     bool keeps_sides(int32_t moved, int32_t other, const Vec3d& point, double& worst_before, double& worst_after) const;
+    int32_t removed_by(int32_t a, int32_t b, int multiplicity, Rules rules) const;
     void weigh_edges(Rules rules);
     int64_t cheapest(int64_t v) const;
     float cost_limit(int64_t rank) const;
@@ -94,6 +95,8 @@ private:
     std::vector<Quadric> quadrics_;
     std::vector<int32_t> faces_;
     std::vector<int32_t> image_;  // of each input vertex, -1 if none
+    bool parts_vanished_ = false;
+    int64_t most_removed_ = 0;          // faces, in the present round
     std::vector<uint8_t> referenced_;   // whether a face used the input vertex
     std::vector<int32_t> merged_into_;  // in the present round
 

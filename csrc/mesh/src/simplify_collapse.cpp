@@ -70,7 +70,7 @@ bool Simplifier::keeps_topology(int32_t a, int32_t b, int multiplicity) const {
             ++ib;
         }
     }
-    if (n != multiplicity) return false;
+    
     // A triangle of the link: both of its sides' faces would become one.
     bool folds = false;
     if (n > 1) each_coincident(a, b, [&](int32_t, int32_t, bool) { folds = true; });

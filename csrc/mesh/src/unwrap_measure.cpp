@@ -74,11 +74,14 @@ void measure(const float* vertices, const int32_t* faces, const float* uv, int64
     std::vector<double> chart_area(components, 0.0);  // signed
     for (int64_t f = 0; f < num_faces; ++f) chart_area[face_chart[f]] += stretch[f].texture_area;
     const TriangleTree tree(corners, measure_tolerance);
+    std::vector<uint8_t> turned(num_faces);
     parallel_for(num_faces, 256, [&](int64_t f) {
         uint8_t fault = 0;
         // A chart may lie mirrored as a whole; within one no face may be turned against the others.
-        const double sense = chart_area[face_chart[f]] < 0 ? -1 : 1;
-        if (sense * signed_height(corners[3 * f], corners[3 * f + 1], corners[3 * f + 2]) < -measure_tolerance) fault |= flipped;
+        const bool against = chart_area[face_chart[f]] < 0;
+        const double height = signed_height(corners[3 * f], corners[3 * f + 1], corners[3 * f + 2]);
+        if ((against ? -height : height) < -measure_tolerance) fault |= flipped;
+        turned[f] = against && height < -measure_tolerance;
         if (tree.overlapped_by(f) >= 0) fault |= overlapping;
         for (int k = 0; k < 3; ++k) {
             const Vec2d& p = corners[3 * f + k];
@@ -91,11 +94,13 @@ void measure(const float* vertices, const int32_t* faces, const float* uv, int64
     double texture_area = 0, surface_area = 0, squares = 0, largest = 0, texels = 0;
     double faults[4] = {0, 0, 0, 0};
     std::vector<double> covered(components, 0.0);
+    std::vector<uint8_t> is_mirrored(components, 0);
     for (int64_t f = 0; f < num_faces; ++f) {
         for (int k = 0; k < 4; ++k) faults[k] += face_fault[f] >> k & 1;
         const double area = std::abs(stretch[f].texture_area);
         texture_area += area;
         covered[face_chart[f]] += area;
+        is_mirrored[face_chart[f]] |= turned[f];
         if (degenerate[f] || !(area > 0)) continue;
         surface_area += stretch[f].surface_area;
         texels += area;
@@ -106,7 +111,7 @@ void measure(const float* vertices, const int32_t* faces, const float* uv, int64
     for (int64_t c = 0; c < components; ++c) {
         if (!(covered[c] > 0)) continue;
         ++charts;
-        mirrored += chart_area[c] < 0;
+        mirrored += is_mirrored[c];
         small += covered[c] * resolution * resolution < small_chart_texels;
     }
     // Both norms in units where a layout of even density without distortion has 1.

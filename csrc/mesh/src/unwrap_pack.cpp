@@ -173,8 +173,13 @@ void pack_charts(std::vector<Chart>& charts, const PackOptions& options) {
         }
         return false;
     };
+    if (n == 1) {  // as large as it goes; the first of the scales below fits, but for rounding
+        double longest = 0;
+        for (const Vec2d& p : charts[0].uv) longest = std::max({longest, p.x, p.y});
+        ceiling = longest > 0 ? (grid - 2 * margin) / longest : grid;
+    }
     // A strip of the texture's width, as high as it takes, tells at which scale it will be a square.
-    double top = 0.96 * ceiling;
+    double top = n == 1 ? (1 - 1e-9) * ceiling : 0.96 * ceiling;
     if (n > 64) {
         const double guess = 0.8 * ceiling;
         const int32_t rows = pack_at(charts, order, grid, 2 * grid, guess, margin, places);

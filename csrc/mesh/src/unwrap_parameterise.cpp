@@ -38,24 +38,6 @@ void set_active(const Surface& s, const Chart& chart, const std::vector<uint8_t>
     }
 }
 
-// Gives the layout the area of its chart. False when it has none.
-bool restore_area(const Surface& s, const Chart& chart, std::vector<Vec2d>& uv) {
-    double area = 0, wanted = 0;
-    for (int64_t f = 0; f < chart.size(); ++f) {
-        if (s.kind[chart.faces[f]] != regular) continue;
-        const Vec2d &a = uv[chart.corner[3 * f]], &b = uv[chart.corner[3 * f + 1]], &c = uv[chart.corner[3 * f + 2]];
-        const double signed_area = 0.5 * cross(b - a, c - a);
-        if (!(signed_area > 0)) continue;
-        area += signed_area;
-        wanted += s.area[chart.faces[f]];
-    }
-    if (!(wanted > 0)) return s.has_area;  // thin faces alone: as it is
-    const double scale = std::sqrt(wanted / area);
-    if (!std::isfinite(scale)) return false;
-    for (Vec2d& p : uv) p = p * scale;
-    return true;
-}
-
 // Long charts that fill little of the box around them waste the texture.
 bool wasteful(const Chart& chart, const std::vector<Vec2d>& uv, double area) {
     if (chart.size() < divisible) return false;
@@ -144,6 +126,23 @@ bool within_stretch(const Jacobian& j, double limit) {
     const double det = j.det(), n = j.norm2();
     const double s1 = std::sqrt(0.5 * (n + std::sqrt(std::max(0.0, n * n - 4 * det * det))));
     return det > 0 && s1 <= limit && det * limit >= s1;
+}
+
+bool restore_area(const Surface& s, const Chart& chart, std::vector<Vec2d>& uv) {
+    double area = 0, wanted = 0;
+    for (int64_t f = 0; f < chart.size(); ++f) {
+        if (s.kind[chart.faces[f]] != regular) continue;
+        const Vec2d &a = uv[chart.corner[3 * f]], &b = uv[chart.corner[3 * f + 1]], &c = uv[chart.corner[3 * f + 2]];
+        const double signed_area = 0.5 * cross(b - a, c - a);
+        if (!(signed_area > 0)) continue;
+        area += signed_area;
+        wanted += s.area[chart.faces[f]];
+    }
+    if (!(wanted > 0)) return s.has_area;  // thin faces alone: as it is
+    const double scale = std::sqrt(wanted / area);
+    if (!std::isfinite(scale)) return false;
+    for (Vec2d& p : uv) p = p * scale;
+    return true;
 }
 
 std::vector<Vec3d> vertex_positions(const Surface& s, const Chart& chart) {

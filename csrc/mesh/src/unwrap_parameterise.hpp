@@ -25,6 +25,9 @@ enum class Layout {
 // smoothed out, or Tutte's embedding, for which the chart is cut to a disk. A single face is always whole.
 Layout lay_out(const Surface& surface, Chart& chart, const LayoutOptions& options, std::vector<uint8_t>& rejected);
 
+// Scales the chart's layout to the area that the chart has on the surface. False when it has none.
+bool restore_area(const Surface& surface, const Chart& chart, std::vector<Vec2d>& uv);
+
 // Two starts of a layout. `turned[f]` marks the faces, thin ones apart, that are turned over or on edge in it.
 struct Projection {
     double turned_share;  // of the chart's area

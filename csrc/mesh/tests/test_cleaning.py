@@ -209,7 +209,9 @@ def test_a_surface_of_one_side_is_reported() -> None:
 def balls(*specs: tuple[float, float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Spheres of a radius at a place on the x axis."""
     return as_mesh(
-        trimesh.util.concatenate([trimesh.creation.icosphere(2, radius=r).apply_translation([x, 0, 0]) for r, x in specs])
+        trimesh.util.concatenate(
+            [trimesh.creation.icosphere(2, radius=r).apply_translation([x, 0, 0]) for r, x in specs]
+        )
     )
 
 
@@ -222,7 +224,9 @@ def test_small_components_go_and_are_reported() -> None:
     assert (report.removed_faces, report.removed_vertices) == (640, 324)
     assert [round(c.area, 2) for c in report.removed] == [0.49, 0.12]  # a little below 4 pi r^2
     assert report.removed[0].faces == 320
-    assert report.removed[0].low == pytest.approx((2.8, -0.2, -0.2)) and report.removed[0].high == pytest.approx((3.2, 0.2, 0.2))
+    assert report.removed[0].low == pytest.approx((2.8, -0.2, -0.2)) and report.removed[0].high == pytest.approx(
+        (3.2, 0.2, 0.2)
+    )
 
 
 def test_fraction_of_the_bounding_volume() -> None:

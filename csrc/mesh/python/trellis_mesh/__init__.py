@@ -20,6 +20,7 @@ from ._normals import corner_normals, face_normals, vertex_normals
 from ._remesh import RemeshReport, remesh_dual_contouring
 from ._result import MeshResult, RemovalReport
 from ._simplify import SimplifyReport, simplify
+from ._unwrap import UnwrapReport, UvFaces, measure_uv, unwrap_uv, uv_stretch
 
 __all__ = [
     "Bvh",
@@ -32,12 +33,15 @@ __all__ = [
     "RemovedComponent",
     "RepairReport",
     "SimplifyReport",
+    "UnwrapReport",
+    "UvFaces",
     "boundary_edges",
     "connected_components",
     "corner_normals",
     "edges",
     "face_normals",
     "fill_holes",
+    "measure_uv",
     "remesh_dual_contouring",
     "remove_degenerate_faces",
     "remove_duplicate_faces",
@@ -47,5 +51,7 @@ __all__ = [
     "repair_non_manifold_edges",
     "simplify",
     "unify_orientation",
+    "unwrap_uv",
+    "uv_stretch",
     "vertex_normals",
 ]

@@ -62,9 +62,7 @@ def _(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 @OPS.define("unify_orientation(Tensor vertices, Tensor faces, bool outward) -> (Tensor, Tensor)")
-def _unify_orientation(
-    vertices: torch.Tensor, faces: torch.Tensor, outward: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _unify_orientation(vertices: torch.Tensor, faces: torch.Tensor, outward: bool) -> tuple[torch.Tensor, torch.Tensor]:
     flip = torch.empty(len(faces), dtype=torch.bool, device=faces.device)
     conflicts = ctypes.c_int64()
     EXTENSION.call(
@@ -86,7 +84,9 @@ def _(vertices: torch.Tensor, faces: torch.Tensor, outward: bool) -> tuple[torch
     return faces.new_empty(faces.shape[0], dtype=torch.bool), torch.empty((), dtype=torch.int64)
 
 
-@OPS.define("component_sizes(Tensor vertices, Tensor faces, Tensor labels, int count) -> (Tensor, Tensor, Tensor, Tensor)")
+@OPS.define(
+    "component_sizes(Tensor vertices, Tensor faces, Tensor labels, int count) -> (Tensor, Tensor, Tensor, Tensor)"
+)
 def _component_sizes(
     vertices: torch.Tensor, faces: torch.Tensor, labels: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

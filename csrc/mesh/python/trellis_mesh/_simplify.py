@@ -87,7 +87,7 @@ class SimplifyReport:
     """No given vertex is farther than this from the result, but for those whose component vanished."""
     error_bound: float
     """The Hausdorff distance between the two surfaces is at most this: the longest way of a vertex to its image,
-    slides along the surface included. Infinite if whole components vanished."""
+    slides along the surface included. Infinite if parts of the surface vanished."""
     quadric_error: float
     """The largest root-mean-square distance between a vertex and the planes of all faces that went into it."""
     vertex_map: torch.Tensor

@@ -1,0 +1,434 @@
+"""unwrap_uv: its contract on meshes of every kind, and the quality of what it makes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from trellis_mesh import measure_uv, unwrap_uv
+from trellis_mesh._library import EXTENSION
+from trellis_native.testing import assert_same_bits_for_any_thread_count
+
+
+def _load_oracle() -> Any:
+    spec = importlib.util.spec_from_file_location("uv_oracle", Path(__file__).with_name("uv_oracle.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+oracle = _load_oracle()
+
+Mesh = tuple[torch.Tensor, torch.Tensor]
+
+
+def as_mesh(mesh: trimesh.Trimesh) -> Mesh:
+    return torch.tensor(np.asarray(mesh.vertices), dtype=torch.float32), torch.tensor(np.asarray(mesh.faces))
+
+
+def moebius(segments: int) -> Mesh:
+    angle = np.linspace(0, 2 * np.pi, segments, endpoint=False)
+    rims = []
+    for side in (0.4, -0.4):
+        radius = 1 + side * np.cos(angle / 2)
+        rims.append(np.stack([radius * np.cos(angle), radius * np.sin(angle), side * np.sin(angle / 2)], 1))
+    faces = []
+    for i in range(segments):
+        a, b = i, segments + i
+        c, d = (i + 1, segments + i + 1) if i + 1 < segments else (segments, 0)
+        faces += [(a, b, c), (b, d, c)]
+    return torch.tensor(np.concatenate(rims), dtype=torch.float32), torch.tensor(faces)
+
+
+def height_field(heights: np.ndarray) -> Mesh:
+    h, w = heights.shape
+    y, x = np.mgrid[:h, :w]
+    i = np.arange(h * w).reshape(h, w)
+    a, b, c, d = i[:-1, :-1].ravel(), i[:-1, 1:].ravel(), i[1:, :-1].ravel(), i[1:, 1:].ravel()
+    faces = np.concatenate([np.stack([a, b, d], 1), np.stack([a, d, c], 1)])
+    return torch.tensor(np.stack([x, y, heights], -1).reshape(-1, 3), dtype=torch.float32), torch.tensor(faces)
+
+
+def spiral(turns: float, steps: int) -> Mesh:
+    """A flat ring-shaped ramp that passes over itself: each face looks up, but a projection would overlap."""
+    angle = np.linspace(0, turns * 2 * np.pi, steps)
+    rims = [np.stack([r * np.cos(angle), r * np.sin(angle), 0.02 * angle], 1) for r in (0.5, 1.0)]
+    faces = [q for i in range(steps - 1) for q in ((i, steps + i, steps + i + 1), (i, steps + i + 1, i + 1))]
+    return torch.tensor(np.concatenate(rims), dtype=torch.float32), torch.tensor(faces)
+
+
+BOX = as_mesh(trimesh.creation.box())
+ONE = (torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]]))
+NAMED: dict[str, Mesh] = {
+    "box": BOX,
+    "one triangle": ONE,
+    "sphere": as_mesh(trimesh.creation.icosphere(subdivisions=2)),
+    "torus": as_mesh(trimesh.creation.torus(1, 0.4, major_sections=24, minor_sections=12)),
+    "annulus": as_mesh(trimesh.creation.annulus(0.3, 1, 0.2)),
+    "moebius": moebius(16),
+    "spiral": spiral(2.5, 80),
+    "rough": height_field(np.random.default_rng(3).standard_normal((16, 16)) * 2),
+    "two faces back to back": (ONE[0], torch.tensor([[0, 1, 2], [0, 2, 1]])),
+    "a face twice": (ONE[0], torch.tensor([[0, 1, 2], [0, 1, 2]])),
+    "three faces on an edge": (
+        torch.tensor([[0.0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, -1, 0]]),
+        torch.tensor([[0, 1, 2], [0, 1, 3], [1, 0, 4]]),
+    ),
+    "bow tie": (torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]), torch.tensor([[0, 1, 2], [0, 3, 4]])),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_contract(name: str) -> None:
+    mesh = NAMED[name]
+    oracle.assert_valid_unwrap(*mesh, unwrap_uv(*mesh, resolution=512))
+
+
+def test_no_faces() -> None:
+    v, f, uv, vertex_map = unwrap_uv(torch.rand(5, 3), torch.zeros(0, 3, dtype=torch.int64))
+    assert v.shape == (0, 3) and f.shape == (0, 3) and uv.shape == (0, 2) and vertex_map.shape == (0,)
+
+
+def test_one_triangle_keeps_its_shape() -> None:
+    v, f, uv, _ = unwrap_uv(*ONE, padding=0.0)
+    length = torch.cdist(v, v) / torch.cdist(uv, uv)
+    assert torch.allclose(length[~torch.eye(3, dtype=bool)], length[0, 1], rtol=1e-5)
+    assert measure_uv(v, f, uv).utilisation > 0.2, "half of a box of two to one"
+
+
+@pytest.mark.parametrize(
+    "faces", [[[0, 0, 1]], [[1, 1, 1]], [[0, 1, 2]], [[0, 1, 2], [2, 2, 0]]], ids=["segment", "point", "collinear", "both"]
+)
+def test_a_mesh_without_area(faces: list[list[int]]) -> None:
+    mesh = torch.tensor([[0.0, 0, 0], [1, 1, 1], [3, 3, 3]]), torch.tensor(faces)
+    oracle.assert_valid_unwrap(*mesh, unwrap_uv(*mesh))
+
+
+def test_degenerate_faces_come_back_in_a_chart_of_a_neighbour() -> None:
+    v, f = NAMED["sphere"]
+    f = torch.cat([f[:9], torch.tensor([[3, 3, 7], [5, 5, 5]]), f[9:], torch.tensor([[0, 1, 0]])])
+    result = unwrap_uv(v, f)
+    oracle.assert_valid_unwrap(v, f, result)
+    texture = {tuple(t) for t in result[2][result[1][:9].long()].view(-1, 2).tolist()} | {
+        tuple(t) for t in result[2][result[1][11:-1].long()].view(-1, 2).tolist()
+    }
+    for i in (9, 10, len(f) - 1):
+        corners = {tuple(t) for t in result[2][result[1][i].long()].tolist()}
+        assert len(corners) == 1 and corners <= texture
+
+
+def test_a_sliver_of_a_t_junction() -> None:
+    v = torch.tensor([[0.0, 0, 0], [2, 0, 0], [1, 0, 0], [1, 1, 0], [1, -1, 0]])
+    mesh = v, torch.tensor([[0, 2, 3], [2, 1, 3], [1, 0, 4], [0, 1, 2]])
+    oracle.assert_valid_unwrap(*mesh, unwrap_uv(*mesh))
+
+
+def test_vertices_at_one_position_do_not_end_a_chart() -> None:
+    v, f = height_field(np.zeros((8, 8)))
+    apart = v[f.view(-1)], torch.arange(f.numel()).view(-1, 3)
+    result = unwrap_uv(*apart, return_report=True)
+    oracle.assert_valid_unwrap(*apart, result[:4])
+    together = unwrap_uv(v, f, return_report=True)
+    assert torch.equal(result[2][result[1].long()], together[2][together[1].long()])
+    assert len(together[0]) == len(v) and together[4].charts == 1
+
+
+def test_unused_vertices_are_left_out_whatever_they_are() -> None:
+    v = torch.cat([torch.full((1, 3), torch.nan), BOX[0], torch.full((1, 3), torch.inf)])
+    oracle.assert_valid_unwrap(v, BOX[1] + 1, unwrap_uv(v, BOX[1] + 1))
+
+
+def test_inputs_of_other_layouts_give_the_same() -> None:
+    v, f = NAMED["torus"]
+    expected = unwrap_uv(v, f)
+    wide = torch.zeros(len(v), 6)
+    wide[:, ::2] = v
+    for faces in (f.int(), f.t().contiguous().t()):
+        for a, b in zip(expected, unwrap_uv(wide[:, ::2], faces), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])
+def test_scale_does_not_matter(scale: float) -> None:
+    v, f = NAMED["torus"]
+    result = unwrap_uv(v * scale, f, return_report=True)
+    oracle.assert_valid_unwrap(v * scale, f, result[:4])
+    assert result[4].utilisation > 0.4
+
+
+def random_mesh(seed: int) -> Mesh:
+    """Meshes of every bad habit: soups, duplicates, conflicts of winding, holes, slivers, collapsed faces."""
+    rng = np.random.default_rng(seed)
+    kind = rng.integers(0, 4)
+    if kind == 0:
+        count = int(rng.integers(3, 20))
+        v, f = rng.standard_normal((count, 3)), rng.integers(0, count, (rng.integers(0, 30), 3))
+    elif kind == 1:  # few positions, so that much coincides
+        count = int(rng.integers(3, 20))
+        v, f = rng.integers(0, 3, (count, 3)).astype(float), rng.integers(0, count, (rng.integers(0, 30), 3))
+    elif kind == 2:
+        v, f = (t.numpy() for t in height_field(rng.standard_normal((int(rng.integers(2, 9)),) * 2) * rng.choice([0, 0.2, 5])))
+    else:
+        named = list(NAMED.values())[int(rng.integers(0, len(NAMED)))]
+        v, f = (t.numpy() for t in named)
+        v, f = v + rng.standard_normal(v.shape) * rng.choice([0, 0.01, 0.3]), f.copy()
+    if len(f):
+        f = f[rng.random(len(f)) < rng.choice([1, 0.8])]
+    if len(f):
+        pick = rng.integers(0, len(f), 3)
+        bad = rng.integers(0, 5)
+        if bad == 0:
+            f[pick] = f[pick][:, ::-1]
+        elif bad == 1:
+            f = np.concatenate([f, f[pick]])
+        elif bad == 2:
+            f[pick, 1] = f[pick, 0]
+        elif bad == 3:
+            v = v * np.exp(rng.standard_normal(3) * 3)
+    v = v * 10.0 ** rng.choice([0, 0, -12, 12])
+    return torch.tensor(v, dtype=torch.float32), torch.tensor(np.asarray(f, dtype=np.int64).reshape(-1, 3))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_contract_on_random_meshes(seed: int) -> None:
+    v, f = random_mesh(seed)
+    result = unwrap_uv(v, f, resolution=1024, padding=1.0)
+    oracle.assert_valid_unwrap(v, f, result)
+    report = measure_uv(result[0], result[1], result[2])
+    assert report.valid and report.mirrored_charts == 0
+
+
+@pytest.mark.parametrize("padding", [0.0, 1.0, 6.0])
+def test_padding_keeps_charts_apart(padding: float) -> None:
+    resolution = 256
+    v, f, uv, _ = unwrap_uv(*NAMED["torus"], resolution=resolution, padding=padding)
+    _, faces = measure_uv(v, f, uv, return_faces=True)
+    assert int(faces.chart.max()) > 2
+    texels = uv.double() * resolution
+    assert float(texels.min()) >= padding / 2 - 1e-4 and float(texels.max()) <= resolution - padding / 2 + 1e-4
+    # Points close together along every edge of every chart, against those of the others.
+    along = torch.linspace(0, 1, 9).double()[:, None, None, None]
+    ends = texels[f.long()]
+    points = (ends * (1 - along) + ends.roll(-1, 1) * along).movedim(0, 2).reshape(len(f), -1, 2)
+    for c in range(int(faces.chart.max()) + 1):
+        mine, others = points[faces.chart == c].reshape(-1, 2), points[faces.chart != c].reshape(-1, 2)
+        assert float(torch.cdist(mine, others).min()) >= padding - 1e-3
+
+
+def test_padding_costs_texture() -> None:
+    used = [unwrap_uv(*NAMED["torus"], resolution=256, padding=p, return_report=True)[4].utilisation for p in (0.0, 4.0, 16.0)]
+    assert used[0] > used[1] > used[2] > 0
+
+
+def test_padding_that_fills_the_texture() -> None:
+    with pytest.raises(ValueError, match=r"padding: 6 charts with 16 texels between them do not fit a texture of 32 x 32"):
+        unwrap_uv(*BOX, resolution=32, padding=16.0)
+
+
+# ---- quality --------------------------------------------------------------------------------------------------------
+
+
+def test_a_flat_sheet_is_one_chart_without_distortion() -> None:
+    v, f = height_field(np.zeros((20, 20)))
+    turn = torch.linalg.qr(torch.tensor(np.random.default_rng(0).standard_normal((3, 3))).float())[0]
+    report = unwrap_uv(v @ turn, f, padding=0.0, return_report=True)[4]
+    assert report.charts == 1 and report.utilisation > 0.98
+    assert report.stretch_l2 == pytest.approx(1, abs=1e-4) and report.stretch_linf == pytest.approx(1, abs=1e-3)
+
+
+def test_a_box_is_six_squares() -> None:
+    report = unwrap_uv(*BOX, padding=0.0, return_report=True)[4]
+    assert report.charts == 6 and report.stretch_linf == pytest.approx(1, abs=1e-4)
+    assert report.utilisation > 0.62, "six of nine squares is the best"
+
+
+@pytest.mark.parametrize(
+    ("name", "charts", "l2", "linf", "used"),
+    [
+        ("sphere", 12, 1.01, 1.3, 0.55),
+        ("torus", 16, 1.02, 2.5, 0.5),
+        ("noisy sphere", 16, 1.02, 4.0, 0.55),
+        ("bumps", 12, 1.02, 3.0, 0.5),
+    ],
+)
+def test_quality(name: str, charts: int, l2: float, linf: float, used: float) -> None:
+    sphere = trimesh.creation.icosphere(subdivisions=4)
+    if name == "noisy sphere":
+        sphere.vertices *= 1 + 0.01 * np.random.default_rng(0).standard_normal((len(sphere.vertices), 1))
+    x = np.linspace(0, 12, 60)
+    mesh = {
+        "torus": as_mesh(trimesh.creation.torus(1, 0.3, major_sections=64, minor_sections=32)),
+        "bumps": height_field(4 * np.sin(x)[:, None] * np.cos(x)),
+    }.get(name, as_mesh(sphere))
+    report = unwrap_uv(*mesh, return_report=True)[4]
+    assert report.valid and report.mirrored_charts == 0
+    assert report.charts <= charts and report.small_charts == 0
+    assert report.stretch_l2 <= l2 and report.stretch_linf <= linf
+    assert report.utilisation >= used
+
+
+def test_the_stretch_limit_is_kept() -> None:
+    mesh = height_field(np.random.default_rng(1).standard_normal((40, 40)))
+    loose = unwrap_uv(*mesh, max_stretch=6.0, return_report=True)[4]
+    tight = unwrap_uv(*mesh, max_stretch=1.5, return_report=True)[4]
+    # A chart that lost faces to others is a little off the common density.
+    assert tight.stretch_linf <= 1.5 * 1.1 < loose.stretch_linf
+    assert tight.charts > loose.charts
+
+
+def test_density_is_even() -> None:
+    v, f, uv, _ = unwrap_uv(*NAMED["torus"])
+    _, faces = measure_uv(v, f, uv, return_faces=True)
+    corners, texture = v[f.long()].double(), uv[f.long()].double()
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=1)
+    a, b = texture[:, 1] - texture[:, 0], texture[:, 2] - texture[:, 0]
+    texels = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    chart = faces.chart.long()
+    density = torch.bincount(chart, texels) / torch.bincount(chart, area)
+    assert float(density.max() / density.min()) == pytest.approx(1, abs=0.02)
+
+
+def test_thousands_of_loose_triangles_are_packed() -> None:
+    rng = np.random.default_rng(2)
+    v = torch.tensor(rng.standard_normal((9000, 3)), dtype=torch.float32)
+    mesh = v, torch.arange(9000).view(-1, 3)
+    result = unwrap_uv(*mesh, padding=0.5, return_report=True)
+    report = result[4]
+    assert report.charts == 3000 and report.valid and report.utilisation > 0.35
+    assert torch.equal(result[3][result[1].long()].long(), mesh[1])
+
+
+def test_same_bits_for_any_number_of_threads() -> None:
+    mesh = height_field(np.random.default_rng(4).standard_normal((40, 40)))
+    assert_same_bits_for_any_thread_count(EXTENSION, lambda: unwrap_uv(*mesh))
+
+
+def test_the_operator_traces_without_data() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    faces_int = BOX[1].int()
+    with FakeTensorMode(shape_env=ShapeEnv()) as mode:
+        v, f = mode.from_tensor(BOX[0]), mode.from_tensor(faces_int)
+        faces, vertex_map, uv, chart = torch.ops.trellis_mesh.unwrap_uv(v, f, 512, 2.0, 4.0)
+        assert faces.shape == f.shape and chart.shape == (len(f),) and uv.shape[1] == 2 and vertex_map.dtype == torch.int32
+        assert torch.ops.trellis_mesh.uv_stretch(v, f, torch.empty(8, 2)).shape == (len(f), 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"vertices": BOX[0].double()}, TypeError, "vertices: expected dtype float32, got float64"),
+        ({"vertices": torch.full_like(BOX[0], torch.nan)}, ValueError, "vertices: expected finite coordinates, got -?nan in vertex"),
+        ({"faces": BOX[1][:, :2]}, ValueError, r"faces: expected shape \[F, 3\], got \[12, 2\]"),
+        ({"faces": BOX[1] + 1}, ValueError, r"faces: expected vertex indices in \[0, 8\), got 1 to 8"),
+        ({"method": "slow"}, ValueError, "method: expected 'fast' or 'xatlas', got 'slow'"),
+        ({"resolution": 0}, ValueError, r"resolution: expected in \[1, 65536\], got 0"),
+        ({"resolution": True}, TypeError, "resolution: expected an int, got bool"),
+        ({"padding": -1.0}, ValueError, r"padding: expected a number in \[0.0, 1024.0\], got -1.0"),
+        ({"padding": None}, TypeError, "padding: expected a number, got NoneType"),
+        ({"max_stretch": 1.0}, ValueError, "max_stretch: expected a number in"),
+        ({"max_stretch": float("inf")}, ValueError, "max_stretch: expected a finite number, got inf"),
+    ],
+)
+def test_errors_name_argument_expected_and_actual(change: dict[str, Any], error: type[Exception], text: str) -> None:
+    arguments: dict[str, Any] = {"vertices": BOX[0], "faces": BOX[1]} | change
+    with pytest.raises(error, match=text):
+        unwrap_uv(**arguments)
+
+
+# ---- xatlas ---------------------------------------------------------------------------------------------------------
+
+
+def test_without_xatlas_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xatlas", None)
+    with pytest.raises(ImportError, match=r"pip install 'trellis-mesh\[xatlas\]', or use method='fast'"):
+        unwrap_uv(*BOX, method="xatlas")
+
+
+def test_fast_does_not_import_xatlas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xatlas", None)
+    unwrap_uv(*BOX)
+
+
+class TestXatlas:
+    @pytest.fixture(autouse=True)
+    def _needs_xatlas(self) -> None:
+        pytest.importorskip("xatlas")
+
+    def test_contract(self) -> None:
+        v, f = NAMED["sphere"]
+        nv, nf, uv, vertex_map, report = unwrap_uv(v, f, method="xatlas", return_report=True)
+        assert torch.equal(nv, v[vertex_map.long()]) and torch.equal(vertex_map[nf.long()].long(), f)
+        assert nf.dtype == vertex_map.dtype == torch.int32 and uv.dtype == torch.float32
+        assert report.valid and report.charts > 1 and report.stretch_l2 < 1.1 and report.utilisation > 0.4
+
+    def test_texels_are_square(self) -> None:
+        report = unwrap_uv(*BOX, method="xatlas", return_report=True)[4]
+        assert report.stretch_linf == pytest.approx(1, abs=0.02)
+
+    @pytest.mark.parametrize("faces", [[[0, 0, 1]], [[0, 1, 2]]])
+    def test_a_mesh_without_area_is_an_error_not_an_empty_result(self, faces: list[list[int]]) -> None:
+        with pytest.raises(RuntimeError, match="xatlas .*method='fast'"):
+            unwrap_uv(torch.tensor([[0.0, 0, 0], [1, 1, 1], [2, 2, 2]]), torch.tensor(faces), method="xatlas")
+
+    def test_errors(self) -> None:
+        with pytest.raises(ValueError, match="faces: expected at least one face with method='xatlas', got none"):
+            unwrap_uv(BOX[0], BOX[1][:0], method="xatlas")
+        with pytest.raises(ValueError, match="padding: expected a whole number of texels with method='xatlas', got 0.5"):
+            unwrap_uv(*BOX, method="xatlas", padding=0.5)
+        with pytest.raises(ValueError, match="vertices: expected finite coordinates"):
+            unwrap_uv(BOX[0] * torch.nan, BOX[1], method="xatlas")
+
+    @pytest.mark.parametrize(
+        ("charts", "textures", "drop", "spoil", "text"),
+        [
+            (0, 0, 0, False, "xatlas made 0 charts in 0 textures"),
+            (6, 2, 0, False, "in 2 textures"),
+            (6, 1, 1, False, r"gave back other faces than the 12 it got \(11\)"),
+            (6, 1, 0, True, "not finite"),
+        ],
+    )
+    def test_a_bad_result_is_never_passed_on(
+        self, monkeypatch: pytest.MonkeyPatch, charts: int, textures: int, drop: int, spoil: bool, text: str
+    ) -> None:
+        import xatlas
+
+        class Atlas:
+            chart_count, atlas_count, width, height = charts, textures, 8, 8
+
+            def add_mesh(self, *_: Any) -> None: ...
+            def generate(self, *_: Any) -> None: ...
+            def get_mesh_chart_count(self, _: int) -> int:
+                return 0
+
+            def __getitem__(self, _: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+                uv = np.full((8, 2), np.nan if spoil else 0.5, np.float32)
+                return np.arange(8, dtype=np.uint32), BOX[1].numpy().astype(np.uint32)[drop:], uv
+
+        monkeypatch.setattr(xatlas, "Atlas", Atlas)
+        with pytest.raises(RuntimeError, match=text):
+            unwrap_uv(*BOX, method="xatlas")
+
+    def test_faces_in_no_chart_are_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import xatlas
+
+        real = xatlas.Atlas
+
+        class Atlas(real):  # type: ignore[misc, valid-type]
+            def get_mesh_chart_count(self, _: int) -> int:
+                return int(super().get_mesh_chart_count(0)) - 1
+
+        monkeypatch.setattr(xatlas, "Atlas", Atlas)
+        with pytest.raises(RuntimeError, match="xatlas gave 2 of 12 faces no place in the texture"):
+            unwrap_uv(*BOX, method="xatlas")
