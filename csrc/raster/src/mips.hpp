@@ -41,7 +41,6 @@ struct Footprint {
             weight[0] = weight[1] = 0.5f;
             return;
         }
-        first = j * n / m;
         for (int64_t i = first; i < n && i * m < (j + 1) * n && count < 4; ++i) {
             const int64_t low = i * m > j * n ? i * m : j * n, high = (i + 1) * m < (j + 1) * n ? (i + 1) * m : (j + 1) * n;
             weight[count++] = static_cast<float>(high - low) / static_cast<float>(n);

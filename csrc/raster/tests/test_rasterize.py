@@ -251,8 +251,8 @@ def test_depth_limits_are_inclusive(sign):
 
 def test_a_zero_vertex_is_no_point():
     clip = torch.tensor([[[-4.0, -4, 0, 1], [4, -4, 0, 1], [0, 0, 0, 0], [0, 8, 0, 1]]])
-    rast = raster.rasterize(clip, faces_of(0, 1, 2, 0, 1, 3, 2, 3, 0), (3, 3))
-    assert (rast[..., 3] == 2).all() and torch.isfinite(rast).all()
+    rast = raster.rasterize(clip, faces_of(0, 1, 2, 1, 3, 2, 2, 3, 0, 0, 1, 3), (3, 3))
+    assert (rast[..., 3] == 4).all() and torch.isfinite(rast).all()
 
 
 def test_behind_the_eye_is_not_seen():
