@@ -1,6 +1,8 @@
 // Open boundaries of a mesh: the edges that one face alone has, and the voxels that a segment runs through.
 #pragma once
 
+#include <cmath>
+#include <utility>
 #include <vector>
 
 #include "lattice.hpp"
@@ -17,12 +19,13 @@ template <class Visit>
 void walk_segment(const Vec3f& a, const Vec3f& b, const Lattice& lattice, Visit&& visit) {
     const Vec3d delta = static_cast<Vec3d>(b - a);
     const double length = tk::length(delta);
-    if (!(length > 0) || !std::isfinite(length)) return;
+    if (!(length > 0 && std::isfinite(length))) return;
     // Cells as doubles: far outside the grid their numbers do not fit in an integer.
     double at[3], step[3], next[3], stride[3], skip = 0;
     for (int k = 0; k < 3; ++k) {
         const double slope = delta[k] / length;
         at[k] = std::floor(a[k] / lattice.cell[k]);
+        if (!std::isfinite(at[k])) return;
         step[k] = slope > 0 ? 1 : -1;
         if (slope == 0) {
             if (at[k] < 0 || at[k] >= lattice.size[k]) return;
@@ -38,12 +41,15 @@ void walk_segment(const Vec3f& a, const Vec3f& b, const Lattice& lattice, Visit&
     }
     if (skip > length) return;
     if (skip > 0)  // Each axis takes the steps that lie before the way into the grid.
-        for (int k = 0; k < 3; ++k)
+        for (int k = 0; k < 3; ++k) {
             if (next[k] < skip) {
                 const double steps = std::ceil((skip - next[k]) / stride[k]);
                 at[k] += step[k] * steps;
                 next[k] += steps * stride[k];
             }
+            // So far away that rounding hides where the segment meets the grid.
+            if (step[k] > 0 ? at[k] < -2 : at[k] > lattice.size[k] + 1) return;
+        }
     for (;;) {
         bool inside = true;
         for (int k = 0; k < 3; ++k) {

@@ -156,7 +156,8 @@ private:
 
 class Search {
 public:
-    Search(const Quadric& q, const Vec3f& low, const Vec3f& high) : q_(q), bounds_{low, high} {}
+    Search(const Quadric& q, const Vec3f& low, const Vec3f& high, const Vec3f& otherwise)
+        : q_(q), bounds_{low, high}, best_(otherwise) {}
 
     Vec3f run() {
         float b[3] = {-q_(0, 3), -q_(1, 3), -q_(2, 3)};
@@ -216,11 +217,13 @@ private:
     const Quadric& q_;
     const Vec3f bounds_[2];
     float least_ = std::numeric_limits<float>::infinity();
-    Vec3f best_{0, 0, 0};
+    Vec3f best_;
 };
 
 }  // namespace
 
-Vec3f minimum_in_box(const Quadric& q, const Vec3f& low, const Vec3f& high) { return Search(q, low, high).run(); }
+Vec3f minimum_in_box(const Quadric& q, const Vec3f& low, const Vec3f& high, const Vec3f& otherwise) {
+    return Search(q, low, high, otherwise).run();
+}
 
 }  // namespace tk::voxel

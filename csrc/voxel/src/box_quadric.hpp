@@ -37,7 +37,8 @@ Quadric line_quadric(const Vec3f& a, const Vec3f& b);
 Quadric point_quadric(const Vec3f& point);
 
 // The point of the box with the least error. Tries the minimum over all space, then, if that lies outside, those
-// on the planes of the faces, on the lines of the edges and at the corners, as far as they belong to the box.
-Vec3f minimum_in_box(const Quadric& q, const Vec3f& low, const Vec3f& high);
+// on the planes of the faces, on the lines of the edges and at the corners, as far as they belong to the box. Where
+// Q overflows float32 (triangles 1e19 boxes in size) the answer is `otherwise`.
+Vec3f minimum_in_box(const Quadric& q, const Vec3f& low, const Vec3f& high, const Vec3f& otherwise);
 
 }  // namespace tk::voxel

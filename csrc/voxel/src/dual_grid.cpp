@@ -167,14 +167,14 @@ private:
     }
 
     Voxel solve(const Cell& cell) const {
-        Quadric q = cell.quadric;
-        if (weights_.regularization > 0) {
-            const float n = cell.crossings;
-            q += point_quadric({cell.sum.x / n, cell.sum.y / n, cell.sum.z / n}) * (weights_.regularization * n);
-        }
         const Vec3i& c = cell.coord;
-        const Vec3f dual = minimum_in_box(q, lattice_.corner(c), lattice_.corner({c.x + 1, c.y + 1, c.z + 1}));
-        return {c, dual, cell.intersected};
+        const Vec3f low = lattice_.corner(c), high = lattice_.corner({c.x + 1, c.y + 1, c.z + 1});
+        const float n = cell.crossings;
+        Vec3f mean{cell.sum.x / n, cell.sum.y / n, cell.sum.z / n};
+        Quadric q = cell.quadric;
+        if (weights_.regularization > 0) q += point_quadric(mean) * (weights_.regularization * n);
+        for (int a = 0; a < 3; ++a) mean[a] = std::clamp(mean[a], low[a], high[a]);
+        return {c, minimum_in_box(q, low, high, mean), cell.intersected};
     }
 
     const Mesh& mesh_;

@@ -14,7 +14,6 @@ struct CellBox {
 
     bool empty() const { return low.x >= high.x || low.y >= high.y || low.z >= high.z; }
     bool contains(int axis, int i) const { return i >= low[axis] && i < high[axis]; }
-    bool contains(const Vec3i& c) const { return contains(0, c.x) && contains(1, c.y) && contains(2, c.z); }
     void add(const CellBox& other) {
         for (int a = 0; a < 3; ++a) {
             low[a] = std::min(low[a], other.low[a]);

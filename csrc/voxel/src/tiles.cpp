@@ -1,6 +1,7 @@
 #include "tiles.hpp"
 
 #include <cmath>
+#include <type_traits>
 
 #include "crossings.hpp"
 #include "overlap.hpp"

@@ -307,6 +307,24 @@ def test_area_average_is_the_mean_over_the_surface(seed: int) -> None:
     assert gap.mean() < 2.0
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_area_average_of_fine_texels(seed: int) -> None:
+    """Voxels of some hundred texels of a ramp, whose mean is known whatever the filter: to 1.5 of 255 on average."""
+    rng, grid = np.random.default_rng(seed), 6
+    vertices, uvs = random_soup(rng, 6)
+    uvs = np.float32(0.25 + uvs / 6)  # away from where the ramp starts over
+    ramp = np.broadcast_to(np.arange(256)[None, :, None], (256, 256, 3))
+    mesh = soup_mesh(vertices, uvs, PbrMaterial(base_color_texture=texture(ramp)))
+    coords, attrs = tv.voxelize_attributes(mesh, grid_size=grid, aabb=BOX, average="area")
+    corner_u = uvs[:, 0].astype(np.float64).reshape(-1, 3)
+    triangles = vertices.astype(np.float64).reshape(-1, 3, 3) * grid
+    expected = supersampled(
+        triangles, lambda k, w: np.einsum("nk,nk->n", w, corner_u[k])[:, None] * 256 - 0.5, grid, 200
+    )
+    gap = [abs(v[0] - expected[k][0]) for k, v in rows(coords, attrs["base_color"]).items()]
+    assert np.mean(gap) < 1.5
+
+
 def test_area_average_keeps_other_charts_out() -> None:
     """Two charts side by side in the texture, red and green: no voxel of the red face turns green."""
     image = np.zeros((64, 64, 3), dtype=np.uint8)
@@ -389,6 +407,15 @@ def test_mip_filter_matches_the_box_mean_of_each_voxel(size: int, average: str) 
     assert len(coords) == 64
     # Level 0 interpolates between the four texels, finer levels see more of the neighbours.
     assert gap.mean() < 20 and np.corrcoef(attrs["base_color"].numpy().ravel(), boxes.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(-2.0, 0), (-1.0, 0), (-0.5, 64), (0.0, 128), (1.0, 128)])
+def test_mip_level_is_that_of_a_footprint_of_one_voxel(bias: float, expected: int) -> None:
+    """Stripes four texels wide, voxels of eight texels centred on dark stripes: level 2 shows them, level 3 cannot."""
+    stripes = np.broadcast_to(np.where(np.arange(64) % 8 < 4, 255, 0)[None, :, None], (64, 64, 3))
+    material = PbrMaterial(base_color_texture=texture(stripes))
+    _, attrs = tv.voxelize_attributes(quad(uv_offset=2 / 64, material=material), grid_size=8, aabb=BOX, mip_bias=bias)
+    assert (attrs["base_color"].int() - expected).abs().max() <= 1
 
 
 @pytest.mark.parametrize(("wrap", "pad"), [("repeat", "wrap"), ("clamp", "edge"), ("mirror", "symmetric")])
@@ -476,6 +503,11 @@ def test_alpha_modes(mode: str, alpha: int, cutoff: float, expected: int) -> Non
     assert only(attrs, "alpha") == [expected]
 
 
+def test_alpha_at_the_cutoff_is_opaque() -> None:
+    material = PbrMaterial(base_color_factor=(1.0, 1.0, 1.0, 0.5), alpha_mode="MASK", alpha_cutoff=0.5)
+    assert only(tv.voxelize_attributes(quad(material=material), grid_size=4, aabb=BOX)[1], "alpha") == [255]
+
+
 def test_vertex_colors_are_interpolated_and_multiplied() -> None:
     colors = f32(
         [[1, 0, 0, 0.5], [0, 0, 0, 0.5], [0, 0, 1, 0.5], [1, 0, 1, 0.5]]
@@ -497,8 +529,10 @@ def test_normals() -> None:
         assert (n.norm(dim=1) - 1).abs().max() < 0.01
         radial = torch.nn.functional.normalize((coords.double() + 0.5) / 24 - 0.5, dim=1)
         assert (n * radial).sum(1).min() > 0.98
-    # Without vertex normals those of the faces; two faces back to back cancel.
     one = quad()
+    across = [TexturedMesh(one.vertices, one.faces, normals=f32([n] * 4)) for n in ([1, 0, 0], [0, 1, 0])]
+    assert only(tv.voxelize_attributes(across, grid_size=4, aabb=BOX)[1], "normal") == [218, 218, 128]
+    # Without vertex normals those of the faces; two faces back to back cancel.
     assert only(tv.voxelize_attributes(one, grid_size=4, aabb=BOX)[1], "normal") == [128, 128, 255]
     both = TexturedMesh(one.vertices, torch.cat([one.faces, one.faces.flip(1)]))
     assert only(tv.voxelize_attributes(both, grid_size=4, aabb=BOX)[1], "normal") == [128, 128, 128]

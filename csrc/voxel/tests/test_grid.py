@@ -54,8 +54,8 @@ def test_bad_sizes_are_errors(size, error, text):
     ("aabb", "error", "text"),
     [
         ([0, 0, 0], ValueError, r"aabb: expected shape \[2, 3\], got \[3\]"),
-        ([[0, 0, 0], [1, 1, float("nan")]], ValueError, "aabb: expected finite float32 numbers"),
-        ([[0, 0, 0], [1, 1, 1e39]], ValueError, "aabb: expected finite float32 numbers"),
+        ([[0, 0, 0], [1, 1, float("nan")]], ValueError, "aabb: expected finite numbers of at most"),
+        ([[0, 0, 0], [1, 1, 1e31]], ValueError, "aabb: expected finite numbers of at most"),
         ([[0, 0, 0], [1, 1, 0]], ValueError, "aabb: expected a maximum above the minimum"),
         ([[0, 0, 0], [1, -1, 1]], ValueError, "aabb: expected a maximum above the minimum"),
         ([[0, 0, 0], [1, 1, 1e-45]], ValueError, "aabb: expected a box whose voxels have a float32 size"),
@@ -66,12 +66,3 @@ def test_bad_sizes_are_errors(size, error, text):
 def test_bad_boxes_are_errors(aabb, error, text):
     with pytest.raises(error, match=text):
         Grid.of(8, aabb)
-
-
-def test_coordinates_outside_the_grid_are_errors():
-    grid = Grid.of((4, 5, 6), UNIT)
-    grid.check_coords(torch.empty(0, 3, dtype=torch.int32))
-    grid.check_coords(torch.tensor([[0, 0, 0], [3, 4, 5]]))
-    for bad in ([-1, 0, 0], [4, 0, 0], [0, 5, 0], [0, 0, 6]):
-        with pytest.raises(ValueError, match=r"coords: expected voxels of a grid of size \[4, 5, 6\]"):
-            grid.check_coords(torch.tensor([[1, 1, 1], bad]))

@@ -294,7 +294,7 @@ def test_ply_of_others() -> None:
         (ply("element vertex 1", *XYZ, "property uchar a", data=b"1 2 3 256"), "a: expected integers of type uchar"),
         (ply("element vertex 1", *XYZ, "property uchar a", data=b"1 2 3 0.5"), "a: expected integers of type uchar"),
         (ply("element vertex 1", *XYZ, "property uchar a", data=b"1 2 3 inf"), "a: expected integers of type uchar"),
-        (ply("element vertex 1", *XYZ, "property uchar a_0", "property uchar a_2", data=b"1 2 3 4 5"), r"a: expected channels 0 to 1, got \[0,"),
+        (ply("element vertex 1", *XYZ, "property uchar a_0", "property uchar a_2", data=b"1 2 3 4 5"), "a: expected channels 0 to 1, got"),
         (ply("element vertex 1", *XYZ, "property uchar a", "property uchar a_0", data=b"1 2 3 4 5"), "a_0: this channel is there twice"),
     ],
 )  # fmt: skip

@@ -201,7 +201,7 @@ def test_reads_a_file_made_by_hand() -> None:
     ("compression", "kind", "interleave"), list(itertools.product(COMPRESSIONS, FILTERS, INTERLEAVES))
 )
 def test_every_variant_is_read_by_the_simple_reader(compression: str, kind: str, interleave: str) -> None:
-    coords, attrs = random_voxels(0, 300, -5, 13)
+    coords, attrs = random_voxels(0, 700, -3, 6)  # half full: every neighbour occurs
     options = {"compression": compression, "filter": kind, "attr_interleave": interleave, "chunk_size": 8}
     data = written(coords, attrs, **options)
     assert simple_read(data) == as_dict(coords, attrs) == as_dict(*read(data))

@@ -11,6 +11,8 @@ from trellis_native import check
 from ._grid import Aabb, Grid, GridSize
 from ._library import EXTENSION, OPS
 
+_MAX_WEIGHT = 1e12  # far from what overflows float32
+
 
 @dataclass(frozen=True)
 class DualGrid:
@@ -127,7 +129,7 @@ def mesh_to_dual_grid(
     Raises:
         TypeError: an argument has another type or dtype.
         ValueError: an argument has another shape, an index is out of range, a vertex is not finite, a weight is
-            negative, or the surface crosses 2^31 or more lattice edges.
+            negative or above 1e12, or the surface crosses 2^31 or more lattice edges.
         NotImplementedError: the tensors are on a CUDA device.
 
     Source: Xiang et al., "Native and Compact Structured Latents for 3D Generation" (2025); Ju et al., "Dual
@@ -136,8 +138,8 @@ def mesh_to_dual_grid(
     vertices, faces = check.mesh(vertices, faces)
     grid = Grid.of(grid_size, aabb)
     face_weight = check.number("face_weight", face_weight, minimum=0)
-    boundary_weight = check.number("boundary_weight", boundary_weight, minimum=0)
-    regularization_weight = check.number("regularization_weight", regularization_weight, minimum=0)
+    boundary_weight = check.number("boundary_weight", boundary_weight, minimum=0, maximum=_MAX_WEIGHT)
+    regularization_weight = check.number("regularization_weight", regularization_weight, minimum=0, maximum=_MAX_WEIGHT)
     if not bool(torch.isfinite(vertices).all()):
         row = int((~torch.isfinite(vertices).all(1)).nonzero()[0])
         raise ValueError(f"vertices: expected finite positions, got {vertices[row].tolist()} at {row}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,6 +15,8 @@ Aabb: TypeAlias = Sequence[Sequence[float]] | torch.Tensor | npt.NDArray[Any]
 
 MAX_GRID_SIZE = 65536
 """Cells along an axis, at most: three coordinates and a batch number then fit in one 64-bit key."""
+
+_LARGEST = 1e30  # float32 differences to any float32 position are then finite
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Grid:
 
         Raises:
             TypeError: a size is not an integer, or the box is not made of numbers.
-            ValueError: a size is outside [1, 65536], the box is not 2 x 3 finite numbers, or it is empty along an axis.
+            ValueError: a size is outside [1, 65536], the box is not 2 x 3 numbers of at most 1e30, or it is empty along an axis.
         """
         size = _size(grid_size)
         low, high = _box(aabb)
@@ -57,14 +58,6 @@ class Grid:
     def to_world(self, points: torch.Tensor) -> torch.Tensor:
         """World positions of points [..., 3] in voxel units."""
         return points * points.new_tensor(self.voxel_size) + points.new_tensor(self.aabb_min)
-
-    def check_coords(self, coords: torch.Tensor) -> None:
-        """Raises ValueError unless voxel coordinates [N, 3] lie in the grid. Synchronises on CUDA."""
-        if not coords.numel():
-            return
-        low, high = coords.amin(0).tolist(), coords.amax(0).tolist()
-        if min(low) < 0 or any(h >= s for h, s in zip(high, self.size, strict=True)):
-            raise ValueError(f"coords: expected voxels of a grid of size {list(self.size)}, got {low} to {high}")
 
 
 def _triple(values: npt.NDArray[np.float32]) -> tuple[float, float, float]:
@@ -90,7 +83,7 @@ def _box(value: Aabb) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
         raise TypeError(f"aabb: expected [[x, y, z], [x, y, z]], got {value!r}") from None
     if array.shape != (2, 3):
         raise ValueError(f"aabb: expected shape [2, 3], got {list(array.shape)}")
-    if not all(math.isfinite(v) and abs(v) <= float(np.finfo(np.float32).max) for v in array.ravel().tolist()):
-        raise ValueError(f"aabb: expected finite float32 numbers, got {array.tolist()}")
+    if not all(abs(v) <= _LARGEST for v in array.ravel().tolist()):
+        raise ValueError(f"aabb: expected finite numbers of at most {_LARGEST:g}, got {array.tolist()}")
     box = array.astype(np.float32)
     return box[0], box[1]
