@@ -218,7 +218,9 @@ def test_cuda_flavour_has_equal_bits_in_two_folders(cuda13: Toolchain, tiny: Che
 def test_cuda_library_without_a_kernel_does_not_ship(cuda13: Toolchain, tiny: Checkout) -> None:
     kernel = tiny.root / "csrc" / "sparse" / "src" / "kernel.cu"
     kernel.write_text('#include "trellis_sparse.h"\n#include "trellis/cuda.cuh"\nTK_DEFINE_COMMON(sparse)\n')
-    with pytest.raises(BuildError, match="offers no operation on the GPU: every extension needs at least one CUDA kernel"):
+    with pytest.raises(
+        BuildError, match="offers no operation on the GPU: every extension needs at least one CUDA kernel"
+    ):
         compiling.build(tiny, tiny.members()[0], settings(tiny, cuda13))
 
 

@@ -7,11 +7,12 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import shell
+from . import locks, shell
 from .errors import BuildError
 from .layout import Checkout
 from .locks import extra_name
@@ -102,13 +103,38 @@ def for_row(checkout: Checkout, row: Row, *, name: str | None = None, fresh: boo
     logs = checkout.out / "logs" / "envs"
     with shell.step(f"environment {environment.folder.name}: installing what build/locks/{lock.name} says"):
         environment = create(environment.folder)
-        install_lock(environment, lock, logs)
+        with tempfile.TemporaryDirectory() as folder:
+            several = [e.package for e in checkout.matrix.extra_files if e.row == row.name]
+            install_lock(environment, prefer_pips_choice(environment, lock, several, Path(folder)), logs)
         # The CPU build of torch needs nothing of NVIDIA's; a machine whose pip finds the CUDA build must have it all.
         if extra.is_file() and environment_needs_cuda(environment):
             install_lock(environment, extra, logs)
         environment.pip("check", what=f"checking that {lock.name} is complete")
         environment.note(lock=want)
     return environment
+
+
+def prefer_pips_choice(environment: Environment, lock: Path, packages: Sequence[str], folder: Path) -> Path:
+    """`lock`, with the file that pip itself would take for each of `packages` named, if the lock accepts that file.
+
+    Needed because pip, given hashes, prefers a file whose index states the hash over a newer version (such as
+    2.13.0+cpu) from a local folder, which states none.
+    """
+    text = lock.read_text(encoding="utf-8")
+    for block in list(locks.blocks(text)):
+        (pin,) = locks.pins(block)
+        if pin.name not in packages:
+            continue
+        place = folder / pin.name
+        wish = f"{pin.name}=={pin.version}"
+        environment.pip("download", "--no-deps", "--only-binary=:all:", "-d", place, wish, what=f"getting {wish}")
+        (file,) = place.iterdir()
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        if sha256 in pin.hashes:
+            text = text.replace(block, f"{pin.name} @ {file.as_uri()} --hash=sha256:{sha256}")
+    chosen = folder / lock.name
+    chosen.write_text(text, encoding="utf-8")
+    return chosen
 
 
 def install_lock(environment: Environment, lock: Path, logs: Path) -> None:

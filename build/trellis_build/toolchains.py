@@ -17,6 +17,7 @@ from pathlib import Path
 
 from . import clang_toolkit, packages, shell
 from .errors import BuildError
+from .fatbin import order
 from .layout import Checkout
 from .matrix import Row, ToolchainSpec
 
@@ -164,21 +165,23 @@ def _cuda12(checkout: Checkout, request: Request, spec: ToolchainSpec) -> Toolch
     root = clang_toolkit.lay_out(packages.fetch(checkout, f"toolchain-{spec.name}"))
     text = subprocess.run([clang, "--version"], capture_output=True, text=True, check=False).stdout
     match = re.search(r"version (\d+\.\d+\.\d+)", text)
-    targets = sorted({a for a in request.architectures if a.startswith("sm_")})
-    ptx = sorted({a.replace("compute", "sm") for a in request.architectures if a.startswith("compute_")})
+    ptx = {a.replace("compute", "sm") for a in request.architectures if a.startswith("compute_")}
+    # clang gives PTX only beside the machine code of the same architecture.
+    targets = {a for a in request.architectures if a.startswith("sm_")} | ptx
     return Toolchain(
         flavour=spec.flavour,
         style="clang",
         command=(clang,),
         flags=(
             f"--cuda-path={root}",
-            *(f"--offload-arch={a}" for a in sorted({*targets, *ptx})),
+            *(f"--offload-arch={a}" for a in order(targets)),
             "--no-cuda-include-ptx=all",
-            *(f"--cuda-include-ptx={a}" for a in ptx),
+            *(f"--cuda-include-ptx={a}" for a in order(ptx)),
             "-Wno-unknown-cuda-version",  # clang 19 knows CUDA 12.4 only partly; what is used here it does know
+            "-Wno-unused-command-line-argument",  # an extension's .cpp files are compiled with the same flags
         ),
         libraries=(str(root / "lib" / "libcudart.so.12"),),
-        architectures=request.architectures,
+        architectures=order({*request.architectures, *targets}),
         identity=f"clang {match[1] if match else spec.clang} with CUDA {spec.clang_cuda}",
         origin=f"clang++-{spec.clang} and packages locked in build/locks/toolchain-{spec.name}.txt",
         # The packages hold the shared runtime only; torch's own CUDA 12 dependencies bring it to users.

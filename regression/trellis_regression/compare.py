@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from .glb import check_geometry, read_glb
-from .render import Renderer, load_environment
+from .render import Renderer
 from .scene import load_parts
 
 # Six sides and two corners: every part of a convex object is seen from at least one of them.
@@ -52,4 +52,4 @@ def compare_pictures(reference: Path, candidate: Path, *, size: int = 256) -> di
 def _renderer(path: Path) -> Renderer:
     glb = read_glb(path)
     check_geometry(glb)
-    return Renderer(load_parts(glb), load_environment(None))
+    return Renderer(load_parts(glb), None)

@@ -77,12 +77,12 @@ class Renderer:
 
     Args:
         parts: what `load_parts` gave.
-        light: the environment that lights "shaded" pictures.
+        light: the environment that lights "shaded" pictures; None if none will be drawn.
         device: where to draw.
     """
 
     def __init__(
-        self, parts: Sequence[Part], light: shade.EnvironmentLight, device: torch.device | str = "cpu"
+        self, parts: Sequence[Part], light: shade.EnvironmentLight | None, device: torch.device | str = "cpu"
     ) -> None:
         self._light = light
         self.frame = frame_of(parts)
@@ -122,6 +122,8 @@ class Renderer:
         """
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+        if mode == "shaded" and self._light is None:
+            raise ValueError("mode: 'shaded' needs a light, and this renderer was made without one")
         fine = size * _SUPERSAMPLE
         matrix, eye = (x.to(self._positions.device) for x in camera(self.frame, azimuth, elevation))
         homogeneous = torch.cat([self._positions, torch.ones_like(self._positions[:, :1])], 1)
@@ -176,6 +178,7 @@ class Renderer:
             return normal / 2 + 0.5, alpha
         if mode == "base_color":
             return shade.linear_to_srgb(base[..., :3]), alpha
+        assert self._light is not None  # draw() has checked
         lit = (
             self._light.shade(position, normal, base[..., :3].contiguous(), metallic, roughness, eye) * occlusion
             + emissive

@@ -63,7 +63,7 @@ function(trellis_extension name)
       message(FATAL_ERROR "unknown flavour ${flavour} in TRELLIS_FLAVOURS; expected cpu, cuda12 or cuda13")
     endif()
     set_target_properties(${target} PROPERTIES
-      PREFIX "" SUFFIX ".so" OUTPUT_NAME "_${flavour}" LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/lib"
+      SKIP_BUILD_RPATH ON PREFIX "" SUFFIX ".so" OUTPUT_NAME "_${flavour}" LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/lib"
       CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
     target_include_directories(${target} PRIVATE ${includes})
     target_compile_definitions(${target} PRIVATE ${defines})
@@ -100,7 +100,7 @@ function(_trellis_cuda_objects result name major includes defines sources)
     string(REPLACE "/" "_" file "${source}")
     set(object "${folder}/${file}.o")
     set(names "")
-    if(TRELLIS_CUDA${major}_FIXED_NAMES AND source MATCHES "\\.cu$")
+    if(TRELLIS_CUDA${major}_FIXED_NAMES AND NOT TRELLIS_CUDA${major}_STYLE STREQUAL "clang" AND source MATCHES "\\.cu$")
       # nvcc derives the names of what lies in unnamed namespaces from the source's path, and marks objects with
       # random numbers; both are set here (trellis_build tried that this compiler takes the options).
       set(path "trellis_${name}/${source}")

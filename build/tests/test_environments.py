@@ -1,0 +1,102 @@
+"""Environments from locks: which of two builds of one version is installed, and when they are made anew."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+from trellis_build import environments, locks, wheels
+from trellis_build.environments import Environment
+from trellis_build.errors import BuildError
+from trellis_build.layout import Checkout
+
+
+def _wheel(folder: Path, version: str) -> Path:
+    name = wheels.Wheel("thing", version, "py3-none-any")
+    contents = {
+        f"{name.info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{name.info}/METADATA": f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\n".encode(),
+        "thing.py": f"version = {version!r}\n".encode(),
+    }
+    return wheels.pack({k: (v, False) for k, v in contents.items()}, name, folder, epoch=1767225600)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """This test's own environment, with pip looking into one local folder only."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "links"))
+    return Environment(Path(sys.prefix))
+
+
+def _lock(tmp_path: Path, *files: Path) -> Path:
+    hashes = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files]
+    lock = tmp_path / "row.txt"
+    lock.write_text("thing==1.0 \\\n" + " \\\n".join(f"    --hash=sha256:{h}" for h in hashes) + "\n")
+    return lock
+
+
+def test_pips_own_choice_is_taken_when_the_lock_accepts_it(tmp_path: Path, here: Environment) -> None:
+    plain, local = _wheel(tmp_path / "links", "1.0"), _wheel(tmp_path / "links", "1.0+cpu")
+    lock = _lock(tmp_path, plain, local)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    text = environments.prefer_pips_choice(here, lock, ["thing"], folder).read_text()
+    assert text.startswith("thing @ file://") and "1.0%2Bcpu" in text
+    assert hashlib.sha256(local.read_bytes()).hexdigest() in text
+
+
+def test_a_file_that_the_lock_does_not_know_is_left_to_pips_hash_check(tmp_path: Path, here: Environment) -> None:
+    plain, _ = _wheel(tmp_path / "links", "1.0"), _wheel(tmp_path / "links", "1.0+cpu")
+    lock = _lock(tmp_path, plain)
+    original = lock.read_text()
+    folder = tmp_path / "work"
+    folder.mkdir()
+    assert environments.prefer_pips_choice(here, lock, ["thing"], folder).read_text() == original
+    assert environments.prefer_pips_choice(here, lock, [], folder).read_text() == original
+
+
+def test_another_python_is_refused(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", type("V", (), {"major": 3, "minor": 9})())
+    with pytest.raises(BuildError, match=r"row cpu is for Python 3\.10, 3\.11, 3\.12, 3\.13; nox runs on Python 3\.9"):
+        environments.for_row(checkout, checkout.matrix.row("cpu"))
+
+
+def test_an_environment_is_kept_until_its_lock_changes(tiny: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = tiny.matrix.row("cu130")
+    made: list[Path] = []
+
+    def create(folder: Path) -> Environment:
+        folder.mkdir(parents=True, exist_ok=True)
+        made.append(folder)
+        return Environment(folder)
+
+    monkeypatch.setattr(environments, "create", create)
+    monkeypatch.setattr(environments, "install_lock", lambda environment, lock, logs: None)
+    monkeypatch.setattr(Environment, "pip", lambda self, *arguments, log=None, what: "")
+    monkeypatch.setattr(sys, "version_info", type("V", (), {"major": 3, "minor": 11})())
+    environments.for_row(tiny, row)
+    environments.for_row(tiny, row)
+    assert len(made) == 1
+    lock = tiny.locks / "cu130.txt"
+    lock.write_text(lock.read_text() + "# another\n")
+    environments.for_row(tiny, row)
+    assert len(made) == 2
+    environments.for_row(tiny, row, fresh=True)
+    assert len(made) == 3
+
+
+def test_the_cuda_half_is_installed_when_torch_asks_for_it(tiny: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = tiny.matrix.row("cpu")
+    monkeypatch.setattr(environments, "create", lambda folder: (folder.mkdir(parents=True), Environment(folder))[1])
+    monkeypatch.setattr(environments, "prefer_pips_choice", lambda environment, lock, packages, folder: lock)
+    monkeypatch.setattr(Environment, "pip", lambda self, *arguments, log=None, what: "")
+    monkeypatch.setattr(sys, "version_info", type("V", (), {"major": 3, "minor": 11})())
+    for needs, expected in ((False, ["cpu.txt"]), (True, ["cpu.txt", locks.extra_name("cpu")])):
+        installed: list[str] = []
+        monkeypatch.setattr(
+            environments, "install_lock", lambda environment, lock, logs, to=installed: to.append(lock.name)
+        )
+        monkeypatch.setattr(environments, "environment_needs_cuda", lambda environment, answer=needs: answer)
+        environments.for_row(tiny, row, name=f"x{needs}")
+        assert installed == expected

@@ -1,0 +1,73 @@
+"""Cleaning, orienting and simplifying on shapes whose right answers are known."""
+
+import numpy as np
+import torch
+import trimesh
+from trellis_mesh import Bvh
+from trellis_pipeline.export import Mesh, clean, orient, simplify
+
+
+def tensors(m):
+    return torch.tensor(np.asarray(m.vertices), dtype=torch.float32), torch.tensor(
+        np.asarray(m.faces), dtype=torch.int32
+    )
+
+
+def volume(v, f):
+    p = v.double()[f.long()]
+    return float((p[:, 0] * torch.linalg.cross(p[:, 1], p[:, 2])).sum() / 6)
+
+
+def test_each_component_turns_the_way_its_source_faces():
+    """A solid ball beside a cavity: the source winds one outward and the other inward, and so must the result."""
+    solid, cavity = trimesh.creation.icosphere(2), trimesh.creation.icosphere(2)
+    cavity.apply_translation((3, 0, 0))
+    cavity.invert()
+    source_v, source_f = tensors(trimesh.util.concatenate([solid, cavity]))
+    scrambled = source_f.clone()
+    turn = torch.from_numpy(np.random.default_rng(0).random(len(scrambled)) < 0.5)
+    scrambled[turn] = scrambled[turn].flip(1)
+    for target in (scrambled, source_f.flip(1), source_f):
+        result = orient(Mesh(source_v, target), Bvh(source_v, source_f), source_v, source_f)
+        left = (result.vertices[result.faces.long()].mean(1)[:, 0] < 1.5).nonzero().flatten()
+        right = (result.vertices[result.faces.long()].mean(1)[:, 0] > 1.5).nonzero().flatten()
+        assert len(left) == len(right) == 320
+        assert volume(result.vertices, result.faces[left]) > 3.9
+        assert volume(result.vertices - torch.tensor([3.0, 0, 0]), result.faces[right]) < -3.9
+
+
+def test_cleaning_closes_pinholes_drops_specks_and_keeps_the_object():
+    ball = trimesh.creation.icosphere(5, radius=0.2)
+    v, f = tensors(ball)
+    speck = torch.tensor([[0.49, 0.49, 0.49], [0.4901, 0.49, 0.49], [0.49, 0.4901, 0.49]])
+    f = torch.cat(
+        [
+            f[1:],
+            f[7:8],
+            torch.tensor([[5, 5, 9]], dtype=torch.int32),
+            torch.tensor([[0, 1, 2]], dtype=torch.int32) + len(v),
+        ]
+    )
+    result, counts = clean(Mesh(torch.cat([v, speck]), f), min_fraction=1e-6)
+    assert trimesh.Trimesh(result.vertices.numpy(), result.faces.numpy(), process=False).is_watertight
+    assert len(result.faces) == len(ball.faces)
+    assert counts["removed_components"] == 1 and counts["removed_faces"] == 1
+    assert volume(result.vertices, result.faces) > 0.99 * ball.volume
+
+
+def test_the_largest_component_survives_any_threshold():
+    v, f = tensors(trimesh.creation.icosphere(2))
+    result, counts = clean(Mesh(v, f), min_fraction=0.999)
+    assert len(result.faces) == len(f) and counts["removed_components"] == 0
+
+
+def test_simplifying_to_more_faces_than_there_are_changes_nothing():
+    v, f = tensors(trimesh.creation.icosphere(2))
+    result, facts = simplify(Mesh(v, f), 10_000)
+    assert torch.equal(result.faces, f) and facts["faces_out"] == len(f)
+
+
+def test_simplifying_meets_its_count():
+    v, f = tensors(trimesh.creation.icosphere(4))
+    result, facts = simplify(Mesh(v, f), 1000)
+    assert 900 <= len(result.faces) == facts["faces_out"] <= 1000
