@@ -85,7 +85,8 @@ def read(path: Path) -> ElfFacts:
             needed.append(file.text(strings, value))
         elif tag in (_DT_RPATH, _DT_RUNPATH):
             runpath = file.text(strings, value)
-    exports, imports = set(), set()
+    exports: set[str] = set()
+    imports: set[str] = set()
     if (symbols := file.of_type(_SHT_DYNSYM)) is not None:
         names = file.linked(symbols)
         for name, info, _, section, _, _ in file.table(symbols, _SYMBOL):

@@ -48,8 +48,16 @@ def run(checkout: Checkout, row: Row, command: Sequence[str]) -> int:
 def tests(checkout: Checkout, row: Row, arguments: Sequence[str]) -> int:
     """pytest over every member's tests and tests/, on the wheels just built. pytest's summary comes last."""
     environment = ready(checkout, row)
+    # The Khronos validator is an npm package: its Node comes with the environment, its files are kept in out/.
+    validator = checkout.out / "gltf-validator"
+    shell.run(
+        [environment.python, "-m", "trellis_regression.khronos", "--install", validator],
+        env=environment.variables(),
+        what="installing the glTF validator",
+    )
     command = [str(environment.python), "-m", "pytest", *arguments]
-    return shell.passthrough(command, cwd=checkout.root, env=environment.variables())
+    variables = {**environment.variables(), "TRELLIS_GLTF_VALIDATOR": str(validator)}
+    return shell.passthrough(command, cwd=checkout.root, env=variables)
 
 
 def demo(checkout: Checkout, row: Row, arguments: Sequence[str]) -> int:
