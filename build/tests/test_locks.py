@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from trellis_build import lock_check, locks
 from trellis_build.errors import BuildError
-from trellis_build.layout import Checkout
+from trellis_build.layout import Checkout, Member
 
 HASH = "0" * 64
 
 
 def test_the_repository_s_locks_agree_with_its_matrix(checkout: Checkout) -> None:
-    assert lock_check.problems(checkout.matrix, checkout.locks) == []
+    assert lock_check.all_problems(checkout) == []
 
 
 def test_every_row_has_a_lock_that_pins_its_versions(checkout: Checkout) -> None:
@@ -107,6 +107,17 @@ def test_each_disagreement_is_named(
     damage(tmp_path / "locks")
     found = lock_check.problems(checkout.matrix, tmp_path / "locks")
     assert any(message in problem for problem in found), found
+
+
+def test_what_a_member_needs_must_be_locked(checkout: Checkout) -> None:
+    needs = ("numpy>=1.24", "numpy<1", "no-such-thing>=2", "trellis-native==0.1.0", "tomli; python_version < '3.0'")
+    member = Member("trellis-x", "0.1.0", checkout.root, None, "hatchling.build", needs)
+    found = [
+        p for p in lock_check.member_problems([member], checkout.matrix, checkout.locks) if "/cu13-latest.txt" in p
+    ]
+    assert "locks/cu13-latest.txt: trellis-x needs 'no-such-thing>=2': lacks no-such-thing for Python 3.11" in found
+    assert any("trellis-x needs 'numpy<1': numpy==" in p and "does not satisfy" in p for p in found)
+    assert not any("numpy>=1.24" in p or "trellis-native" in p or "tomli" in p for p in found)
 
 
 LOCK = f"""# a comment

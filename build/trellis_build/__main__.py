@@ -90,7 +90,7 @@ def _installed_torch() -> str | None:
 
 
 def _validate(checkout: Checkout, options: argparse.Namespace) -> int:
-    bad = lock_check.problems(checkout.matrix, checkout.locks)
+    bad = lock_check.all_problems(checkout)
     print("\n".join(bad) if bad else "matrix.toml is well formed, and every lock says what it says")
     return 1 if bad else 0
 

@@ -31,6 +31,7 @@ class Member:
     folder: Path
     extension: str | None  # "sparse" for a native extension, None for pure Python
     backend: str
+    requirements: tuple[str, ...] = ()  # what it and its extras need
 
     @property
     def short(self) -> str:
@@ -74,7 +75,9 @@ def read_member(folder: Path, extension: str | None) -> Member:
     data = tomllib.loads(file.read_text(encoding="utf-8"))
     try:
         project, backend = data["project"], data["build-system"]["build-backend"]
-        return Member(project["name"], project["version"], folder, extension, backend)
+        extras = project.get("optional-dependencies", {}).values()
+        needs = (*project.get("dependencies", []), *(item for extra in extras for item in extra))
+        return Member(project["name"], project["version"], folder, extension, backend, needs)
     except KeyError as error:
         raise BuildError(f"{file}: {error} is missing") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -10,8 +10,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from .errors import BuildError
+from .layout import Checkout, Member
 from .locks import Lock, Pin, extra_name, names_a_place, pins, wanted
 from .matrix import Matrix, Row
+
+
+def all_problems(checkout: Checkout) -> list[str]:
+    """`problems` and `member_problems` of a checkout."""
+    matrix = checkout.matrix
+    return problems(matrix, checkout.locks) + member_problems(checkout.members(), matrix, checkout.locks)
 
 
 def problems(matrix: Matrix, folder: Path) -> list[str]:
@@ -26,6 +33,19 @@ def problems(matrix: Matrix, folder: Path) -> list[str]:
         found += _read(folder / name)[1]
     for lock in expected:
         found += _lock(matrix, lock, folder / lock.file)
+    return found
+
+
+def member_problems(members: Sequence[Member], matrix: Matrix, folder: Path) -> list[str]:
+    """What the workspace's distributions need and a row's lock does not give them."""
+    found: list[str] = []
+    for row in matrix.rows.values():
+        entries = _read(folder / f"{row.name}.txt")[0]
+        for member in members:
+            for requirement in map(Requirement, member.requirements):
+                if not requirement.name.startswith("trellis-"):
+                    where = f"locks/{row.name}.txt: {member.name} needs {str(requirement)!r}:"
+                    found += _satisfied(where, row.python, requirement, entries)
     return found
 
 
@@ -53,7 +73,7 @@ def _lock(matrix: Matrix, lock: Lock, path: Path) -> Iterator[str]:
         yield f"locks/{lock.file}: made from another matrix.toml; run `nox -s lock`"
     pythons = matrix.rows[lock.row].python if lock.row else (lock.python,)
     for requirement in map(Requirement, lock.requirements):
-        yield from _satisfied(lock, pythons, requirement, entries)
+        yield from _satisfied(f"locks/{lock.file}:", pythons, requirement, entries)
     for row in [matrix.rows[lock.row]] if lock.row and lock.dependencies else []:
         yield from pin_problems(row, entries, f"locks/{lock.file}")
         for extra in (e for e in matrix.extra_files if e.row == row.name):
@@ -66,17 +86,17 @@ def _lock(matrix: Matrix, lock: Lock, path: Path) -> Iterator[str]:
             )
 
 
-def _satisfied(lock: Lock, pythons: tuple[str, ...], requirement: Requirement, entries: list[Pin]) -> Iterator[str]:
+def _satisfied(where: str, pythons: tuple[str, ...], requirement: Requirement, entries: list[Pin]) -> Iterator[str]:
     name = canonicalize_name(requirement.name)
     have = [p for p in entries if p.name == name]
     for pin in have:
         if not requirement.specifier.contains(pin.version, prereleases=True):
-            yield f"locks/{lock.file}: {name}=={pin.version} does not satisfy {str(requirement)!r}"
+            yield f"{where} {name}=={pin.version} does not satisfy {str(requirement)!r}"
     for python in pythons:
         linux = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux"}
         wanted_there = requirement.marker is None or requirement.marker.evaluate(linux)
         if wanted_there and not any(not p.marker or Marker(p.marker).evaluate(linux) for p in have):
-            yield f"locks/{lock.file}: lacks {name} for Python {python}"
+            yield f"{where} lacks {name} for Python {python}"
 
 
 def _same(where: str, package: str, version: str, entries: list[Pin], who: str) -> Iterator[str]:

@@ -84,7 +84,7 @@ def lint(checkout: Checkout, row: Row) -> int:
         ):
             failed.append(name)
     print("matrix and locks:", flush=True)
-    if bad := lock_check.problems(checkout.matrix, checkout.locks):
+    if bad := lock_check.all_problems(checkout):
         print("\n".join(bad))
         failed.append("matrix and locks")
     else:

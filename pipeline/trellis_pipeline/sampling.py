@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -18,12 +18,12 @@ def schedule(steps: int, rescale_t: float) -> list[float]:
     return [rescale_t * t / (1 + (rescale_t - 1) * t) for t in even]
 
 
-def _feats(x: State) -> torch.Tensor:
+def _feats(x: torch.Tensor | SparseTensor) -> torch.Tensor:
     return x.feats if isinstance(x, SparseTensor) else x
 
 
 def _replace(x: State, feats: torch.Tensor) -> State:
-    return x.replace(feats) if isinstance(x, SparseTensor) else feats
+    return cast("State", x.replace(feats) if isinstance(x, SparseTensor) else feats)
 
 
 def _std_per_sample(x: State, values: torch.Tensor) -> torch.Tensor:

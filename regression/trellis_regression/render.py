@@ -150,7 +150,8 @@ class Renderer:
     def _facing(self, eye: torch.Tensor) -> torch.Tensor:
         p = self._positions[self._faces.long()]
         normal = torch.linalg.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0])
-        return self._double_sided_face | ((normal * (eye - p[:, 0])).sum(1) > 0)
+        towards: torch.Tensor = (normal * (eye - p[:, 0])).sum(1) > 0
+        return self._double_sided_face | towards
 
     def _shade(
         self, rast: torch.Tensor, faces: torch.Tensor, material_of_face: torch.Tensor, eye: torch.Tensor, mode: str

@@ -131,7 +131,8 @@ def _values(glb: Glb, index: int) -> Array:
         return values.astype(np.float32)
     if not glb.items("accessors")[index].get("normalized", False):
         return values.astype(np.float32)
-    return np.maximum(values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max), -1.0)
+    fractions: Array = np.maximum(values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max), -1.0)
+    return fractions
 
 
 def _part(glb: Glb, primitive: dict[str, Any], world: npt.NDArray[np.float64], material: Material) -> Part:
@@ -141,10 +142,10 @@ def _part(glb: Glb, primitive: dict[str, Any], world: npt.NDArray[np.float64], m
     if not np.isfinite(positions).all():
         raise GlbError("a node's transform makes positions that are not finite")
     corners = glb.accessor(primitive["indices"]) if "indices" in primitive else np.arange(len(local))
-    faces = _triangles(corners.astype(np.int64), primitive.get("mode", 4))
+    triangles = _triangles(corners.astype(np.int64), primitive.get("mode", 4))
     if np.linalg.det(world[:3, :3]) < 0:  # a mirrored node turns its triangles around
-        faces = faces[:, ::-1]
-    faces = np.ascontiguousarray(faces, np.int32)
+        triangles = triangles[:, ::-1]
+    faces = np.ascontiguousarray(triangles).astype(np.int32)
     if "NORMAL" in attributes:
         normals = _values(glb, attributes["NORMAL"]) @ np.linalg.pinv(world[:3, :3])
     else:
@@ -183,7 +184,7 @@ def _image(glb: Glb, index: int) -> npt.NDArray[np.uint8]:
     item = glb.items("images")[index]
     data = decode_data_uri(item["uri"], f"images[{index}]") if "uri" in item else bytes(glb.view(item["bufferView"]))
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_TEXTURE_PIXELS:
             raise GlbError(
                 f"images[{index}] is {image.width} x {image.height}; at most {MAX_TEXTURE_PIXELS} pixels are read"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -79,7 +80,7 @@ def _fit(scene: trimesh.Scene) -> SourceAsset:
     fit[:3, :3] *= _FIT / extent
     fit[:3, 3] = -centre * _FIT / extent
     scene.apply_transform(Y_UP_TO_Z_UP @ fit)
-    whole = scene.to_geometry()
+    whole = cast("trimesh.Trimesh", scene.to_geometry())
     return SourceAsset(
         scene,
         torch.from_numpy(np.array(whole.vertices, np.float32)),

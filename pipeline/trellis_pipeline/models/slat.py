@@ -6,7 +6,7 @@ upsampling whose convolution writes all eight children at once, of which only th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -149,7 +149,7 @@ class SparseUnetVaeEncoder(nn.Module):
     def forward(self, x: SparseTensor) -> tuple[SparseTensor, SparseTensor]:
         h = x.replace(self.input_layer(x.feats).to(self.torso_dtype))
         for level in self.blocks:
-            for block in level:
+            for block in cast("nn.ModuleList", level):
                 h = block(h)
         feats = h.feats.to(x.feats.dtype)
         mean, logvar = self.to_latent(F.layer_norm(feats, feats.shape[-1:])).chunk(2, 1)
@@ -192,7 +192,7 @@ class SparseUnetVaeDecoder(nn.Module):
         for i, level in enumerate(self.blocks):
             if i == levels:
                 break
-            for block in level:
+            for block in cast("nn.ModuleList", level):
                 if isinstance(block, SparseResBlockC2S3d):
                     given = None if subdivisions is None else _onto(subdivisions[i], h)
                     h, used = block(h, given)

@@ -33,7 +33,7 @@ class ResBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))  # type: ignore[no-any-return]
+        return x + self.conv2(F.silu(self.norm2(h)))
 
 
 class Downsample(nn.Module):
@@ -42,7 +42,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv3d(channels, out_channels, 2, stride=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(x)  # type: ignore[no-any-return]
+        return self.conv(x)
 
 
 class Upsample(nn.Module):
@@ -55,7 +55,7 @@ class Upsample(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.conv(x).unflatten(1, (-1, 2, 2, 2))  # [B, C, i, j, k, D, H, W]
         h = h.permute(0, 1, 5, 2, 6, 3, 7, 4)
-        return h.flatten(6, 7).flatten(4, 5).flatten(2, 3)  # type: ignore[no-any-return]
+        return h.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
 class _Structure(nn.Module):
@@ -134,4 +134,4 @@ class SparseStructureDecoder(_Structure):
         h = self.middle_block(self.input_layer(z).to(self._torso_dtype))
         for block in self.blocks:
             h = block(h)
-        return self.out_layer(h.to(z.dtype))  # type: ignore[no-any-return]
+        return self.out_layer(h.to(z.dtype))

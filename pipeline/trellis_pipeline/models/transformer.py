@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -121,7 +122,7 @@ class FeedForward(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mlp(x)  # type: ignore[no-any-return]
+        return self.mlp(x)
 
 
 class Block(nn.Module):
@@ -150,6 +151,10 @@ class Block(nn.Module):
         else:
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
+    def keys_values(self, context: torch.Tensor) -> KeysValues:
+        """What this block's cross-attention makes of packed context tokens."""
+        return self.cross_attn.keys_values(context)
+
     def forward(
         self, x: torch.Tensor, time: torch.Tensor, context: KeysValues, phases: torch.Tensor | None,
         lengths: Sequence[int], context_lengths: Sequence[int],
@@ -169,13 +174,13 @@ class TimestepEmbedder(nn.Module):
 
     def __init__(self, width: int, sinusoid: int = 256) -> None:
         super().__init__()
+        self.frequencies = sinusoid // 2
         self.mlp = nn.Sequential(nn.Linear(sinusoid, width), nn.SiLU(), nn.Linear(width, width))
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
-        half = self.mlp[0].in_features // 2
-        frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
-        angles = t[:, None].float() * frequencies
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], 1).to(self.mlp[0].weight.dtype))  # type: ignore[no-any-return]
+        steps = torch.arange(self.frequencies, dtype=torch.float32, device=t.device) / self.frequencies
+        angles = t[:, None].float() * torch.exp(-math.log(10000) * steps)
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], 1).to(next(self.mlp.parameters()).dtype))
 
 
 class FlowTransformer(nn.Module):
@@ -212,12 +217,15 @@ class FlowTransformer(nn.Module):
         self.torso_dtype = getattr(torch, {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(dtype, dtype))
         self.blocks.to(self.torso_dtype)
 
+    def _blocks(self) -> list[Block]:
+        return cast("list[Block]", list(self.blocks))
+
     def encode_condition(self, cond: torch.Tensor) -> Condition:
         """Keys and values of image features [B, L, cond_channels] for every block, to pass as `cond` at every step."""
         if cond.dim() != 3 or cond.shape[2] != self.cond_channels:
             raise ValueError(f"cond: expected shape [B, L, {self.cond_channels}], got {list(cond.shape)}")
         packed = cond.flatten(0, 1).to(self.torso_dtype)
-        return Condition([b.cross_attn.keys_values(packed) for b in self.blocks], [cond.shape[1]] * len(cond))
+        return Condition([b.keys_values(packed) for b in self._blocks()], [cond.shape[1]] * len(cond))
 
     def run(
         self,
@@ -239,7 +247,7 @@ class FlowTransformer(nn.Module):
         phases = rotary_phases(positions, self.head_dim)
         h = self.input_layer(tokens.to(self.input_layer.weight.dtype)).to(self.torso_dtype)
         time = time.to(self.torso_dtype)
-        for block, context in zip(self.blocks, condition.blocks, strict=True):
+        for block, context in zip(self._blocks(), condition.blocks, strict=True):
             h = block(h, time, context, phases, lengths, condition.lengths)
         h = F.layer_norm(h.float(), h.shape[-1:])
-        return self.out_layer(h.to(self.out_layer.weight.dtype)).to(tokens.dtype)  # type: ignore[no-any-return]
+        return self.out_layer(h.to(self.out_layer.weight.dtype)).to(tokens.dtype)

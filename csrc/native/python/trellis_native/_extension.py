@@ -85,7 +85,7 @@ def _is_whole_elf(path: Path) -> bool:
         return False
     (table,) = struct.unpack_from("<Q", head, 40)
     size, count = struct.unpack_from("<HH", head, 58)
-    return path.stat().st_size >= table + size * count
+    return path.stat().st_size >= int(table) + int(size) * int(count)
 
 
 class Extension:
