@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,7 +23,7 @@ def _feats(x: torch.Tensor | SparseTensor) -> torch.Tensor:
 
 
 def _replace(x: State, feats: torch.Tensor) -> State:
-    return cast("State", x.replace(feats) if isinstance(x, SparseTensor) else feats)
+    return x.replace(feats) if isinstance(x, SparseTensor) else feats
 
 
 def _std_per_sample(x: State, values: torch.Tensor) -> torch.Tensor:

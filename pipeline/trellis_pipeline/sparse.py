@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import final
 
 import torch
 import trellis_sparse
@@ -16,6 +17,7 @@ class _Grid:
     lengths: list[int] | None = None
 
 
+@final
 @dataclass(frozen=True)
 class SparseTensor:
     """Features at voxels.

@@ -452,7 +452,8 @@ void Simplifier::run(int64_t target_faces) {
         const int64_t done = round(target_faces, rules, slack);
         if (done * 20 >= wanted) slack = std::max<int64_t>(1, slack / 2);
         else if (!unlimited) slack *= 4;
-        else if (rules != Rules::any_topology) rules = rules == Rules::all ? Rules::any_shape : Rules::any_topology;
+        else if (rules == Rules::all) rules = Rules::any_shape;
+        else if (done * 1000 < wanted && rules == Rules::any_shape) rules = Rules::any_topology;
         else if (done == 0) break;
     }
     drop_unused_vertices();

@@ -63,14 +63,13 @@ bool Simplifier::keeps_topology(int32_t a, int32_t b, int multiplicity) const {
         if (*ia < *ib) ++ia;
         else if (*ib < *ia) ++ib;
         else {
-            if (n == multiplicity) return false;  // more than the faces at the edge can have
             if (multiplicity != 2 && ma[ia - fa] != 2 && mb[ib - fb] != 2) return false;  // a triangle of such edges
             ++n;
             ++ia;
             ++ib;
         }
     }
-    
+    if (n != multiplicity) return false;  // the two have neighbours in common beyond the faces between them
     // A triangle of the link: both of its sides' faces would become one.
     bool folds = false;
     if (n > 1) each_coincident(a, b, [&](int32_t, int32_t, bool) { folds = true; });
@@ -107,7 +106,7 @@ bool Simplifier::is_valid(int32_t a, int32_t b, int multiplicity, const Vec3d& p
     if (rules != Rules::any_topology && !keeps_topology(a, b, multiplicity)) return false;
     double worst_before = 1, worst_after = 1;
     if (!keeps_sides(a, b, point, worst_before, worst_after) || !keeps_sides(b, a, point, worst_before, worst_after)) return false;
-    const double least = rules == Rules::all ? options_.min_quality : no_side;
+    const double least = rules == Rules::all ? std::max(options_.min_quality, no_side) : no_side;
     return worst_after >= std::min(least, worst_before);
 }
 

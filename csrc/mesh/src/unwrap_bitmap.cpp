@@ -144,14 +144,15 @@ void Occupancy::measure_gap(int32_t y) {
     widest_gap_[y] = widest;
 }
 
-bool Occupancy::find(const Footprint& f, int32_t from_y, int32_t top, int32_t& found_x, int32_t& found_y) const {
+bool Occupancy::find(const Footprint& f, int32_t top, int32_t& found_x, int32_t& found_y) const {
     if (f.runs.empty() || f.width > size_) return false;
     const int32_t last_y = std::min(rows_, top) - f.height, last_x = size_ - f.width;
     const size_t count = f.runs.size();
     size_t suspect = 0;  // the run that failed last is asked first
-    for (int32_t y = from_y; y <= last_y; ++y) {
+    int32_t from_x = found_x;
+    for (int32_t y = found_y; y <= last_y; ++y, from_x = 0) {
         if (widest_gap_[y + f.runs[0].y] < f.runs[0].length) continue;
-        for (int32_t x = 0; x <= last_x;) {
+        for (int32_t x = from_x; x <= last_x;) {
             int32_t next = x;
             auto blocked = [&](size_t i) {
                 const Run& r = f.runs[i];

@@ -33,9 +33,9 @@ public:
     Occupancy(int32_t size, int32_t rows);
     int64_t free_cells() const { return free_; }
 
-    // First place, by rows from `from_y` upwards, where the footprint's cells are all free and its top is below
-    // `top`. False when there is none.
-    bool find(const Footprint& footprint, int32_t from_y, int32_t top, int32_t& x, int32_t& y) const;
+    // First place, by rows from (x, y) upwards, where the footprint's cells are all free and its top is not
+    // above `top`. False when there is none.
+    bool find(const Footprint& footprint, int32_t top, int32_t& x, int32_t& y) const;
     void take(const Footprint& footprint, int32_t x, int32_t y);
 
 private:

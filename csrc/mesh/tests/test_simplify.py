@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ import torch
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trellis_mesh import SimplifyReport, boundary_edges, connected_components, edges, face_normals, simplify
+from trellis_mesh import (
+    SimplifyReport,
+    boundary_edges,
+    connected_components,
+    edges,
+    face_normals,
+    repair_non_manifold_edges,
+    simplify,
+)
 from trellis_mesh._library import EXTENSION
 from trellis_native.testing import assert_same_bits_for_any_thread_count
 
@@ -66,6 +75,14 @@ def euler(v: torch.Tensor, f: torch.Tensor) -> int:
     return len(v) - len(edges(f)) + len(f)
 
 
+def assert_manifold(faces: torch.Tensor) -> None:
+    """Each edge has two faces, or one; those around a vertex form one fan; all agree in orientation."""
+    repaired = repair_non_manifold_edges(torch.zeros((int(faces.max()) + 1, 3)), faces)
+    assert repaired.report.added_vertices == 0
+    directed = Counter((f[i], f[(i + 1) % 3]) for f in faces.tolist() for i in range(3))
+    assert set(directed.values()) == {1}
+
+
 def test_the_oracle_of_distances() -> None:
     v, f = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), torch.tensor([[0, 1, 2]])
     points = torch.tensor([[0.2, 0.2, 3], [2, 0, 0], [1, 1, 0], [-3, -4, 0]])
@@ -83,7 +100,8 @@ def test_closed_surfaces_reach_the_target(target: int) -> None:
     assert result.report.reached and result.report.topology_changes == 0
     assert result.report.faces_before == len(f) and result.report.faces_after == len(result.faces)
     assert euler(*result) == 2 and len(boundary_edges(result.faces)) == 0
-    assert len(result.faces.unique()) == len(result.vertices)
+    assert_manifold(result.faces)
+    assert len(torch.unique(result.faces)) == len(result.vertices)
 
 
 def test_no_more_faces_than_asked_for_is_no_work() -> None:
@@ -125,6 +143,48 @@ def test_a_torus_stays_a_torus() -> None:
     v, f = as_mesh(trimesh.creation.torus(1, 0.4, major_sections=80, minor_sections=40))
     result = simplify(v, f, target_faces=60)
     assert len(result.faces) == 60 and euler(*result) == 0 and len(boundary_edges(result.faces)) == 0
+    assert_manifold(result.faces)
+
+
+def test_a_thin_handle_is_not_pinched_off() -> None:
+    # A ring of triangular section: its section is a circle of three edges that is no face.
+    v, f = as_mesh(trimesh.creation.torus(1, 0.02, major_sections=300, minor_sections=3))
+    result = simplify(v, f, target_faces=60)
+    assert len(result.faces) == 60 and euler(*result) == 0
+    assert_manifold(result.faces)
+
+
+def test_a_ribbon_is_not_pinched() -> None:
+    # One cell wide: every edge inside joins the two sides of its outline.
+    n = 200
+    x = torch.arange(n + 1).repeat(2) / n
+    v = torch.stack([x, 0.05 * torch.sin(9 * x), torch.arange(2).repeat_interleave(n + 1) * 1e-4], 1)
+    a, b = torch.arange(n), torch.arange(n) + n + 1
+    f = torch.cat([torch.stack([a, a + 1, b], 1), torch.stack([b, a + 1, b + 1], 1)])
+    result = simplify(v, f, target_faces=30, min_quality=0.0)
+    assert len(result.faces) <= 30 and euler(*result) == 1 and result.report.topology_changes == 0
+    assert_manifold(result.faces)
+
+
+@pytest.mark.parametrize("roughness", [0.02, 0.1])
+def test_rough_surfaces_stay_manifold_and_on_their_side(roughness: float) -> None:
+    v, f = sphere(5)
+    v = v * (1 + roughness * torch.tensor(np.random.default_rng(0).normal(size=(len(v), 1)), dtype=torch.float32))
+    result = simplify(v, f, target_faces=3000)
+    assert euler(*result) == 2
+    assert_manifold(result.faces)
+
+
+def test_flat_ground_does_not_fold() -> None:
+    # On flat ground no quadric tells a fold from none: only the check of each face's side does.
+    v, f = grid(48)
+    inside = ((v[:, :2] > 0.01) & (v[:, :2] < 0.99)).all(1)
+    shift = torch.tensor(np.random.default_rng(0).uniform(-0.4, 0.4, size=(len(v), 2)), dtype=torch.float32) / 48
+    v[:, :2] += shift * inside[:, None]
+    f = f[face_normals(v, f)[:, 2] > 0]
+    for regularization in (0.0, 3e-4):
+        result = simplify(v, f, target_faces=300, regularization=regularization, min_quality=0.0)
+        assert bool((face_normals(*result)[:, 2] > 0.99).all())
 
 
 def test_holes_stay_open_and_outlines_in_place() -> None:
@@ -140,7 +200,7 @@ def test_holes_stay_open_and_outlines_in_place() -> None:
         return float(torch.linalg.det(torch.cat([v[f.long()][:, :, :2], torch.ones(len(f), 3, 1)], 2)).sum() / 2)
 
     assert whole_area(*result) == pytest.approx(whole_area(v, f), rel=2e-4)
-    rim = result.vertices[boundary_edges(result.faces).unique().long()]
+    rim = result.vertices[torch.unique(boundary_edges(result.faces)).long()]
     outer = torch.minimum(rim[:, :2], 1 - rim[:, :2]).abs().amin(1)
     assert int((outer < 1e-4).sum()) >= 4
     assert bool((face_normals(*result)[:, 2] > 0.999).all())

@@ -83,7 +83,10 @@ NAMED: dict[str, Mesh] = {
         torch.tensor([[0.0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, -1, 0]]),
         torch.tensor([[0, 1, 2], [0, 1, 3], [1, 0, 4]]),
     ),
-    "bow tie": (torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]), torch.tensor([[0, 1, 2], [0, 3, 4]])),
+    "bow tie": (
+        torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]),
+        torch.tensor([[0, 1, 2], [0, 3, 4]]),
+    ),
 }
 
 
@@ -106,7 +109,9 @@ def test_one_triangle_keeps_its_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    "faces", [[[0, 0, 1]], [[1, 1, 1]], [[0, 1, 2]], [[0, 1, 2], [2, 2, 0]]], ids=["segment", "point", "collinear", "both"]
+    "faces",
+    [[[0, 0, 1]], [[1, 1, 1]], [[0, 1, 2]], [[0, 1, 2], [2, 2, 0]]],
+    ids=["segment", "point", "collinear", "both"],
 )
 def test_a_mesh_without_area(faces: list[list[int]]) -> None:
     mesh = torch.tensor([[0.0, 0, 0], [1, 1, 1], [3, 3, 3]]), torch.tensor(faces)
@@ -176,7 +181,10 @@ def random_mesh(seed: int) -> Mesh:
         count = int(rng.integers(3, 20))
         v, f = rng.integers(0, 3, (count, 3)).astype(float), rng.integers(0, count, (rng.integers(0, 30), 3))
     elif kind == 2:
-        v, f = (t.numpy() for t in height_field(rng.standard_normal((int(rng.integers(2, 9)),) * 2) * rng.choice([0, 0.2, 5])))
+        v, f = (
+            t.numpy()
+            for t in height_field(rng.standard_normal((int(rng.integers(2, 9)),) * 2) * rng.choice([0, 0.2, 5]))
+        )
     else:
         named = list(NAMED.values())[int(rng.integers(0, len(NAMED)))]
         v, f = (t.numpy() for t in named)
@@ -226,12 +234,17 @@ def test_padding_keeps_charts_apart(padding: float) -> None:
 
 
 def test_padding_costs_texture() -> None:
-    used = [unwrap_uv(*NAMED["torus"], resolution=256, padding=p, return_report=True)[4].utilisation for p in (0.0, 4.0, 16.0)]
+    used = [
+        unwrap_uv(*NAMED["torus"], resolution=256, padding=p, return_report=True)[4].utilisation
+        for p in (0.0, 4.0, 16.0)
+    ]
     assert used[0] > used[1] > used[2] > 0
 
 
 def test_padding_that_fills_the_texture() -> None:
-    with pytest.raises(ValueError, match=r"padding: 6 charts with 16 texels between them do not fit a texture of 32 x 32"):
+    with pytest.raises(
+        ValueError, match=r"padding: 6 charts with 16 texels between them do not fit a texture of 32 x 32"
+    ):
         unwrap_uv(*BOX, resolution=32, padding=16.0)
 
 
@@ -321,7 +334,9 @@ def test_the_operator_traces_without_data() -> None:
     with FakeTensorMode(shape_env=ShapeEnv()) as mode:
         v, f = mode.from_tensor(BOX[0]), mode.from_tensor(faces_int)
         faces, vertex_map, uv, chart = torch.ops.trellis_mesh.unwrap_uv(v, f, 512, 2.0, 4.0)
-        assert faces.shape == f.shape and chart.shape == (len(f),) and uv.shape[1] == 2 and vertex_map.dtype == torch.int32
+        assert (
+            faces.shape == f.shape and chart.shape == (len(f),) and uv.shape[1] == 2 and vertex_map.dtype == torch.int32
+        )
         assert torch.ops.trellis_mesh.uv_stretch(v, f, torch.empty(8, 2)).shape == (len(f), 4)
 
 
@@ -329,7 +344,11 @@ def test_the_operator_traces_without_data() -> None:
     ("change", "error", "text"),
     [
         ({"vertices": BOX[0].double()}, TypeError, "vertices: expected dtype float32, got float64"),
-        ({"vertices": torch.full_like(BOX[0], torch.nan)}, ValueError, "vertices: expected finite coordinates, got -?nan in vertex"),
+        (
+            {"vertices": torch.full_like(BOX[0], torch.nan)},
+            ValueError,
+            "vertices: expected finite coordinates, got -?nan in vertex",
+        ),
         ({"faces": BOX[1][:, :2]}, ValueError, r"faces: expected shape \[F, 3\], got \[12, 2\]"),
         ({"faces": BOX[1] + 1}, ValueError, r"faces: expected vertex indices in \[0, 8\), got 1 to 8"),
         ({"method": "slow"}, ValueError, "method: expected 'fast' or 'xatlas', got 'slow'"),
@@ -385,7 +404,9 @@ class TestXatlas:
     def test_errors(self) -> None:
         with pytest.raises(ValueError, match="faces: expected at least one face with method='xatlas', got none"):
             unwrap_uv(BOX[0], BOX[1][:0], method="xatlas")
-        with pytest.raises(ValueError, match="padding: expected a whole number of texels with method='xatlas', got 0.5"):
+        with pytest.raises(
+            ValueError, match="padding: expected a whole number of texels with method='xatlas', got 0.5"
+        ):
             unwrap_uv(*BOX, method="xatlas", padding=0.5)
         with pytest.raises(ValueError, match="vertices: expected finite coordinates"):
             unwrap_uv(BOX[0] * torch.nan, BOX[1], method="xatlas")

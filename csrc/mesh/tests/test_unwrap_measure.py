@@ -48,6 +48,7 @@ def test_the_clipping_judge_on_handwritten_triangles() -> None:
     assert oracle.shared_area(HALF, 1 - HALF) == 0, "they share an edge"
     assert oracle.shared_area(HALF, HALF + [0.5, 0]) == pytest.approx(0.125)
     assert oracle.shared_area(HALF, HALF[::-1] * 0.5) == pytest.approx(0.125), "orientation does not matter"
+    assert oracle.shared_area(HALF, HALF[[0, 0, 1]] * 0.5) == 0, "without area nothing is covered"
     assert oracle.overlapping_pairs(np.stack([HALF, HALF + [0.5, 0], 1 - HALF])) == {(0, 1), (1, 2)}
 
 
@@ -80,7 +81,9 @@ def test_stretch_is_that_of_the_singular_values(seed: int) -> None:
     p, t = rng.standard_normal((3, 3)).astype(np.float32), rng.random((3, 2)).astype(np.float32)
     if abs(oracle.signed_area(t.astype(np.float64))) < 1e-3:
         return
-    largest, smallest, area, texture = uv_stretch(torch.tensor(p), torch.tensor([[0, 1, 2]]), torch.tensor(t))[0].tolist()
+    largest, smallest, area, texture = uv_stretch(torch.tensor(p), torch.tensor([[0, 1, 2]]), torch.tensor(t))[
+        0
+    ].tolist()
     expected = oracle.stretch(p, t)
     # Relative to the largest: the smallest is a difference of squares.
     assert largest == pytest.approx(expected[0], rel=1e-5)
@@ -208,7 +211,9 @@ def test_same_bits_for_any_number_of_threads() -> None:
     v = torch.tensor(rng.standard_normal((3000, 3)), dtype=torch.float32)
     t = torch.tensor(rng.random((3000, 2)), dtype=torch.float32)
     f = torch.tensor(rng.integers(0, 3000, (6000, 3)))
-    assert_same_bits_for_any_thread_count(EXTENSION, lambda: (measure_uv(v, f, t, return_faces=True), uv_stretch(v, f, t)))
+    assert_same_bits_for_any_thread_count(
+        EXTENSION, lambda: (measure_uv(v, f, t, return_faces=True), uv_stretch(v, f, t))
+    )
 
 
 @pytest.mark.parametrize(
@@ -216,9 +221,17 @@ def test_same_bits_for_any_number_of_threads() -> None:
     [
         ({"uv": SQUARE[2][:3]}, ValueError, r"uv: expected shape \[4, 2\], got \[3, 2\]"),
         ({"uv": SQUARE[2].double()}, TypeError, "uv: expected dtype float32, got float64"),
-        ({"uv": torch.full((4, 2), math.nan)}, ValueError, r"uv: expected coordinates in \[-2\^20, 2\^20\], got -?nan in row 0"),
+        (
+            {"uv": torch.full((4, 2), math.nan)},
+            ValueError,
+            r"uv: expected coordinates in \[-2\^20, 2\^20\], got -?nan in row 0",
+        ),
         ({"uv": torch.full((4, 2), 2.0**21)}, ValueError, "uv: expected coordinates in"),
-        ({"vertices": torch.full((4, 3), math.inf)}, ValueError, "vertices: expected finite coordinates, got inf in vertex 0"),
+        (
+            {"vertices": torch.full((4, 3), math.inf)},
+            ValueError,
+            "vertices: expected finite coordinates, got inf in vertex 0",
+        ),
         ({"vertices": SQUARE[0].half()}, TypeError, "vertices: expected dtype float32, got float16"),
         ({"faces": torch.tensor([[0, 1, 4]])}, ValueError, r"faces: expected vertex indices in \[0, 4\), got 0 to 4"),
         ({"resolution": 0}, ValueError, r"resolution: expected in \[1, 65536\], got 0"),

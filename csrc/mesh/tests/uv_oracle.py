@@ -30,6 +30,8 @@ def signed_area(p: np.ndarray) -> float:
 
 def shared_area(p: np.ndarray, q: np.ndarray) -> float:
     """Area common to two triangles, from clipping one by the edges of the other."""
+    if signed_area(p) == 0 or signed_area(q) == 0:
+        return 0.0
     if signed_area(q) < 0:
         q = q[::-1]
     polygon = list(p)

@@ -105,7 +105,8 @@ TK_API int tk_voxel_attributes_end(void* state, int device, void* stream);
 
 /* Puts voxels in the order of a .vxz file: by chunk of side 2^depth (x, then y, then z), then by Morton code in it.
  * coords int32 [count, 3], each in [-2^20, 2^20), no voxel twice; depth 1 to 10. order int64 [count]: row of `coords`
- * of each voxel in that order; keys int64 [count], ascending: chunk above the lowest 3 depth bits, Morton code in them. */
+ * of each voxel in that order; keys int64 [count], ascending: number of the chunk above the lowest 3 depth bits, Morton
+ * code in them. */
 TK_API int tk_voxel_vxz_order(const int32_t* coords, int64_t count, int depth, int64_t* order, int64_t* keys, int device, void* stream);
 
 /* Writes the octree of one chunk. keys int64 [count], ascending, of which the lowest 3 depth bits are read;

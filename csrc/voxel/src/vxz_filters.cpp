@@ -14,7 +14,7 @@ TK_API int tk_voxel_vxz_parent_filter(const uint8_t* octree, int64_t size, int d
         tk::require(count >= 1, tk::format("count: expected at least 1, got %lld", (long long)count));
         std::copy(in, in + channels, out);
         const auto sibling = [&](int64_t slot, int64_t leaf, int64_t before) {
-            tk::require(slot < count && leaf < count, tk::format("octree: holds more than the expected %lld voxels", (long long)count));
+            if (slot >= count || leaf >= count) tk::voxel::refuse(tk::format("octree: holds more than the expected %lld voxels", (long long)count));
             for (int64_t c = 0; c < channels; ++c) {
                 if (decode) out[leaf * channels + c] = static_cast<uint8_t>(out[before * channels + c] + in[slot * channels + c]);
                 else out[slot * channels + c] = static_cast<uint8_t>(in[leaf * channels + c] - in[before * channels + c]);
@@ -41,7 +41,7 @@ TK_API int tk_voxel_vxz_neighbor_filter(const int32_t* coords, const int32_t* or
         tk::parallel_for(count, 1 << 14, [&](int64_t i) {
             for (int axis = 0; axis < 3; ++axis) {
                 const int64_t p = static_cast<int64_t>(coords[3 * i + axis]) - origin[axis];
-                tk::require(p >= 0 && p < (1 << depth), tk::format("coords: row %lld lies outside its chunk", (long long)i));
+                if (p < 0 || p >= (1 << depth)) tk::voxel::refuse(tk::format("coords: row %lld lies outside its chunk", (long long)i));
             }
         });
         const tk::CoordMap rows(count, [&](int64_t i) { return key(i, {0, 0, 0}); });
@@ -49,7 +49,7 @@ TK_API int tk_voxel_vxz_neighbor_filter(const int32_t* coords, const int32_t* or
         for (int64_t i = 0; i < count; ++i) {
             int64_t reference = -1;
             for (int k = 0; k < 7 && reference < 0; ++k) reference = rows.find(key(i, steps[k]));
-            tk::require(reference < i, "coords: expected ascending Morton order");
+            if (reference >= i) tk::voxel::refuse("coords: expected ascending Morton order");
             for (int64_t c = 0; c < channels; ++c) {
                 const uint8_t value = in[i * channels + c];
                 const uint8_t base = reference < 0 ? 0 : decode ? out[reference * channels + c] : in[reference * channels + c];

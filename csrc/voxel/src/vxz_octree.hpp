@@ -5,12 +5,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "trellis/error.hpp"
 
 namespace tk::voxel {
 
 constexpr int max_depth = 10;
+
+// `require` for inner loops: there its message would be composed each time.
+[[noreturn]] inline void refuse(const std::string& message) { throw Error(TK_INVALID_ARGUMENT, message); }
 
 inline void check_depth(int depth) {
     require(depth >= 1 && depth <= max_depth, format("depth: expected 1 to %d, got %d", max_depth, depth));
@@ -51,9 +55,9 @@ int64_t walk(const uint8_t* octree, int64_t size, int depth, Leaf&& leaf, Siblin
     int level = 0;
     uint64_t code = 0;
     const auto enter = [&] {
-        require(at < size, format("octree: ends within its nodes, after %lld bytes", (long long)size));
+        if (at >= size) refuse(format("octree: ends within its nodes, after %lld bytes", (long long)size));
         const uint32_t mask = octree[at];
-        require(mask != 0, format("octree: node %lld has no children", (long long)at));
+        if (mask == 0) refuse(format("octree: node %lld has no children", (long long)at));
         ++at;
         levels[level] = {mask, slots, -1};
         slots += __builtin_popcount(mask) - 1;

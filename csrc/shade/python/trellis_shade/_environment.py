@@ -25,7 +25,7 @@ class EnvironmentLight:
     """Light from infinitely far, ready for shading by the split-sum approximation.
 
     World axes: y is up. Cube faces are +x, -x, +y, -y, +z, -z, oriented as in OpenGL. Make one with `from_latlong`,
-    `load`, `studio` or `gradient_sky`.
+    `from_cube`, `load`, `studio` or `gradient_sky`.
 
     Attributes:
         specular: float32 [texels, 3], `levels` cubes of sides `side`, side / 2, ... one after the other: the
@@ -86,7 +86,33 @@ class EnvironmentLight:
             raise ValueError(f"hdr: expected at least one pixel, got {hdr.shape[0]} x {hdr.shape[1]}")
         if not bool(torch.isfinite(hdr).all()):
             raise ValueError("hdr: expected finite values, got NaN or infinity")
-        cubes = [_ops.latlong_to_cube(hdr, resolution)]
+        return EnvironmentLight._prefiltered(_ops.latlong_to_cube(hdr, resolution), samples)
+
+    @staticmethod
+    def from_cube(cube: torch.Tensor, *, samples: int = 1024) -> EnvironmentLight:
+        """A light from a cube map.
+
+        Args:
+            cube: float32 [6, n, n, 3], linear radiance, finite; n a power of two from 16 to 4096. Faces are +x, -x, +y,
+                -y, +z, -z, oriented as in OpenGL.
+            samples: as for `from_latlong`.
+
+        Raises:
+            TypeError, ValueError: an argument of another type, shape or range than stated.
+        """
+        cube = check.tensor("cube", cube, dtype=torch.float32, shape=[6, "n", "n", 3]).detach()
+        side = cube.shape[1]
+        if not 16 <= side <= 4096 or side & (side - 1):
+            raise ValueError(f"cube: expected a side that is a power of two from 16 to 4096, got {side}")
+        check.positive_int("samples", samples, maximum=1 << 20)
+        if not bool(torch.isfinite(cube).all()):
+            raise ValueError("cube: expected finite values, got NaN or infinity")
+        return EnvironmentLight._prefiltered(cube, samples)
+
+    @staticmethod
+    def _prefiltered(cube: torch.Tensor, samples: int) -> EnvironmentLight:
+        resolution = cube.shape[1]
+        cubes = [cube]
         while cubes[-1].shape[1] > 1:
             cubes.append(_ops.halve_cube(cubes[-1]))
         pyramid = torch.cat([cube.view(-1, 3) for cube in cubes])
@@ -95,7 +121,7 @@ class EnvironmentLight:
         for level in range(1, levels):
             # A sharper level has a narrower lobe and four times the texels, and makes do with fewer samples.
             count = max(32, samples >> (levels - 1 - level))
-            lobe = _ops.lobe(hdr, level / (levels - 1), count, resolution)
+            lobe = _ops.lobe(cube, level / (levels - 1), count, resolution)
             specular.append(_ops.prefilter(pyramid, resolution, len(cubes), lobe, resolution >> level))
         source = next(cube for cube in cubes if cube.shape[1] <= _DIFFUSE_SIDE)
         return EnvironmentLight(
@@ -103,7 +129,7 @@ class EnvironmentLight:
             side=resolution,
             levels=levels,
             diffuse=_ops.irradiance(source, _DIFFUSE_SIDE),
-            table=_ops.brdf_table(hdr, _TABLE_SIDE),
+            table=_ops.brdf_table(cube, _TABLE_SIDE),
         )
 
     @staticmethod

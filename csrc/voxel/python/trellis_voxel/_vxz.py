@@ -138,27 +138,30 @@ def write_vxz(
     order, keys = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
     EXTENSION.call("vxz_order", coords, count, depth, order, keys, device=_CPU)
     coords = coords[order]
-    values = torch.cat([torch.empty(count, 0, dtype=torch.uint8), *attrs.values()], dim=1)[order]
+    values = torch.cat([torch.empty(count, 0, dtype=torch.uint8), *attrs.values()], dim=1)
+    # Without a filter each stream is put in order on its own: gathering is then all the copying there is.
+    columns = [values[:, a:b][order] for a, b in streams.values()] if filter == "none" else [values[order]]
     sizes = torch.unique_consecutive(keys >> (3 * depth), return_counts=True)[1].tolist()
 
-    def encode(part: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> tuple[dict[str, list[int]], bytes]:
-        chunk_coords, chunk_values, chunk_keys = part
+    def encode(part: tuple[torch.Tensor, ...]) -> tuple[dict[str, list[int]], bytes]:
+        chunk_keys, chunk_coords, *chunk_columns = part
         n = len(chunk_keys)
         octree, used = torch.empty(n * depth, dtype=torch.uint8), ctypes.c_int64()
         EXTENSION.call("vxz_octree_encode", chunk_keys, n, depth, octree, ctypes.byref(used), device=_CPU)
         octree = octree[: used.value]
         index = [int(c) // chunk_size for c in chunk_coords[0].tolist()]
-        chunk_values = _filtered(filter, octree, chunk_coords, index, depth, chunk_values, decode=False)
-        raw = [octree, *(chunk_values[:, a:b] for a, b in streams.values())]
+        if filter != "none":
+            filtered = _filtered(filter, octree, chunk_coords, index, depth, chunk_columns[0], decode=False)
+            chunk_columns = [filtered[:, a:b] for a, b in streams.values()]
         entry, pieces, at = {"idx": index}, [], 0
-        for stream, tensor in zip(("svo", *streams), raw, strict=True):
+        for stream, tensor in zip(("svo", *streams), (octree, *chunk_columns), strict=True):
             piece = _compress(tensor.contiguous().numpy().tobytes(), compression, compression_level)
             entry[stream] = [at, len(piece)]
             pieces.append(piece)
             at += len(piece)
         return entry, b"".join(pieces)
 
-    parts = zip(*(torch.split(t, sizes) for t in (coords, values, keys)), strict=True) if count else iter(())
+    parts = zip(*(torch.split(t, sizes) for t in (keys, coords, *columns)), strict=True) if count else iter(())
     chunks = _parallel(encode, parts, threads)
     at = 0
     for entry, blob in chunks:
