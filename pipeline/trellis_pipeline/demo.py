@@ -13,8 +13,8 @@ from trellis_regression.render import load_environment, turntable_sheet
 from .manifest import Manifest, write_manifest
 from .remake import RemakeOptions, remake
 
-# What the remade sample must keep of its source. Measured at 256^3: docs/demo.md has the figures and their margin.
-LIMITS = {"silhouette_iou": 0.97, "color_error": 0.06}
+# What the remade sample must keep of its source. `nox -s demo` gave 0.9996 and 0.0020 (CPU, AMD EPYC, 2026-11-23).
+LIMITS = {"silhouette_iou": 0.99, "color_error": 0.02}
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    result, sheet = out / "controller.glb", out / "turntable.png"
+    result, sheet = out / "remade.glb", out / "turntable.png"
     with as_file(files("trellis_pipeline") / "samples" / "controller.glb") as source:
         facts = remake(source, result, RemakeOptions(device=arguments.device))
         look = Manifest("demo", {})

@@ -83,7 +83,7 @@ TK_API int tk_mesh_split_fans(const int32_t* faces, int64_t num_faces, int64_t n
 TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
                                      int outward, uint8_t* flip, int64_t* num_conflicts, int device, void* stream);
 /* CPU only. Closes the simple loops of boundary edges not longer than max_perimeter. counts int64[6]: loops, loops
- * closed, loops longer than that, boundary edges in no simple loop, new vertices N, new faces M. */
+ * closed, loops longer than that, boundary edges in open chains, new vertices N, new faces M. */
 TK_API int tk_mesh_fill_holes_begin(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
                                     double max_perimeter, void** state, int64_t* counts, int device, void* stream);
 /* new_vertices float[N][3], numbered from num_vertices on; new_faces int32[M][3]. */

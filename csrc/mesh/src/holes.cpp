@@ -37,7 +37,7 @@ public:
         : vertices_(vertices), faces_(faces), num_faces_(num_faces), num_vertices_(num_vertices),
           edges_(build_edges(faces, num_faces, num_vertices)) {}
 
-    // counts: loops found, loops closed, loops longer than the limit, boundary edges in no simple loop.
+    // counts: loops found, loops closed, loops longer than the limit, boundary edges in open chains.
     std::unique_ptr<Filling> fill(double max_perimeter, int64_t counts[4]) {
         std::vector<Loop> loops = find_loops(counts[3]);
         counts[0] = static_cast<int64_t>(loops.size());
@@ -104,12 +104,10 @@ private:
                 closed = edge == start;
             }
             if (!closed) continue;
+            left_over -= static_cast<int64_t>(walk.size());
             // The closing faces run against their neighbours. Where the neighbours disagree, against most.
             if (along >= 0) std::reverse(walk.begin(), walk.end());
-            for (Loop& loop : simple_loops(walk)) {
-                left_over -= static_cast<int64_t>(loop.vertices.size());
-                loops.push_back(std::move(loop));
-            }
+            for (Loop& loop : simple_loops(walk)) loops.push_back(std::move(loop));
         }
         return loops;
     }

@@ -129,10 +129,11 @@ void Simplifier::make_quadrics() {
             q.weight += area;
             // The two edges of this face at v: a plane through a boundary, across the face, and a weaker one through a
             // sharp crease. Without that the rims of thin sheets, which have next to no area, would weigh nothing.
-            for (const int32_t other : {face[next_corner(i)], face[prev_corner(i)]}) {
+            for (const bool backward : {false, true}) {
+                const int32_t other = face[backward ? prev_corner(i) : next_corner(i)];
                 double w = options_.boundary_weight;
                 if (multiplicity(static_cast<int32_t>(v), other) == 2) {
-                    if (dot(unit, normal_across(static_cast<int32_t>(v), other, *c / 3)) > sharp) continue;
+                    if (dot(unit, normal_across(static_cast<int32_t>(v), other, *c / 3, backward)) > sharp) continue;
                     w *= crease_share;
                 }
                 const Vec3d edge = positions_[other] - positions_[v];
@@ -143,13 +144,15 @@ void Simplifier::make_quadrics() {
     });
 }
 
-// Unit normal of the other face at the edge (a, b).
-Vec3d Simplifier::normal_across(int32_t a, int32_t b, int32_t not_this) const {
+// Unit normal of the other face at the edge (a, b), turned to the side on which a face that runs from a to b, or with
+// `backward` from b to a, has its own: neighbours may disagree in orientation.
+Vec3d Simplifier::normal_across(int32_t a, int32_t b, int32_t not_this, bool backward) const {
     for (const int32_t* c = corners_.begin(a); c < corners_.end(a); ++c) {
         const int32_t* face = faces_.data() + (*c - *c % 3);
-        if (*c / 3 == not_this || (face[next_corner(*c % 3)] != b && face[prev_corner(*c % 3)] != b)) continue;
+        const bool from_a = face[next_corner(*c % 3)] == b;
+        if (*c / 3 == not_this || (!from_a && face[prev_corner(*c % 3)] != b)) continue;
         const Vec3d &p = positions_[face[0]], &r = positions_[face[1]], &s = positions_[face[2]];
-        return normalized(cross(r - p, s - p));
+        return normalized(cross(r - p, s - p)) * (from_a == backward ? 1.0 : -1.0);
     }
     return {0, 0, 0};
 }

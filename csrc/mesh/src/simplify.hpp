@@ -65,7 +65,7 @@ private:
     void compact();
     void drop_unused_vertices();
     int multiplicity(int32_t a, int32_t b) const;
-    Vec3d normal_across(int32_t a, int32_t b, int32_t not_this) const;
+    Vec3d normal_across(int32_t a, int32_t b, int32_t not_this, bool backward) const;
     double nearby_distance2(const Vec3d& p, int32_t start, const Groups& corners) const;
 
     // body(face at a, face at b, opposite) for the pairs of faces that the collapse of (a, b) lays onto one another.

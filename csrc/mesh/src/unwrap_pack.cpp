@@ -6,9 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <map>
-#include <tuple>
 
 #include "trellis/error.hpp"
 #include "trellis/parallel.hpp"
@@ -79,14 +77,12 @@ int size_class(int32_t width, int32_t height) {
 // Packs at a scale into a strip of so many rows. Returns the rows used, or 0 when the charts do not fit.
 int32_t pack_at(const std::vector<Chart>& charts, const std::vector<int32_t>& order, int32_t grid, int32_t rows, double scale, double margin, std::vector<Place>& places) {
     constexpr int64_t careful = 256;  // the largest charts look for a place from the bottom
-    fprintf(stderr,"pack scale %g margin %g grid %d\n",scale,margin,grid);
     Occupancy occupancy(grid, rows);
     places.assign(charts.size(), Place{});
     std::map<int, std::pair<int32_t, int32_t>> start;  // x, y
     int32_t used = 0;
     for (size_t i = 0; i < order.size(); ++i) {
         const Footprint upright = footprint(charts[order[i]], scale, margin, grid);
-        if (i%5000==0) fprintf(stderr,"%zu %dx%d\n",i,upright.width,upright.height);
         if (upright.runs.empty() || upright.cells > occupancy.free_cells()) return 0;
         Place best;
         Footprint best_shape;
@@ -94,23 +90,23 @@ int32_t pack_at(const std::vector<Chart>& charts, const std::vector<int32_t>& or
         const bool tiny = upright.width <= 3 && upright.height <= 3;
         for (int quarters = 0; quarters < (tiny ? 1 : 4); ++quarters) {
             Footprint shape = turned(upright, quarters);
-            int32_t x = 0, y = 0;
-            if (static_cast<int64_t>(i) >= careful) {
-                const auto last = start.find(size_class(shape.width, shape.height));
-                if (last != start.end()) std::tie(x, y) = last->second;
+            // Where the last chart of like size found a place, or found none before.
+            auto& from = start[size_class(shape.width, shape.height)];
+            int32_t x = static_cast<int64_t>(i) < careful ? 0 : from.first, y = static_cast<int64_t>(i) < careful ? 0 : from.second;
+            if (!occupancy.find(shape, top - 1, x, y)) {
+                if (top - shape.height > from.second) from = {0, std::max(0, top - shape.height)};
+                continue;
             }
-            if (!occupancy.find(shape, top - 1, x, y)) continue;
+            from = {x, y};
             top = y + shape.height;
             best = {x, y, quarters, upright.width, upright.height};
             best_shape = std::move(shape);
         }
-        if (top > rows) { fprintf(stderr,"pack fail scale %g at %zu of %zu free %ld\n",scale,i,order.size(),(long)occupancy.free_cells()); return 0; }
+        if (top > rows) return 0;
         occupancy.take(best_shape, best.x, best.y);
-        start[size_class(best_shape.width, best_shape.height)] = {best.x, best.y};
         places[order[i]] = best;
         used = std::max(used, top);
     }
-    fprintf(stderr,"pack ok scale %g used %d\n",scale,used);
     return used;
 }
 

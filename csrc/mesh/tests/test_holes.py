@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trellis_mesh import boundary_edges, connected_components, fill_holes
 from trellis_mesh._library import EXTENSION
@@ -114,6 +114,7 @@ def test_new_triangles_are_not_slivers_where_that_can_be_helped() -> None:
 
 @FEW
 @given(st.sets(st.integers(0, 319), max_size=200))
+@example({107, 109, 262})  # leaves a triangle that hangs by its corners
 def test_any_holes_in_a_sphere(gone: set[int]) -> None:
     v, whole = as_mesh(trimesh.creation.icosphere(2))
     f = without(whole, sorted(gone))

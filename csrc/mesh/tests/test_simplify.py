@@ -345,6 +345,17 @@ def test_scale_and_place_do_not_matter(scale: float, shift: float) -> None:
     assert b.report.deviation / scale == pytest.approx(a.report.deviation, rel=0.5)
 
 
+def test_neighbours_may_disagree_in_orientation() -> None:
+    # Faces that are wound the other way look at the same surface: no crease lies between them and the rest.
+    v, f = bumpy()
+    wrong = torch.tensor(np.random.default_rng(0).random(len(f)) < 0.3)
+    plain = simplify(v, f, target_faces=300)
+    mixed = simplify(v, torch.where(wrong[:, None], f[:, [0, 2, 1]], f), target_faces=300)
+    assert mixed.report.deviation == pytest.approx(plain.report.deviation, rel=0.3)
+    assert mixed.report.quadric_error == pytest.approx(plain.report.quadric_error, rel=0.1)
+    assert float(quality(*mixed).mean()) == pytest.approx(float(quality(*plain).mean()), abs=0.02)
+
+
 def test_seams_are_welded_unless_told_otherwise() -> None:
     v, f = sphere(3)
     loose, apart = v[f.long()].reshape(-1, 3), torch.arange(f.numel()).view(-1, 3)

@@ -43,13 +43,20 @@ SQUARE = flat([[0, 0], [0.5, 0], [0.5, 0.5], [0, 0.5]], [[0, 1, 2], [0, 2, 3]])
 
 
 def test_the_clipping_judge_on_handwritten_triangles() -> None:
-    assert oracle.shared_area(HALF, HALF) == pytest.approx(0.5)
-    assert oracle.shared_area(HALF, HALF + [2, 0]) == 0
-    assert oracle.shared_area(HALF, 1 - HALF) == 0, "they share an edge"
-    assert oracle.shared_area(HALF, HALF + [0.5, 0]) == pytest.approx(0.125)
-    assert oracle.shared_area(HALF, HALF[::-1] * 0.5) == pytest.approx(0.125), "orientation does not matter"
-    assert oracle.shared_area(HALF, HALF[[0, 0, 1]] * 0.5) == 0, "without area nothing is covered"
-    assert oracle.overlapping_pairs(np.stack([HALF, HALF + [0.5, 0], 1 - HALF])) == {(0, 1), (1, 2)}
+    def common(p: np.ndarray, q: np.ndarray) -> tuple[float, float]:
+        area, width = oracle.area_and_width(oracle.common_part(p, q))
+        return area, width
+
+    assert common(HALF, HALF) == pytest.approx((0.5, 0.5**0.5))
+    assert common(HALF, HALF + np.array([2, 0])) == (0, 0)
+    assert common(HALF, 1 - HALF)[0] == 0, "they share an edge"
+    assert common(HALF, HALF + np.array([0.5, 0])) == pytest.approx((0.125, 0.125**0.5))
+    assert common(HALF, HALF[::-1] * 0.5) == pytest.approx((0.125, 0.125**0.5)), "orientation does not matter"
+    assert common(HALF, HALF[[0, 0, 1]] * 0.5) == (0, 0), "without area nothing is covered"
+    assert common(HALF, np.array([[0, 0], [1, 0], [0, 0.01]])) == pytest.approx((0.005, 0.01), rel=1e-3)
+    stacked = np.stack([HALF, HALF + np.array([0.5, 0]), 1 - HALF])
+    assert oracle.overlapping_pairs(stacked) == {(0, 1), (1, 2)}
+    assert oracle.overlapping_pairs(stacked, width=0.5) == set()
 
 
 def test_the_texel_judge_on_handwritten_triangles() -> None:
@@ -159,9 +166,12 @@ def test_overlaps_are_those_of_the_clipping_judge(seed: int, count: int, size: f
     t = torch.tensor(corners.reshape(-1, 2))
     v = torch.tensor(rng.standard_normal((3 * count, 3)), dtype=torch.float32)
     _, faces = measure_uv(v, torch.arange(3 * count).view(-1, 3), t, return_faces=True)
-    expected = {i for pair in oracle.overlapping_pairs(corners) for i in pair}
-    assert set(torch.nonzero(faces.overlapping).flatten().tolist()) == expected
-    if not expected:
+    # Two sharp corners may reach deeper into each other than what they have in common is wide.
+    found = set(torch.nonzero(faces.overlapping).flatten().tolist())
+    certain = {i for pair in oracle.overlapping_pairs(corners) for i in pair}
+    possible = {i for pair in oracle.overlapping_pairs(corners, width=0.0) for i in pair}
+    assert certain <= found <= possible
+    if not possible:
         assert oracle.texel_counts(corners, 64).max(initial=0) <= 1
 
 

@@ -28,32 +28,40 @@ def signed_area(p: np.ndarray) -> float:
     return 0.5 * float((p[1, 0] - p[0, 0]) * (p[2, 1] - p[0, 1]) - (p[2, 0] - p[0, 0]) * (p[1, 1] - p[0, 1]))
 
 
-def shared_area(p: np.ndarray, q: np.ndarray) -> float:
-    """Area common to two triangles, from clipping one by the edges of the other."""
+def common_part(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Corners [N, 2] of what two triangles have in common, from clipping one by the edges of the other."""
     if signed_area(p) == 0 or signed_area(q) == 0:
-        return 0.0
+        return np.zeros((0, 2))
     if signed_area(q) < 0:
         q = q[::-1]
     polygon = list(p)
     for i in range(3):
         polygon = clipped(polygon, q[i], q[(i + 1) % 3])
-        if len(polygon) < 3:
-            return 0.0
-    x = np.array(polygon)
-    y = np.roll(x, -1, axis=0)
-    return abs(0.5 * float((x[:, 0] * y[:, 1] - x[:, 1] * y[:, 0]).sum()))
+    return np.array(polygon).reshape(-1, 2)
 
 
-def overlapping_pairs(corners: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs of triangles of corners [F, 3, 2] whose common part is more than rounding could make."""
+def area_and_width(polygon: np.ndarray) -> tuple[float, float]:
+    """Area of a convex polygon, and its least extent in any direction (which is across one of its edges)."""
+    if len(polygon) < 3:
+        return 0.0, 0.0
+    x, along = polygon, np.roll(polygon, -1, axis=0) - polygon
+    area = abs(0.5 * float((x[:, 0] * np.roll(x[:, 1], -1) - x[:, 1] * np.roll(x[:, 0], -1)).sum()))
+    widths = []
+    for origin, edge in zip(x, along, strict=True):
+        if (length := float(np.hypot(*edge))) > 0:
+            widths.append(np.abs(edge[0] * (x[:, 1] - origin[1]) - edge[1] * (x[:, 0] - origin[0])).max() / length)
+    return area, float(min(widths, default=0.0))
+
+
+def overlapping_pairs(corners: np.ndarray, width: float = TOLERANCE) -> set[tuple[int, int]]:
+    """Pairs of triangles of corners [F, 3, 2] whose common part has an area and is wider than `width`."""
     low, high = corners.min(1), corners.max(1)
     pairs = set()
     for i in range(len(corners)):
         near = np.flatnonzero((low[i + 1 :] < high[i]).all(1) & (high[i + 1 :] > low[i]).all(1)) + i + 1
         for j in near:
-            common = shared_area(corners[i].astype(np.float64), corners[j].astype(np.float64))
-            longest = min(np.linalg.norm(t - np.roll(t, 1, 0), axis=1).max() for t in (corners[i], corners[j]))
-            if common > 2 * TOLERANCE * longest:
+            common = area_and_width(common_part(corners[i].astype(np.float64), corners[j].astype(np.float64)))
+            if common[0] > 0 and common[1] > width:
                 pairs.add((i, int(j)))
     return pairs
 

@@ -363,3 +363,26 @@ def test_arguments_of_rotated_are_checked(rotation, error, text):
 def test_arguments_of_radiance_are_checked(arguments, error, text):
     with pytest.raises(error, match=text):
         LIGHT.radiance(*arguments)
+
+
+def test_from_cube_of_the_cube_of_an_image_is_from_latlong():
+    latlong = torch.rand(16, 32, 3, generator=torch.Generator().manual_seed(3))
+    one = EnvironmentLight.from_latlong(latlong, resolution=16, samples=64)
+    cube = one.specular[: 6 * 16 * 16].view(6, 16, 16, 3)
+    other = EnvironmentLight.from_cube(cube, samples=64)
+    assert (other.side, other.levels) == (one.side, one.levels)
+    assert all(torch.equal(getattr(other, name), getattr(one, name)) for name in ("specular", "diffuse", "table"))
+
+
+@pytest.mark.parametrize(
+    "cube, error, text",
+    [
+        (torch.ones(6, 16, 16, 4), ValueError, r"cube: expected shape \[6, n, n, 3\]"),
+        (torch.ones(6, 16, 16, 3).double(), TypeError, "cube: expected dtype float32"),
+        (torch.ones(6, 24, 24, 3), ValueError, "cube: expected a side that is a power of two from 16 to 4096, got 24"),
+        (torch.full((6, 16, 16, 3), float("nan")), ValueError, "cube: expected finite values"),
+    ],
+)
+def test_from_cube_checks_its_argument(cube, error, text):
+    with pytest.raises(error, match=text):
+        EnvironmentLight.from_cube(cube)

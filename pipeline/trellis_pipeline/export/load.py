@@ -96,7 +96,8 @@ def voxelize(source: SourceAsset, resolution: int, device: torch.device) -> Voxe
         source.vertices.to(device), source.faces.to(device), grid_size=resolution, aabb=aabb,
         face_weight=1.0, boundary_weight=0.2, regularization_weight=0.01,
     )  # fmt: skip
-    coords, attrs = voxel.voxelize_attributes(source.scene, grid_size=resolution, aabb=aabb)
+    # The mean over the surface inside each voxel: a single sample a triangle can read across the seams of the texture.
+    coords, attrs = voxel.voxelize_attributes(source.scene, grid_size=resolution, aabb=aabb, average="area")
     local = grid.dual_vertices * resolution - grid.coords
     return VoxelAsset(
         grid.coords,

@@ -59,7 +59,7 @@ class FillReport:
     closed: int
     too_long: int
     loose_edges: int
-    """Boundary edges in no simple loop: their chain ends at an edge of three faces or more."""
+    """Boundary edges in no loop: their chain ends at an edge of three faces or more."""
     added_vertices: int
     added_faces: int
 

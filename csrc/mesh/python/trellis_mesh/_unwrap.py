@@ -234,7 +234,7 @@ def _unwrap_with_xatlas(v: torch.Tensor, f: torch.Tensor, resolution: int, paddi
         raise ValueError(f"padding: expected a whole number of texels with method='xatlas', got {padding}")
     if len(f) == 0:
         raise ValueError("faces: expected at least one face with method='xatlas', got none")
-    if not bool(v[f.long().unique()].isfinite().all()):
+    if not bool(v[f.long()].isfinite().all()):
         raise ValueError("vertices: expected finite coordinates, got NaN or infinity")
     atlas = xatlas.Atlas()
     atlas.add_mesh(v.cpu().numpy(), f.cpu().numpy().astype("uint32"))

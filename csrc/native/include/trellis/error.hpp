@@ -33,7 +33,8 @@ inline std::string format(const char* pattern, ...) {
     return buffer;
 }
 
-// Throws TK_INVALID_ARGUMENT; `message` names argument, expected and actual.
+// Throws TK_INVALID_ARGUMENT; `message` names argument, expected and actual. It is composed whether needed or not:
+// inside a loop, test first and throw Error.
 inline void require(bool condition, const std::string& message) {
     if (!condition) throw Error(TK_INVALID_ARGUMENT, message);
 }
