@@ -117,4 +117,6 @@ def member_sources(checkout: Checkout, member: Member) -> list[Path]:
     if member.extension:
         native = checkout.root / "csrc" / "native"
         files += source_files(native / "include") + source_files(native / "cmake")
+    if member.folder == checkout.root / "diagnostics":  # its wheel carries the matrix
+        files.append(checkout.root / "build" / "matrix.toml")
     return files

@@ -9,7 +9,8 @@ from trellis_pipeline.models import from_config
 from trellis_pipeline.models.transformer import rotary_phases, rotate
 from trellis_pipeline.sparse import SparseTensor
 
-KEYS = Path(__file__).parent / "checkpoint_keys"
+# The doctor checks model files against these lists; they are kept there.
+KEYS = Path(__file__).parents[2] / "diagnostics/trellis_doctor/facts/checkpoints"
 
 FLOW = {
     "resolution": 64, "in_channels": 32, "out_channels": 32, "model_channels": 1536, "cond_channels": 1024, "num_blocks": 30,

@@ -1,0 +1,95 @@
+"""Which attention will be used, and what it costs in memory."""
+
+from __future__ import annotations
+
+from ..context import Context
+from ..finding import Evidence, NotApplicableError, Outcome
+from ..registry import Check
+from ..site import Distribution
+
+ID = "flash-attn-absent"
+_HEADS, _TOKENS = 12, 49_152  # of the largest flow model, and the limit of its cascade
+_OLDEST_FLASH, _OLDEST_EFFICIENT = (8, 0), (5, 0)
+
+
+def run(context: Context) -> Outcome:
+    torch, gpus = context.torch, context.machine.gpus
+    if torch is None:
+        raise NotApplicableError("torch is not installed")
+    packages = [d for d in map(context.site.get, ("flash-attn", "flash-attn-3", "xformers")) if d]
+    flash = next((d for d in packages if d.name.lower().startswith("flash")), None)
+    matrix = _HEADS * _TOKENS**2 * 2
+    if torch.cuda is None or not gpus:
+        return Outcome("torch's own attention on the CPU (flash-attn and xformers need a GPU)")
+    oldest = min(g.capability for g in gpus)
+    findings = []
+    if flash is not None and (why := _unfit(context, flash)):
+        findings.append(
+            context.finding(
+                ID,
+                "error",
+                f"{flash.text} is installed but cannot serve: {why}",
+                seen=[Evidence(why, file=str(flash.folder), version=flash.version)],
+                leads_to="code that tries flash-attn first fails, or takes a slower path without a word",
+                remedy=[
+                    context.pip("uninstall", "-y", flash.name),
+                    f"# or build it for this torch: nox -s flash_attn -- --row {context.row.name if context.row else 'ROW'}",
+                ],
+            )
+        )
+    usable = [d.text for d in packages if d is not flash or not findings]
+    if usable and oldest >= _OLDEST_FLASH:
+        return Outcome(f"{usable[0]}; no attention matrix is stored", tuple(findings))
+    if oldest >= _OLDEST_FLASH:
+        summary = "flash-attn is not installed; torch's own flash kernel serves dense batches"
+        cost = (
+            "packed sequences of different lengths run one by one: slower, with a padded copy where code batches them"
+        )
+        severity = "note"
+    elif oldest >= _OLDEST_EFFICIENT:
+        summary = f"no flash kernel runs on capability {oldest[0]}.{oldest[1]}; torch's memory-efficient kernel is used"
+        cost = "about 2 times slower; bf16 is emulated"
+        severity = "note"
+    else:
+        summary = "torch's plain attention is used"
+        cost = "see below"
+        severity = "warning"
+    size = f"{matrix / 2**30:.0f} GiB ({_HEADS} heads, 2 bytes)"
+    plain = f"where a mask or dtype forces the plain path, the scores of {_TOKENS} tokens alone take {size}"
+    memory = min(g.memory for g in gpus)
+    if flash is None and context.site.module("trellis2") is not None:
+        severity = "warning"  # upstream's default backend is flash_attn, and it has no varlen path over torch's own
+        summary = "flash-attn is not installed, and the upstream pipeline here asks for it by default"
+    findings.append(
+        context.finding(
+            ID,
+            "warning" if severity == "warning" else "note",
+            summary,
+            seen=[
+                Evidence(f"packages: {', '.join(d.text for d in packages) or 'none'}"),
+                Evidence(f"GPU memory {memory / 2**30:.0f} GiB"),
+            ],
+            leads_to=f"{cost}; {plain}",
+            remedy=[
+                f"nox -s flash_attn -- --row {context.row.name}"
+                if context.row
+                else "# nox -s flash_attn -- --row ROW builds it for a row's torch"
+            ],
+        )
+    )
+    return Outcome(f"torch {torch.short} scaled_dot_product_attention", tuple(findings))
+
+
+def _unfit(context: Context, flash: Distribution) -> str | None:
+    """Why an installed flash-attn cannot work here."""
+    if context.site.module("flash_attn") is None and context.site.module("flash_attn_interface") is None:
+        return "its package folder is missing"
+    if flash.name.lower() in ("flash-attn", "flash_attn") and context.site.module("flash_attn_2_cuda") is None:
+        return "its compiled half (flash_attn_2_cuda) is missing: the build was skipped"
+    oldest = min(g.capability for g in context.machine.gpus)
+    if oldest < _OLDEST_FLASH:
+        return f"it needs a GPU of capability 8.0 or newer, this one is {oldest[0]}.{oldest[1]}"
+    return None
+
+
+CHECK = Check(ID, "Attention", "error", run, ("flash-attn-absent",))
