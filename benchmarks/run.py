@@ -68,6 +68,13 @@ def made_mesh() -> tuple[np.ndarray, np.ndarray]:
     return (ball.vertices * radius[:, None]).astype(np.float32), ball.faces.astype(np.int32)
 
 
+def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and faces of an .npz, under these names or as v and f."""
+    data = np.load(path)
+    v, f = ("vertices", "faces") if "vertices" in data else ("v", "f")
+    return data[v], data[f]
+
+
 def fitted(vertices: np.ndarray) -> np.ndarray:
     low, high = vertices.min(0), vertices.max(0)
     return ((vertices - (low + high) / 2) * (0.99999 / (high - low).max())).astype(np.float32)
@@ -160,8 +167,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()
     if arguments.mesh:
-        data = np.load(arguments.mesh)
-        vertices, faces = data["vertices"], data["faces"]
+        vertices, faces = read_mesh(arguments.mesh)
     else:
         vertices, faces = made_mesh()
     device = torch.device(arguments.device)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_a_row_is_built_with_its_provenance(tiny: Checkout) -> None:
     assert entry["file"] == wheel.name and entry["sha256"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
     (library,) = entry["libraries"]
     assert library["exports"] == [f"tk_sparse_{v}" for v in ("abi", "last_error", "twice", "version")]
+    assert "-ffp-contract=off" in library["flags"] and "/" not in library["flags"]
     assert set(library["needed"]) <= checks.SYSTEM_LIBRARIES
     major, minor = library["glibc_floor"].split(".")
     assert wheel.name == f"trellis_sparse-0.1.0-py3-none-manylinux_{major}_{minor}_{os.uname().machine}.whl"
@@ -263,6 +265,9 @@ def test_no_c_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(BuildError, match=r"no C\+\+ compiler was found.*apt-get install g\+\+"):
         compiling.cxx_compiler()
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setenv("CXXFLAGS", "-O1")
+    assert compiling.cxx_compiler() == f"Python {sys.version.split()[0]}, CXXFLAGS=-O1"
     monkeypatch.setenv("CXX", "/nowhere/g++")
     with pytest.raises(BuildError, match="'/nowhere/g\\+\\+' does not run"):
         compiling.cxx_compiler()

@@ -191,7 +191,7 @@ def test_facts_survive_the_cache() -> None:
 
     from trellis_build.compile import _facts
 
-    facts = LibraryFacts("cuda13", ("a", "b"), ("libc.so.6",), (2, 34), "x86_64", ("sm_90",), 12)
+    facts = LibraryFacts("cuda13", ("a", "b"), ("libc.so.6",), (2, 34), "x86_64", ("sm_90",), 12, "-O3")
     assert _facts(json.loads(json.dumps(asdict(facts)))) == facts
 
 

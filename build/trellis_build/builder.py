@@ -151,6 +151,7 @@ def report(row: Row, settings: Settings, built: Sequence[Built], failures: dict[
                     {
                         "flavour": f.flavour,
                         "architectures": list(f.architectures),
+                        "flags": f.flags,
                         "exports": list(f.exports),
                         "needed": list(f.needed),
                         "glibc_floor": ".".join(map(str, f.glibc)),

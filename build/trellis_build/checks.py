@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -48,6 +49,7 @@ class LibraryFacts:
     machine: str
     architectures: tuple[str, ...]  # read back from the binary; the processor for the CPU flavour
     size: int
+    flags: str  # compiler flags that shape it, as its note says
 
 
 def declared_functions(header: Path) -> set[str]:
@@ -56,7 +58,7 @@ def declared_functions(header: Path) -> set[str]:
 
 
 def inspect(library: Path, flavour: str) -> LibraryFacts:
-    """The facts of a built library."""
+    """The facts of a built library, which has the note of its build beside it."""
     facts = elf.read(library)
     return LibraryFacts(
         flavour=flavour,
@@ -66,6 +68,7 @@ def inspect(library: Path, flavour: str) -> LibraryFacts:
         machine=facts.machine,
         architectures=(facts.machine,) if flavour == "cpu" else fatbin.architectures(library),
         size=library.stat().st_size,
+        flags=str(json.loads(library.with_suffix(".json").read_text(encoding="utf-8"))["flags"]),
     )
 
 

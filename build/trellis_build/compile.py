@@ -58,7 +58,7 @@ class Built:
 
 
 def cxx_compiler() -> str:
-    """The first line of the C++ compiler's --version, which CMake will find as well.
+    """What the C++ compiler that CMake will find says of itself, and flags that the environment gives it.
 
     Raises:
         BuildError: there is none.
@@ -72,7 +72,9 @@ def cxx_compiler() -> str:
         done = subprocess.run([*command.split(), "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         raise BuildError(f"the C++ compiler {command!r} does not run; install g++, or correct $CXX") from None
-    return done.stdout.splitlines()[0].strip()
+    # CMake takes these up as well, so they belong to what the compiler is.
+    given = "".join(f", {name}={os.environ[name]}" for name in ("CXXFLAGS", "LDFLAGS") if os.environ.get(name))
+    return done.stdout.splitlines()[0].strip() + given
 
 
 def inputs(checkout: Checkout, member: Member, settings: Settings) -> str:

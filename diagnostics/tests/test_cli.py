@@ -18,15 +18,17 @@ PACKAGE = Path(cli.__file__).parent
 SCHEMA = json.loads((PACKAGE / "facts" / "report.schema.json").read_text())
 
 
-def _run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The doctor as a command. The package is found by the working folder and not by PYTHONPATH, which the inspected
+    interpreter would inherit: this environment's packages would then seem to be its own."""
     return subprocess.run(
         [sys.executable, "-m", "trellis_doctor", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path, **(env or {})},
+        cwd=PACKAGE.parent,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         check=False,
     )
 
@@ -56,7 +58,7 @@ def test_misuse_is_one_clear_line_and_status_2(
 def test_a_bare_environment_gives_status_1_and_json_of_the_schema(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "bench")
     bench.interpreter()
-    done = _run("--python", str(bench.prefix), "--json", "-", env={"PYTHONPATH": str(PACKAGE.parent)})
+    done = _run("--python", str(bench.prefix), "--json", "-")
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
     jsonschema.validate(report, SCHEMA)

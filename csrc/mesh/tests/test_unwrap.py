@@ -272,6 +272,8 @@ def test_a_box_is_six_squares() -> None:
         ("torus", 16, 1.02, 2.5, 0.5),
         ("noisy sphere", 16, 1.02, 4.0, 0.55),
         ("bumps", 12, 1.02, 3.0, 0.5),
+        ("crags", 110, 1.1, 4.5, 0.55),  # 200 without joining small charts to their neighbours
+        ("cylinder", 8, 1.01, 1.5, 0.55),
     ],
 )
 def test_quality(name: str, charts: int, l2: float, linf: float, used: float) -> None:
@@ -281,6 +283,8 @@ def test_quality(name: str, charts: int, l2: float, linf: float, used: float) ->
     x = np.linspace(0, 12, 60)
     mesh = {
         "torus": as_mesh(trimesh.creation.torus(1, 0.3, major_sections=64, minor_sections=32)),
+        "crags": height_field(np.random.default_rng(1).standard_normal((40, 40))),
+        "cylinder": as_mesh(trimesh.creation.cylinder(radius=1, height=3, sections=64)),
         "bumps": height_field(4 * np.sin(x)[:, None] * np.cos(x)),
     }.get(name, as_mesh(sphere))
     report = unwrap_uv(*mesh, return_report=True)[4]

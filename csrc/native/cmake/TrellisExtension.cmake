@@ -24,6 +24,10 @@ set(TRELLIS_PREFIX_MAPS
     "-ffile-prefix-map=${CMAKE_CURRENT_BINARY_DIR}=out"
     "-ffile-prefix-map=${CMAKE_CURRENT_LIST_DIR}/..=native")
 
+# No contraction: a*b+c must give the same bits whatever the processor has.
+set(TRELLIS_CPU_OPTIONS -O3 -ffp-contract=off)
+set(TRELLIS_CUDA_OPTIONS -std=c++17 -O3 -DNDEBUG)
+
 function(trellis_extension name)
   cmake_parse_arguments(ARG "" "" "CPU;CUDA" ${ARGN})
   set(header "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h")
@@ -32,7 +36,7 @@ function(trellis_extension name)
   string(REGEX REPLACE "version = \"(.*)\"" "\\1" version "${version}")
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${header}" pyproject.toml)
   set(exports "${CMAKE_CURRENT_BINARY_DIR}/exports.map")
-  file(WRITE "${exports}" "{ global: tk_${name}_*; local: *; };\n")
+  file(CONFIGURE OUTPUT "${exports}" CONTENT "{ global: tk_${name}_*; local: *; };\n" @ONLY)
 
   set(includes "${CMAKE_CURRENT_SOURCE_DIR}/include" "${CMAKE_CURRENT_SOURCE_DIR}/src" "${TRELLIS_NATIVE_DIR}/include")
   set(defines "TK_VERSION=\"${version}\"" "TK_ABI=\"${abi}\"")
@@ -43,6 +47,7 @@ function(trellis_extension name)
       add_library(${target} MODULE ${ARG_CPU})
       set(compiler "${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
       set(archs "[\"${CMAKE_SYSTEM_PROCESSOR}\"]")
+      set(flags "${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_RELEASE} -std=c++17 ${TRELLIS_CPU_OPTIONS}")
     elseif(flavour MATCHES "^cuda(1[0-9])$")
       set(major "${CMAKE_MATCH_1}")
       if(NOT TRELLIS_CUDA${major}_COMPILER)
@@ -59,6 +64,7 @@ function(trellis_extension name)
       list(TRANSFORM TRELLIS_CUDA${major}_ARCHS REPLACE "(.+)" "\"\\1\"" OUTPUT_VARIABLE archs)
       list(JOIN archs ", " archs)
       set(archs "[${archs}]")
+      set(flags "${TRELLIS_CUDA_OPTIONS}")
     else()
       message(FATAL_ERROR "unknown flavour ${flavour} in TRELLIS_FLAVOURS; expected cpu, cuda12 or cuda13")
     endif()
@@ -67,8 +73,7 @@ function(trellis_extension name)
       CXX_STANDARD 17 CXX_STANDARD_REQUIRED ON CXX_EXTENSIONS OFF CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
     target_include_directories(${target} PRIVATE ${includes})
     target_compile_definitions(${target} PRIVATE ${defines})
-    # No contraction: a*b+c must give the same bits whatever the processor has.
-    target_compile_options(${target} PRIVATE -O3 -ffp-contract=off -Wall -Wextra ${TRELLIS_PREFIX_MAPS})
+    target_compile_options(${target} PRIVATE ${TRELLIS_CPU_OPTIONS} -Wall -Wextra ${TRELLIS_PREFIX_MAPS})
     # The C++ runtime goes inside, so that an older libstdc++ in the user's environment cannot matter.
     target_link_options(${target} PRIVATE
       -static-libstdc++ -static-libgcc -Wl,-z,defs -Wl,--gc-sections -Wl,--build-id=none -Wl,--strip-all
@@ -78,7 +83,11 @@ function(trellis_extension name)
     target_link_libraries(${target} PRIVATE Threads::Threads)
 
     set(note "${CMAKE_CURRENT_BINARY_DIR}/lib/_${flavour}.json")
-    file(WRITE "${note}" "{\"flavour\": \"${flavour}\", \"compiler\": \"${compiler}\", \"architectures\": ${archs}, \"abi\": \"${abi}\", \"version\": \"${version}\"}\n")
+    string(REGEX REPLACE "[ ;]+" " " flags "${flags}")
+    string(STRIP "${flags}" flags)
+    string(CONCAT text "{\"flavour\": \"${flavour}\", \"compiler\": \"${compiler}\", \"flags\": \"${flags}\", "
+                       "\"architectures\": ${archs}, \"abi\": \"${abi}\", \"version\": \"${version}\"}\n")
+    file(CONFIGURE OUTPUT "${note}" CONTENT "${text}" @ONLY)
     install(FILES "$<TARGET_FILE:${target}>" "${note}" DESTINATION "trellis_${name}/lib")
   endforeach()
   install(FILES "${header}" DESTINATION "trellis_${name}/include")
@@ -110,7 +119,7 @@ function(_trellis_cuda_objects result name major includes defines sources)
     add_custom_command(
       OUTPUT "${object}"
       COMMAND ${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_FLAGS} ${host} ${names}
-              -std=c++17 -O3 -DNDEBUG ${includes} ${defines} -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
+              ${TRELLIS_CUDA_OPTIONS} ${includes} ${defines} -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
       DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${source}" "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h"
       DEPFILE "${object}.d"
       COMMENT "CUDA ${major}: ${source}" VERBATIM)
