@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -150,6 +151,17 @@ def test_wrong_arguments_name_the_argument(capsys, arguments, message):
     status, _, err = run(capsys, *arguments)
     assert status == 2
     assert message in err
+
+
+def test_a_texture_too_small_for_the_charts_is_one_line_and_leaves_nothing(tmp_path, capsys):
+    """A stage in the middle of the road refuses: its sentence reaches the user without a traceback."""
+    source = files("trellis_pipeline") / "samples/controller.glb"
+    status, out, err = run(
+        capsys, "remake", source, "-o", tmp_path / "o.glb", "--resolution", 64, "--texture", 16, "-q"
+    )
+    assert (status, out) == (2, "")
+    assert err.startswith("trellis: error: padding: ") and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_failed_write_keeps_the_old_file(painted, tmp_path, capsys, monkeypatch):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from trellis_regression.glb import GlbError
 
 from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
 
@@ -25,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
-    except (GlbError, UsageError) as error:
+    # By the rule of all our packages a ValueError names an argument or input that cannot be served (GlbError and
+    # UsageError are two), and NotImplementedError an operation that the device has no kernel for.
+    except (ValueError, NotImplementedError) as error:
         print(f"trellis: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:
