@@ -1,0 +1,142 @@
+"""Attribute voxelisation: factors, textures, alpha, colours and normals of materials in memory."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import trellis_voxel as tv
+import trimesh
+from trellis_voxel import PbrMaterial, TexturedMesh
+
+Array = npt.NDArray[Any]
+_spec = importlib.util.spec_from_file_location("attributes_meshes", Path(__file__).with_name("attributes_meshes.py"))
+assert _spec and _spec.loader
+shared = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(shared)
+BOX = shared.BOX
+f32 = shared.f32
+texture = shared.texture
+quad = shared.quad
+rows = shared.rows
+only = shared.only
+
+
+def test_factors_and_textures_multiply() -> None:
+    image = texture(np.full((2, 2, 4), [200, 100, 50, 128]))
+    material = PbrMaterial(
+        base_color_factor=(0.5, 1.0, 0.0, 0.5),
+        metallic_factor=0.5,
+        roughness_factor=0.25,
+        emissive_factor=(1.0, 0.5, 3.0),
+        base_color_texture=image,
+        metallic_roughness_texture=image,
+        emissive_texture=image,
+        alpha_mode="BLEND",
+    )
+    _, attrs = tv.voxelize_attributes(quad(material=material), grid_size=4, aabb=BOX)
+    assert only(attrs, "base_color") == [100, 100, 0]
+    assert only(attrs, "alpha") == [64]
+    assert (only(attrs, "metallic"), only(attrs, "roughness")) == ([25], [25])
+    assert only(attrs, "emissive") == [200, 50, 150]
+    bright = PbrMaterial(emissive_factor=(0.5, 7.0, 1.0))
+    assert only(tv.voxelize_attributes(quad(material=bright), grid_size=4, aabb=BOX)[1], "emissive") == [128, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("mode", "alpha", "cutoff", "expected"),
+    [
+        ("OPAQUE", 10, 0.5, 255),
+        ("BLEND", 10, 0.5, 10),
+        ("MASK", 127, 0.5, 0),
+        ("MASK", 128, 0.5, 255),
+        ("MASK", 60, 0.2, 255),
+    ],
+)
+def test_alpha_modes(mode: str, alpha: int, cutoff: float, expected: int) -> None:
+    image = texture(np.full((2, 2, 4), [9, 9, 9, alpha]))
+    material = PbrMaterial(base_color_texture=image, alpha_mode=mode, alpha_cutoff=cutoff)
+    _, attrs = tv.voxelize_attributes(quad(material=material), grid_size=4, aabb=BOX)
+    assert only(attrs, "alpha") == [expected]
+
+
+def test_alpha_at_the_cutoff_is_opaque() -> None:
+    material = PbrMaterial(base_color_factor=(1.0, 1.0, 1.0, 0.5), alpha_mode="MASK", alpha_cutoff=0.5)
+    assert only(tv.voxelize_attributes(quad(material=material), grid_size=4, aabb=BOX)[1], "alpha") == [255]
+
+
+def test_vertex_colors_are_interpolated_and_multiplied() -> None:
+    colors = f32(
+        [[1, 0, 0, 0.5], [0, 0, 0, 0.5], [0, 0, 1, 0.5], [1, 0, 1, 0.5]]
+    )  # red falls along x, blue grows along y
+    material = PbrMaterial(base_color_factor=(0.5, 1.0, 1.0, 1.0), alpha_mode="BLEND")
+    _, attrs = tv.voxelize_attributes(quad(material=material, colors=colors), grid_size=8, aabb=BOX)
+    image, x = attrs["base_color"].reshape(8, 8, 3).float(), (torch.arange(8) + 0.5) / 8
+    assert (image[..., 0] - (1 - x[:, None]) * 127.5).abs().max() <= 1
+    assert (image[..., 2] - x[None, :] * 255).abs().max() <= 1
+    assert only(attrs, "alpha") == [128]
+
+
+def test_normals() -> None:
+    sphere = trimesh.creation.icosphere(subdivisions=3, radius=0.4)
+    mesh = TexturedMesh(f32(sphere.vertices + 0.5), torch.tensor(sphere.faces), normals=f32(sphere.vertex_normals))
+    for average in ("crossing", "area"):
+        coords, attrs = tv.voxelize_attributes(mesh, grid_size=24, aabb=BOX, average=average)
+        n = attrs["normal"].double() / 127.5 - 1
+        assert (n.norm(dim=1) - 1).abs().max() < 0.01
+        radial = torch.nn.functional.normalize((coords.double() + 0.5) / 24 - 0.5, dim=1)
+        assert (n * radial).sum(1).min() > 0.98
+    one = quad()
+    across = [TexturedMesh(one.vertices, one.faces, normals=f32([n] * 4)) for n in ([1, 0, 0], [0, 1, 0])]
+    assert only(tv.voxelize_attributes(across, grid_size=4, aabb=BOX)[1], "normal") == [218, 218, 128]
+    # Without vertex normals those of the faces; two faces back to back cancel.
+    assert only(tv.voxelize_attributes(one, grid_size=4, aabb=BOX)[1], "normal") == [128, 128, 255]
+    both = TexturedMesh(one.vertices, torch.cat([one.faces, one.faces.flip(1)]))
+    assert only(tv.voxelize_attributes(both, grid_size=4, aabb=BOX)[1], "normal") == [128, 128, 128]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_normal_map_bends_along_u_and_v(mirrored: bool, scale: float) -> None:
+    texel = np.array([0.6, 0.0, 0.8]) * 127.5 + 127.5
+    image = texture(np.broadcast_to(np.round(texel), (2, 2, 3)))
+    base = quad(material=PbrMaterial(normal_texture=image, normal_scale=scale))
+    uvs = base.uvs if not mirrored else base.uvs * torch.tensor([-1.0, 1.0])
+    mesh = TexturedMesh(base.vertices, base.faces, base.materials, uvs)
+    _, attrs = tv.voxelize_attributes(mesh, grid_size=4, aabb=BOX)
+    expected = np.array([0.6 * scale * (-1 if mirrored else 1), 0.0, 0.8])
+    expected /= np.linalg.norm(expected)
+    assert only(attrs, "normal") == pytest.approx(expected * 127.5 + 127.5, abs=2)
+
+
+def test_faces_with_their_own_material() -> None:
+    base = quad()
+    materials = [PbrMaterial(metallic_factor=1.0), PbrMaterial(metallic_factor=0.0)]
+    mesh = TexturedMesh(base.vertices, base.faces, materials, face_materials=torch.tensor([1, 0], dtype=torch.int32))
+    coords, attrs = tv.voxelize_attributes(mesh, grid_size=8, aabb=BOX)
+    metallic = rows(coords, attrs["metallic"])
+    assert metallic[6, 1, 4] == [0] and metallic[1, 6, 4] == [255]
+
+
+def test_textures_without_texture_coordinates_are_not_read() -> None:
+    image = texture(np.zeros((2, 2, 3)))
+    base = quad(
+        material=PbrMaterial(base_color_factor=(0.2, 0.4, 0.6, 1.0), base_color_texture=image, normal_texture=image)
+    )
+    mesh = TexturedMesh(base.vertices, base.faces, base.materials)
+    assert only(tv.voxelize_attributes(mesh, grid_size=4, aabb=BOX)[1], "base_color") == [51, 102, 153]
+
+
+def test_one_texture_in_many_materials_is_stored_once() -> None:
+    from trellis_voxel._materials import pack
+
+    image = texture(np.zeros((8, 8, 3)))
+    scene = pack([quad(material=PbrMaterial(base_color_texture=image, roughness_factor=r)) for r in (0.1, 0.2)])
+    assert len(scene.textures) == 1 and scene.texels.numel() == 8 * 8 * 4
+    assert scene.face_materials.tolist() == [0, 0, 1, 1]
+    assert scene.faces.max() == 7
