@@ -27,6 +27,8 @@ TK_API int tk_sparse_set_num_threads(int threads);
 
 enum { TK_SPARSE_MORTON = 0, TK_SPARSE_HILBERT = 1 };
 enum { TK_SPARSE_TRILINEAR = 0, TK_SPARSE_NEAREST = 1 };
+enum { TK_SPARSE_FLOAT32 = 0, TK_SPARSE_FLOAT16 = 1, TK_SPARSE_BFLOAT16 = 2 };
+enum { TK_SPARSE_IDENTITY = 0, TK_SPARSE_SILU = 1 };
 
 /* Positions along a space-filling curve through a grid of 2^bits cells an axis. bits, in [1, 22], matters to the
  * Hilbert curve alone; with 22 it runs through the part of that grid that 21 bits an axis reach.
@@ -117,5 +119,32 @@ TK_API int tk_sparse_downsample(const int32_t* coords, int64_t n, int32_t* paren
  *   slot      int64 [m], written */
 TK_API int tk_sparse_upsample(const int32_t* coords, const uint8_t* mask, const int64_t* first, int64_t n,
                               int32_t* children, int64_t* parent, int64_t* slot, int device, void* stream);
+
+/* Layer normalisation of rows after an optional gated residual, in one pass (Ba, Kiros and Hinton 2016; modulated as in
+ * Peebles and Xie 2023):
+ *   sum = x + update * gate
+ *   normed = activation(((sum - mean) / sqrt(variance + eps) * weight + bias) * (1 + scale) + shift)
+ * computed in float32; sum is rounded to dtype before it is normalised. On the CPU dtypes are float32. On CUDA pointers
+ * to arrays of dtype are aligned to 16 bytes.
+ *   x                   dtype [rows, channels]
+ *   update              dtype [rows, channels], or null for none: sum is then not written
+ *   gate, scale, shift  dtype, each row modulation_stride after the last, channels long; or null for none
+ *   entries             int32 [rows]: the row of gate, scale and shift that a row takes; null: row 0
+ *   weight, bias        weight_dtype (float32 or dtype) [channels], or null for none
+ *   activation          TK_SPARSE_IDENTITY or TK_SPARSE_SILU
+ *   sum, normed         dtype [rows, channels], written */
+TK_API int tk_sparse_norm_rows(const void* x, const void* update, const void* gate, const void* scale, const void* shift,
+                               int64_t modulation_stride, const int32_t* entries, const void* weight, const void* bias,
+                               int64_t rows, int64_t channels, double eps, int activation, int dtype, int weight_dtype,
+                               void* sum, void* normed, int device, void* stream);
+/* Root-mean-square normalisation of heads (Zhang and Sennrich 2019) and their rotation by position (Su et al. 2021):
+ * out = rotate(x / |x| * sqrt(head_dim) * gamma), where consecutive pairs turn. Computed in float32.
+ *   x       dtype, [groups, heads, head_dim] at each multiple of row_stride; head_dim is even
+ *   gamma   dtype [groups, heads, head_dim], or null: no normalisation
+ *   turns   float [rows, head_dim / 2, 2], the cosine and sine of each pair's angle; or null: no rotation
+ *   out     dtype [rows, groups, heads, head_dim], written */
+TK_API int tk_sparse_norm_heads(const void* x, int64_t row_stride, const void* gamma, const float* turns, int64_t rows,
+                                int64_t groups, int64_t heads, int64_t head_dim, int dtype, void* out, int device,
+                                void* stream);
 
 #endif

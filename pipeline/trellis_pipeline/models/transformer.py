@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
+import trellis_sparse
 from torch import nn
 
 from ..attention import attend
@@ -34,42 +35,33 @@ class Condition:
 
 
 class LayerNorm32(nn.LayerNorm):
-    """LayerNorm computed in float32 whatever the input's dtype."""
+    """LayerNorm computed in float32 whatever the input's dtype; parameters may be kept in float32 too."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = None if self.weight is None else self.weight.float()
-        bias = None if self.bias is None else self.bias.float()
-        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+    def forward(self, x: torch.Tensor, activation: str = "identity") -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        return trellis_sparse.layer_norm(rows, self.weight, self.bias, eps=self.eps, activation=activation).view(
+            x.shape
+        )
 
 
 class HeadRMSNorm(nn.Module):
-    """Root-mean-square norm of each head's queries or keys, with a learned scale (Zhang and Sennrich 2019)."""
+    """The learned scale of the root-mean-square norm of each head's queries or keys (Zhang and Sennrich 2019)."""
 
     def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(heads, head_dim))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return (F.normalize(x.float(), dim=-1) * self.gamma.float() * x.shape[-1] ** 0.5).to(x.dtype)
 
+def rotary_turns(positions: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Cosines and sines float32 [T, head_dim / 2, 2] of the 3-D rotary embedding of integer `positions` [T, 3].
 
-def rotary_phases(positions: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Angles float32 [T, head_dim / 2] of the 3-D rotary embedding of integer `positions` [T, 3] (Su et al. 2021).
-
-    Each axis takes head_dim // 2 // 3 frequencies 1 / 10000^(i/n); pairs left over do not turn.
+    Each axis takes head_dim // 2 // 3 frequencies 1 / 10000^(i/n) (Su et al. 2021); pairs left over do not turn.
     """
     n = head_dim // 2 // 3
     frequencies = 1.0 / 10000.0 ** (torch.arange(n, dtype=torch.float32, device=positions.device) / n)
     angles = (positions.float()[:, :, None] * frequencies).flatten(1)
-    return F.pad(angles, (0, head_dim // 2 - angles.shape[1]))
-
-
-def rotate(x: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
-    """Turns consecutive pairs of [T, heads, head_dim] by `phases` [T, head_dim / 2]."""
-    pairs = x.float().unflatten(-1, (-1, 2))
-    cos, sin = phases.cos()[:, None], phases.sin()[:, None]
-    a, b = pairs.unbind(-1)
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(x.dtype)
+    angles = F.pad(angles, (0, head_dim // 2 - angles.shape[1]))
+    return torch.stack([angles.cos(), angles.sin()], -1)
 
 
 class SelfAttention(nn.Module):
@@ -82,13 +74,11 @@ class SelfAttention(nn.Module):
             self.k_rms_norm = HeadRMSNorm(heads, width // heads)
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, phases: torch.Tensor | None, lengths: Sequence[int]) -> torch.Tensor:
-        q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        if hasattr(self, "q_rms_norm"):
-            q, k = self.q_rms_norm(q), self.k_rms_norm(k)
-        if phases is not None:
-            q, k = rotate(q, phases), rotate(k, phases)
-        return self.to_out(attend(q, k, v, lengths, lengths).flatten(1))
+    def forward(self, x: torch.Tensor, turns: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1))
+        gamma = torch.stack([self.q_rms_norm.gamma, self.k_rms_norm.gamma]) if hasattr(self, "q_rms_norm") else None
+        q, k = trellis_sparse.norm_heads(qkv[:, :2], gamma, turns).unbind(1)
+        return self.to_out(attend(q, k, qkv[:, 2], lengths, lengths).flatten(1))
 
 
 class CrossAttention(nn.Module):
@@ -105,14 +95,17 @@ class CrossAttention(nn.Module):
     def keys_values(self, context: torch.Tensor) -> KeysValues:
         """Keys and values [T, heads, head_dim] of packed context tokens [T, context_width]."""
         k, v = self.to_kv(context).unflatten(-1, (2, self.heads, -1)).unbind(1)
-        return (self.k_rms_norm(k) if hasattr(self, "k_rms_norm") else k), v
+        return self._normed("k_rms_norm", k), v
+
+    def _normed(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, name):
+            return x
+        return trellis_sparse.norm_heads(x[:, None], cast("HeadRMSNorm", getattr(self, name)).gamma[None])[:, 0]
 
     def forward(
         self, x: torch.Tensor, context: KeysValues, lengths: Sequence[int], context_lengths: Sequence[int]
     ) -> torch.Tensor:
-        q = self.to_q(x).unflatten(-1, (self.heads, -1))
-        if hasattr(self, "q_rms_norm"):
-            q = self.q_rms_norm(q)
+        q = self._normed("q_rms_norm", self.to_q(x).unflatten(-1, (self.heads, -1)))
         return self.to_out(attend(q, *context, lengths, context_lengths).flatten(1))
 
 
@@ -122,7 +115,49 @@ class FeedForward(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, last = cast("nn.Linear", self.mlp[0]), cast("nn.Linear", self.mlp[2])
+        if x.is_cuda and not torch.is_grad_enabled():  # the product and its activation in one pass
+            hidden = torch._addmm_activation(first.bias, x, first.weight.t(), use_gelu=True)
+            return F.linear(hidden, last.weight, last.bias)
         return self.mlp(x)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What all blocks of one forward pass share.
+
+    Attributes:
+        lengths, context_lengths: number of tokens, and of image features, of each batch entry.
+        turns: `rotary_turns` of the tokens.
+        entries: int32 [T], the batch entry of each token; None for a single one.
+    """
+
+    lengths: Sequence[int]
+    context_lengths: Sequence[int]
+    turns: torch.Tensor
+    entries: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The residual stream x + update * gate, whose addition waits for the next normalisation to do both in one pass."""
+
+    x: torch.Tensor
+    update: torch.Tensor | None = None
+    gate: torch.Tensor | None = None
+
+    def norm(
+        self, norm: nn.LayerNorm, entries: torch.Tensor | None, scale: torch.Tensor | None = None, shift: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """The stream as a tensor [T, C], and `norm` of it, times 1 + scale, plus shift."""
+        if self.update is None:
+            h = trellis_sparse.layer_norm(
+                self.x, norm.weight, norm.bias, scale=scale, shift=shift, entries=entries, eps=norm.eps
+            )
+            return self.x, h
+        return trellis_sparse.residual_norm(
+            self.x, self.update, norm.weight, norm.bias, gate=self.gate, scale=scale, shift=shift, entries=entries, eps=norm.eps
+        )  # fmt: skip
 
 
 class Block(nn.Module):
@@ -155,18 +190,19 @@ class Block(nn.Module):
         """What this block's cross-attention makes of packed context tokens."""
         return self.cross_attn.keys_values(context)
 
-    def forward(
-        self, x: torch.Tensor, time: torch.Tensor, context: KeysValues, phases: torch.Tensor | None,
-        lengths: Sequence[int], context_lengths: Sequence[int],
-    ) -> torch.Tensor:  # fmt: skip
+    def modulation_of(self, time: torch.Tensor) -> list[torch.Tensor]:
+        """shift, scale and gate of the self-attention, then of the MLP, [B, width] each."""
         mod = (self.modulation + time).to(time.dtype) if hasattr(self, "modulation") else self.adaLN_modulation(time)
-        # One row per entry becomes one per token; a single entry broadcasts.
-        if len(lengths) > 1:
-            mod = mod.repeat_interleave(torch.tensor(lengths, device=mod.device), 0, output_size=len(x))
-        shift1, scale1, gate1, shift3, scale3, gate3 = mod.chunk(6, 1)
-        x = x + self.self_attn(self.norm1(x) * (1 + scale1) + shift1, phases, lengths) * gate1
-        x = x + self.cross_attn(self.norm2(x), context, lengths, context_lengths)
-        return x + self.mlp(self.norm3(x) * (1 + scale3) + shift3) * gate3
+        return list(mod.chunk(6, 1))
+
+    def forward(self, stream: Stream, time: torch.Tensor, context: KeysValues, step: Step) -> Stream:
+        shift1, scale1, gate1, shift3, scale3, gate3 = self.modulation_of(time)
+        x, h = stream.norm(self.norm1, step.entries, scale1, shift1)
+        stream = Stream(x, self.self_attn(h, step.turns, step.lengths), gate1)
+        x, h = stream.norm(self.norm2, step.entries)
+        stream = Stream(x, self.cross_attn(h, context, step.lengths, step.context_lengths))
+        x, h = stream.norm(self.norm3, step.entries, scale3, shift3)
+        return Stream(x, self.mlp(h), gate3)
 
 
 class TimestepEmbedder(nn.Module):
@@ -213,6 +249,7 @@ class FlowTransformer(nn.Module):
             )
             for _ in range(num_blocks)
         )  # fmt: skip
+        self.out_norm = LayerNorm32(model_channels, eps=1e-5, elementwise_affine=False)
         self.out_layer = nn.Linear(model_channels, out_channels)
         self.torso_dtype = getattr(torch, {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(dtype, dtype))
         self.blocks.to(self.torso_dtype)
@@ -244,10 +281,15 @@ class FlowTransformer(nn.Module):
         time = self.t_embedder(t)
         if hasattr(self, "adaLN_modulation"):
             time = self.adaLN_modulation(time)
-        phases = rotary_phases(positions, self.head_dim)
-        h = self.input_layer(tokens.to(self.input_layer.weight.dtype)).to(self.torso_dtype)
+        entries = None
+        if len(lengths) > 1:
+            each = torch.tensor(lengths, device=tokens.device)
+            entries = torch.arange(len(lengths), dtype=torch.int32, device=tokens.device)
+            entries = entries.repeat_interleave(each, output_size=len(tokens))
+        step = Step(lengths, condition.lengths, rotary_turns(positions, self.head_dim), entries)
+        stream = Stream(self.input_layer(tokens.to(self.input_layer.weight.dtype)).to(self.torso_dtype))
         time = time.to(self.torso_dtype)
         for block, context in zip(self._blocks(), condition.blocks, strict=True):
-            h = block(h, time, context, phases, lengths, condition.lengths)
-        h = F.layer_norm(h.float(), h.shape[-1:])
+            stream = block(stream, time, context, step)
+        h = stream.norm(self.out_norm, entries)[1]
         return self.out_layer(h.to(self.out_layer.weight.dtype)).to(tokens.dtype)

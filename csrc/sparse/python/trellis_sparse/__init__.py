@@ -2,6 +2,7 @@
 
 from ._ops_conv import neighbor_map, submanifold_conv3d
 from ._ops_grid import grid_sample_3d
+from ._ops_norm import layer_norm, norm_heads, residual_norm
 from ._ops_order import decode_order, encode_order
 from ._ops_resample import Resampled, channel_to_space, downsample, space_to_channel, upsample
 
@@ -12,7 +13,10 @@ __all__ = [
     "downsample",
     "encode_order",
     "grid_sample_3d",
+    "layer_norm",
     "neighbor_map",
+    "norm_heads",
+    "residual_norm",
     "space_to_channel",
     "submanifold_conv3d",
     "upsample",
