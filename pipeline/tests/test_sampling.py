@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from trellis_pipeline.models import from_config, replay
 from trellis_pipeline.sampling import guide, sample_flow, schedule
 from trellis_pipeline.sparse import SparseTensor
 
@@ -72,3 +73,57 @@ def test_rescaled_guidance_keeps_the_conditional_spread_of_each_sample(sparse):
     x0, x0_cond = (state - t * v.reshape(80, 3) for v in (velocity, cond))
     for a, b in zip(x0.split(lengths), x0_cond.split(lengths), strict=True):
         assert float(a.std()) == pytest.approx(float(b.std()), rel=1e-4)
+
+
+def _small_flow(device):
+    args = {
+        "resolution": 16, "in_channels": 8, "out_channels": 8, "model_channels": 96, "cond_channels": 32, "num_blocks": 2,
+        "num_heads": 2, "mlp_ratio": 2.0, "pe_mode": "rope", "share_mod": True, "initialization": "scaled",
+        "qk_rms_norm": True, "qk_rms_norm_cross": True, "dtype": "bfloat16",
+    }  # fmt: skip
+    torch.manual_seed(0)
+    return from_config({"name": "SLatFlowModel", "args": args}).to(device).eval()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@torch.no_grad()
+def test_a_replayed_pass_has_the_bits_of_the_model():
+    model = _small_flow("cuda")
+    coords = torch.nonzero(torch.rand(1, 16, 16, 16) < 0.1).int().cuda()
+    cond = model.encode_condition(torch.randn(1, 20, 32, device="cuda"))
+    run = replay.Replay(model)
+    for step in range(4):
+        x = SparseTensor(torch.randn(len(coords), 8, device="cuda"), coords)
+        t = torch.full((1,), 1000.0 - 200 * step, device="cuda")
+        assert torch.equal(run(x, t, cond).feats, model(x, t, cond).feats)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@torch.no_grad()
+def test_guided_pairs_and_replays_sample_what_single_passes_do(monkeypatch):
+    model = _small_flow("cuda")
+    coords = torch.nonzero(torch.rand(1, 16, 16, 16) < 0.1).int().cuda()
+    noise = SparseTensor(torch.randn(len(coords), 4, device="cuda"), coords)
+    other = SparseTensor(torch.randn(len(coords), 4, device="cuda"), coords)
+    cond = torch.randn(1, 20, 32, device="cuda")
+
+    def sample():
+        out = sample_flow(
+            FourOutputs(), noise, cond=cond, neg_cond=cond * 0, guidance_strength=5.0, guidance_rescale=0.5,
+            guidance_interval=(0.3, 1.0), concat_cond=other,
+        )  # fmt: skip
+        return out.feats
+
+    class FourOutputs:
+        encode_condition = staticmethod(model.encode_condition)
+
+        def __call__(self, x, t, cond, concat_cond):
+            return x.replace(model(x, t, cond, concat_cond=concat_cond).feats[:, :4])
+
+    fast, again = sample(), sample()
+    monkeypatch.setattr(replay, "pays", lambda x: False)
+    plain = sample()
+    assert torch.equal(fast, again)
+    assert (fast - plain).norm() / plain.norm() < 0.02

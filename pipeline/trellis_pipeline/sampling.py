@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from .models import replay
 from .sparse import SparseTensor
 
 State = TypeVar("State", torch.Tensor, SparseTensor)
@@ -73,17 +74,65 @@ def sample_flow(
     """
     times = schedule(steps, rescale_t)
     low, high = guidance_interval
-    positive, negative = model.encode_condition(cond), None
+    step = _Passes(model, noise, cond, neg_cond, inputs)
     x = noise
     for t, next_t in pairwise(times):
-        at = torch.full((len(cond),), 1000 * t, device=_feats(x).device, dtype=torch.float32)
-        velocity = _feats(model(x, at, positive, **inputs))
         if low <= t <= high and guidance_strength != 1:
-            if negative is None:
-                negative = model.encode_condition(neg_cond)
-            without = _feats(model(x, at, negative, **inputs))
+            velocity, without = step.both(x, t)
             velocity = guide(
                 x, t, velocity, without, strength=guidance_strength, rescale=guidance_rescale, sigma_min=sigma_min
             )
+        else:
+            velocity = step.conditional(x, t)
         x = _replace(x, _feats(x) - (t - next_t) * velocity)
     return x
+
+
+class _Passes:
+    """The model's passes of one sampling, with what they share made once.
+
+    Where a pass is too small to fill a GPU, the two of a guided step run as one batch and passes are replayed from a
+    recording; which of both depends on the number of tokens alone, so that equal seeds give equal bits.
+    """
+
+    def __init__(
+        self, model: Any, noise: Any, cond: torch.Tensor, neg_cond: torch.Tensor, inputs: dict[str, Any]
+    ) -> None:
+        self._small = replay.pays(noise)
+        self._model: Any = model
+        self._run: Any = replay.Replay(model) if self._small else model
+        self._cond, self._neg_cond, self._inputs = cond, neg_cond, inputs
+        self._conditions: dict[str, Any] = {}
+        self._pair: SparseTensor | None = None
+        self._paired_inputs: dict[str, Any] | None = None
+
+    def conditional(self, x: Any, t: float) -> torch.Tensor:
+        return self._pass("cond", x, t, self._inputs)
+
+    def both(self, x: Any, t: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Velocities with the condition and without."""
+        if not self._small or self._cond.shape[1] != self._neg_cond.shape[1]:
+            return self.conditional(x, t), self._pass("neg", x, t, self._inputs)
+        if self._paired_inputs is None:
+            self._paired_inputs = {name: self._doubled(value) for name, value in self._inputs.items()}
+        velocity, without = self._pass("pair", self._doubled(x), t, self._paired_inputs).chunk(2)
+        return velocity, without
+
+    def _pass(self, name: str, x: Any, t: float, inputs: dict[str, Any]) -> torch.Tensor:
+        if name not in self._conditions:
+            each = {"cond": [self._cond], "neg": [self._neg_cond], "pair": [self._cond, self._neg_cond]}[name]
+            self._conditions[name] = self._model.encode_condition(torch.cat(each))
+        entries = len(self._cond) * (2 if name == "pair" else 1)
+        at = torch.full((entries,), 1000 * t, device=self._cond.device, dtype=torch.float32)
+        return _feats(self._run(x, at, self._conditions[name], **inputs))
+
+    def _doubled(self, x: Any) -> Any:
+        """x twice as one batch; sparse tensors share one set of coordinates."""
+        if not isinstance(x, SparseTensor):
+            return torch.cat([x, x]) if isinstance(x, torch.Tensor) else x
+        if self._pair is None:
+            second = x.coords.clone()
+            second[:, 0] += len(x.lengths)
+            self._pair = SparseTensor(torch.cat([x.feats, x.feats]), torch.cat([x.coords, second]))
+            return self._pair
+        return self._pair.replace(torch.cat([x.feats, x.feats]))

@@ -283,9 +283,8 @@ class FlowTransformer(nn.Module):
             time = self.adaLN_modulation(time)
         entries = None
         if len(lengths) > 1:
-            each = torch.tensor(lengths, device=tokens.device)
-            entries = torch.arange(len(lengths), dtype=torch.int32, device=tokens.device)
-            entries = entries.repeat_interleave(each, output_size=len(tokens))
+            each = [tokens.new_full((n,), i, dtype=torch.int32) for i, n in enumerate(lengths)]
+            entries = torch.cat(each)  # no copy from the host, which a recording could not hold
         step = Step(lengths, condition.lengths, rotary_turns(positions, self.head_dim), entries)
         stream = Stream(self.input_layer(tokens.to(self.input_layer.weight.dtype)).to(self.torso_dtype))
         time = time.to(self.torso_dtype)
