@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import trellis_sparse
@@ -95,9 +95,9 @@ def flows(device: torch.device, repeats: int, known: dict[str, float], features:
     for length in features:
         with torch.no_grad():
             condition = model.encode_condition(torch.randn(1, length, 1024, device=device))
-            x = torch.randn(1, 8, 16, 16, 16, device=device)
-            run = replay.Replay(model) if replay.pays(x) else model
-            ms, peak, host = timed(partial(run, x, t, condition), repeats)
+            dense = torch.randn(1, 8, 16, 16, 16, device=device)
+            run = replay.Replay(model) if replay.pays(dense) else model
+            ms, peak, host = timed(partial(run, dense, t, condition), repeats)
         rows.append(row("structure flow", 4096, length, ms, peak, host, known.get("ss_flow_forward_4096tok_ms")))
     del model
     model = made("SLatFlowModel", LATENT, device)
@@ -164,7 +164,7 @@ def decoders(
 
         def decode(z: SparseTensor = z, s: list[SparseTensor] = subdivisions) -> SparseTensor:
             fresh = SparseTensor(z.feats, z.coords)  # neighbour maps are part of the work
-            return model(fresh, [SparseTensor(x.feats, x.coords) for x in s])
+            return cast("SparseTensor", model(fresh, [SparseTensor(x.feats, x.coords) for x in s]))
 
         with torch.no_grad():
             ms, peak, host = timed(decode, repeats)

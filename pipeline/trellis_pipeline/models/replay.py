@@ -56,6 +56,8 @@ class Replay:
         feats = (x.feats if isinstance(x, SparseTensor) else x).clone()
         t = t.clone()
         state = x.replace(feats) if isinstance(x, SparseTensor) else feats
+        if isinstance(state, SparseTensor):
+            _ = state.lengths  # read from the device now: a recording may not wait for it
         graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.Stream(feats.device)
         stream.wait_stream(torch.cuda.current_stream(feats.device))

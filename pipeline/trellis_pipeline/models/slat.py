@@ -69,10 +69,10 @@ class SparseResBlockC2S3d(nn.Module):
         # Compared in float32: a logit that half precision rounds to 0 would lose its voxel.
         coords, parent, slot = trellis_sparse.upsample(x.coords, subdivision.feats.float() > 0)
         row = parent.long() * 8 + slot.long()
-        h = self.conv1(x.replace(F.silu(self.norm1(x.feats)))).feats
+        h = self.conv1(x.replace(self.norm1(x.feats, "silu"))).feats
         fine = SparseTensor(h.reshape(-1, h.shape[1] // 8)[row], coords)
         skip = x.feats.reshape(-1, x.feats.shape[1] // 8)[row].repeat_interleave(self.repeats, 1)
-        fine = fine.replace(F.silu(self.norm2(fine.feats)))
+        fine = fine.replace(self.norm2(fine.feats, "silu"))
         return fine.replace(self.conv2(fine).feats + skip), subdivision
 
 
@@ -96,8 +96,8 @@ class SparseResBlockS2C3d(nn.Module):
             out[row] = feats
             return out.reshape(len(coords), -1)
 
-        h = SparseTensor(gather(self.conv1(x.replace(F.silu(self.norm1(x.feats)))).feats), coords)
-        h = h.replace(F.silu(self.norm2(h.feats)))
+        h = SparseTensor(gather(self.conv1(x.replace(self.norm1(x.feats, "silu"))).feats), coords)
+        h = h.replace(self.norm2(h.feats, "silu"))
         skip = gather(x.feats).unflatten(1, (self.out_channels, -1)).mean(2)
         return h.replace(self.conv2(h).feats + skip)
 

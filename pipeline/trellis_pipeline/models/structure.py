@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from .transformer import LayerNorm32
@@ -12,8 +13,8 @@ from .transformer import LayerNorm32
 class ChannelNorm(LayerNorm32):
     """LayerNorm over the channels of [B, C, D, H, W]."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+    def forward(self, x: torch.Tensor, activation: str = "identity") -> torch.Tensor:
+        return super().forward(x.movedim(1, -1), activation).movedim(-1, 1)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -32,8 +33,8 @@ class ResBlock(nn.Module):
         self.conv2 = nn.Conv3d(channels, channels, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(self.norm1(x, "silu"))
+        return x + self.conv2(self.norm2(h, "silu"))
 
 
 class Downsample(nn.Module):
@@ -56,6 +57,11 @@ class Upsample(nn.Module):
         h = self.conv(x).unflatten(1, (-1, 2, 2, 2))  # [B, C, i, j, k, D, H, W]
         h = h.permute(0, 1, 5, 2, 6, 3, 7, 4)
         return h.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
+def _exact() -> Any:
+    """cuDNN without TF32, whose rounding moves logits across the threshold, and with algorithms that repeat their bits."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 class _Structure(nn.Module):
@@ -101,10 +107,11 @@ class SparseStructureEncoder(_Structure):
 
     def moments(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log-variance of the latent."""
-        h = self.input_layer(x).to(self._torso_dtype)
-        for block in self.blocks:
-            h = block(h)
-        h = self.out_layer(self.middle_block(h).to(x.dtype))
+        with _exact():
+            h = self.input_layer(x).to(self._torso_dtype)
+            for block in self.blocks:
+                h = block(h)
+            h = self.out_layer(self.middle_block(h).to(x.dtype))
         mean, logvar = h.chunk(2, 1)
         return mean, logvar
 
@@ -131,7 +138,8 @@ class SparseStructureDecoder(_Structure):
         self._to_torso_dtype(use_fp16)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        h = self.middle_block(self.input_layer(z).to(self._torso_dtype))
-        for block in self.blocks:
-            h = block(h)
-        return self.out_layer(h.to(z.dtype))
+        with _exact():
+            h = self.middle_block(self.input_layer(z).to(self._torso_dtype))
+            for block in self.blocks:
+                h = block(h)
+            return cast("torch.Tensor", self.out_layer(h.to(z.dtype)))

@@ -161,11 +161,11 @@ def _norm_rows(
     activation: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     dtype = x.dtype
-    arrays = [x, update, gate, scale, shift, weight, bias]
     if x.device.type == "cpu":  # computes in float32
-        arrays = [None if a is None else a.float() for a in arrays]
-    x, update, gate, scale, shift, weight, bias = arrays
-    assert x is not None
+        x = x.float()
+        update, gate, scale, shift, weight, bias = (
+            None if a is None else a.float() for a in (update, gate, scale, shift, weight, bias)
+        )
     first = next((a for a in (gate, scale, shift) if a is not None), None)
     weights = next((a.dtype for a in (weight, bias) if a is not None), torch.float32)
     normed = torch.empty_like(x)
