@@ -30,26 +30,32 @@ TK_API const char* tk_raster_abi(void);
 /* CPU only. Threads for later calls; 0 returns to the default (TRELLIS_NUM_THREADS, else all cores). */
 TK_API int tk_raster_set_num_threads(int threads);
 
+/* Bytes of scratch that tk_raster_rasterize needs on this kind of device; 0 on the CPU. */
+TK_API int tk_raster_rasterize_scratch(int64_t num_faces, int64_t height, int64_t width, int64_t* bytes, int device,
+                                       void* stream);
+
 /* Rasterises one mesh with `batch` sets of clip-space positions.
  *
  * clip      float32 [batch, num_vertices, 4], homogeneous (x, y, z, w).
- * faces     int32 [num_faces, 3], each in [0, num_vertices); num_faces <= TK_RASTER_MAX_FACES.
+ * faces     int32 [num_faces, 3], each in [0, num_vertices); num_faces <= TK_RASTER_MAX_FACES. On CUDA a face with
+ *           another index is left out.
  * height, width   in [1, TK_RASTER_MAX_SIDE].
  * subpixel_bits   in [4, 8]: projected vertices are rounded to multiples of 2^-subpixel_bits pixel.
  * previous  float32 [batch, height, width, 4], or null. With it, each pixel shows the nearest fragment behind
  *           (z/w, face) of `previous`, in lexicographic order, and nothing where `previous` is empty.
+ * scratch   bytes as rasterize_scratch says, any contents; null when that is 0.
  * rast      float32 [batch, height, width, 4], written. May not overlap `previous`.
  */
 TK_API int tk_raster_rasterize(const float* clip, const int32_t* faces, int64_t batch, int64_t num_vertices,
                                int64_t num_faces, int64_t height, int64_t width, int subpixel_bits,
-                               const float* previous, float* rast, int device, void* stream);
+                               const float* previous, void* scratch, float* rast, int device, void* stream);
 
 /* Values of vertex attributes at each pixel; 0 where the rast is empty.
  *
  * attrs     float32 [attr_batch, num_vertices, channels]; attr_batch is 1 (shared by all images) or batch.
  * rast      float32 [batch, pixels, 4]. A face outside [1, num_faces] is an error on the CPU; on CUDA the pixel
  *           counts as empty.
- * faces     int32 [num_faces, 3], each in [0, num_vertices).
+ * faces     int32 [num_faces, 3], each in [0, num_vertices). On CUDA pixels of a face with another index count as empty.
  * out       float32 [batch, pixels, channels], written.
  */
 TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const int32_t* faces, int64_t attr_batch,

@@ -1,5 +1,6 @@
 #include "bins.hpp"
 
+#include <algorithm>
 #include <memory>
 
 #include "trellis/parallel.hpp"

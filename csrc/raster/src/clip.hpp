@@ -14,7 +14,7 @@ namespace tk::raster {
 constexpr int max_clipped = 3 + plane_count;
 
 // Clips against the planes in `planes` and writes at most max_clipped vertices; returns how many (0: nothing left).
-inline int clip_triangle(const Viewport& view, const Vertex corners[3], uint32_t planes, Vertex out[max_clipped]) {
+TK_BOTH inline int clip_triangle(const Viewport& view, const Vertex corners[3], uint32_t planes, Vertex out[max_clipped]) {
     Vertex buffer[2][max_clipped];
     int n = 3, from = 0;
     for (int i = 0; i < 3; ++i) buffer[0][i] = corners[i];

@@ -27,7 +27,7 @@ TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const in
                                  int64_t channels, float* out, int device, void* stream) {
     return tk::guarded_on(device, [&] {
         launch(batch * pixels,
-               Interpolate{attrs, rast, faces, pixels, num_faces, channels,
+               Interpolate{attrs, rast, faces, pixels, num_vertices, num_faces, channels,
                            attr_batch == 1 ? 0 : num_vertices * channels, out},
                stream);
     });

@@ -77,7 +77,7 @@ TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const in
                                  int64_t batch, int64_t pixels, int64_t num_vertices, int64_t num_faces,
                                  int64_t channels, float* out, int, void*) {
     return tk::guarded([&] {
-        const Interpolate one{attrs, rast, faces, pixels, num_faces, channels,
+        const Interpolate one{attrs, rast, faces, pixels, num_vertices, num_faces, channels,
                               attr_batch == 1 ? 0 : num_vertices * channels, out};
         std::atomic<int64_t> bad{std::numeric_limits<int64_t>::max()};
         tk::parallel_for(batch * pixels, 1 << 13, [&](int64_t i) {

@@ -18,10 +18,11 @@ struct Interpolate {
     const float* attrs;
     const float* rast;
     const int32_t* faces;
-    int64_t pixels, num_faces, channels;
+    int64_t pixels, num_vertices, num_faces, channels;
     int64_t attr_stride;  // floats from one image's attributes to the next; 0 when all share them
     float* out;
 
+    TK_BOTH bool names_vertex(int64_t i) const { return i >= 0 && i < num_vertices; }
     // Pixel i of the batch; false when its face is out of range (it then counts as empty).
     TK_BOTH bool operator()(int64_t i) const {
         const float* r = rast + i * 4;
@@ -31,11 +32,16 @@ struct Interpolate {
             for (int64_t c = 0; c < channels; ++c) o[c] = 0;
             return f == -1;
         }
+        const int64_t i0 = faces[f * 3], i1 = faces[f * 3 + 1], i2 = faces[f * 3 + 2];
+        if (!names_vertex(i0) || !names_vertex(i1) || !names_vertex(i2)) {
+            for (int64_t c = 0; c < channels; ++c) o[c] = 0;
+            return false;
+        }
         const float u = r[0], v = r[1], w = 1.0f - u - v;
         const float* base = attr_stride == 0 ? attrs : attrs + (i / pixels) * attr_stride;
-        const float* a = base + faces[f * 3] * channels;
-        const float* b = base + faces[f * 3 + 1] * channels;
-        const float* d = base + faces[f * 3 + 2] * channels;
+        const float* a = base + i0 * channels;
+        const float* b = base + i1 * channels;
+        const float* d = base + i2 * channels;
         for (int64_t c = 0; c < channels; ++c) o[c] = u * a[c] + v * b[c] + w * d[c];
         return true;
     }

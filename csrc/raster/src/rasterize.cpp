@@ -5,23 +5,20 @@
 #include <memory>
 
 #include "tile.hpp"
-#include "trellis/error.hpp"
 #include "trellis/parallel.hpp"
 #include "trellis_raster.h"
 
 using namespace tk::raster;
 
+TK_API int tk_raster_rasterize_scratch(int64_t, int64_t, int64_t, int64_t* bytes, int, void*) {
+    return tk::guarded([&] { *bytes = 0; });
+}
+
 TK_API int tk_raster_rasterize(const float* clip, const int32_t* faces, int64_t batch, int64_t num_vertices,
                                int64_t num_faces, int64_t height, int64_t width, int subpixel_bits,
-                               const float* previous, float* rast, int, void*) {
+                               const float* previous, void*, float* rast, int, void*) {
     return tk::guarded([&] {
-        tk::require(num_faces <= TK_RASTER_MAX_FACES,
-                    tk::format("faces: expected at most %d, got %lld", TK_RASTER_MAX_FACES, (long long)num_faces));
-        tk::require(height >= 1 && height <= TK_RASTER_MAX_SIDE && width >= 1 && width <= TK_RASTER_MAX_SIDE,
-                    tk::format("resolution: expected sides in [1, %d], got %lld x %lld", TK_RASTER_MAX_SIDE,
-                               (long long)height, (long long)width));
-        tk::require(subpixel_bits >= 4 && subpixel_bits <= 8,
-                    tk::format("subpixel_bits: expected 4 to 8, got %d", subpixel_bits));
+        check_rasterize(num_faces, height, width, subpixel_bits);
         std::unique_ptr<SnappedVertex[]> snapped(new SnappedVertex[num_vertices]);
         for (int64_t b = 0; b < batch; ++b) {
             Scene scene{Viewport(width, height, subpixel_bits), clip + b * num_vertices * 4, faces, num_vertices,

@@ -1,6 +1,7 @@
 // One tile of the image: depth and face of each pixel in a small local buffer, then the weights of what is seen.
 #include "tile.hpp"
 
+#include <algorithm>
 #include <limits>
 
 #include "weights.hpp"
@@ -8,7 +9,7 @@
 namespace tk::raster {
 namespace {
 
-constexpr int block = 4;  // pixels a step of the innermost loop
+constexpr int block = depth_step;  // pixels a step of the innermost loop
 // Vectors of the compiler (GCC and clang), because it does not find these by itself. Comparisons give 0 or -1.
 typedef int32_t Ints __attribute__((vector_size(16), aligned(4), may_alias));
 typedef float Floats __attribute__((vector_size(16), aligned(4), may_alias));
@@ -149,7 +150,7 @@ void write(const Scene& scene, const TileBuffer& tile, float* rast) {
     int32_t seen = 0;
     const float* v[3] = {nullptr, nullptr, nullptr};
     for (int32_t y = 0; y < tile.height; ++y) {
-        const double py = (2.0 * (tile.y + y) + 1.0) / scene.view.height - 1.0;
+        const double py = pixel_centre(tile.y + y, scene.view.height);
         float* out = rast + (int64_t{tile.y + y} * scene.view.width + tile.x) * 4;
         for (int32_t x = 0; x < tile.width; ++x, out += 4) {
             const int at = y * tile_side + x;
@@ -163,7 +164,7 @@ void write(const Scene& scene, const TileBuffer& tile, float* rast) {
                 for (int i = 0; i < 3; ++i) v[i] = scene.clip + int64_t{face[i]} * 4;
                 seen = number;
             }
-            const double px = (2.0 * (tile.x + x) + 1.0) / scene.view.width - 1.0;
+            const double px = pixel_centre(tile.x + x, scene.view.width);
             pixel_weights(v[0], v[1], v[2], px, py, out, out + 1);
             out[2] = tile.depth[at];
             out[3] = static_cast<float>(number);

@@ -4,10 +4,22 @@
 // shared by two faces is the same edge in both, and edge functions of these integers have no rounding error.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
+#include "trellis/error.hpp"
+#include "trellis/vec.hpp"
+#include "trellis_raster.h"
+
 namespace tk::raster {
+
+// std::min and std::max are not for devices.
+template <class T>
+TK_BOTH T lower(T a, T b) { return b < a ? b : a; }
+template <class T>
+TK_BOTH T higher(T a, T b) { return a < b ? b : a; }
+TK_BOTH inline bool is_finite(double x) { return fabs(x) <= DBL_MAX; }
 
 struct Vertex {  // homogeneous clip space
     double x, y, z, w;
@@ -33,7 +45,7 @@ struct Viewport {
           guard_x(snap_limit / half_x), guard_y(snap_limit / half_y) {}
 
     // Signed measure of the side of `plane` that v is on; not negative means inside.
-    double distance(int plane, const Vertex& v) const {
+    TK_BOTH double distance(int plane, const Vertex& v) const {
         switch (plane) {
             case near_plane: return v.w + v.z;
             case far_plane: return v.w - v.z;
@@ -44,8 +56,8 @@ struct Viewport {
         }
     }
 
-    uint32_t outside(const Vertex& v) const {
-        if (!(std::isfinite(v.x) && std::isfinite(v.y) && std::isfinite(v.z) && std::isfinite(v.w))) return not_finite;
+    TK_BOTH uint32_t outside(const Vertex& v) const {
+        if (!(is_finite(v.x) && is_finite(v.y) && is_finite(v.z) && is_finite(v.w))) return not_finite;
         uint32_t bits_set = 0;
         for (int p = 0; p < plane_count; ++p)
             if (distance(p, v) < 0) bits_set |= 1u << p;
@@ -55,9 +67,19 @@ struct Viewport {
 };
 
 // Nearest integer, ties to even, for |value| < 2^51: adding 1.5 * 2^52 leaves no fraction bits.
-inline int32_t round_to_int(double value) {
+TK_BOTH inline int32_t round_to_int(double value) {
     constexpr double magic = 6755399441055744.0;
     return static_cast<int32_t>((value + magic) - magic);
+}
+
+// Throws unless these are within what tk_raster_rasterize takes.
+inline void check_rasterize(int64_t num_faces, int64_t height, int64_t width, int subpixel_bits) {
+    require(num_faces <= TK_RASTER_MAX_FACES,
+            format("faces: expected at most %d, got %lld", TK_RASTER_MAX_FACES, (long long)num_faces));
+    require(height >= 1 && height <= TK_RASTER_MAX_SIDE && width >= 1 && width <= TK_RASTER_MAX_SIDE,
+            format("resolution: expected sides in [1, %d], got %lld x %lld", TK_RASTER_MAX_SIDE, (long long)height,
+                   (long long)width));
+    require(subpixel_bits >= 4 && subpixel_bits <= 8, format("subpixel_bits: expected 4 to 8, got %d", subpixel_bits));
 }
 
 // A projected vertex: snapped position for coverage, exact position (in pixels) and depth for the depth plane.
@@ -66,14 +88,14 @@ struct Projected {
     double x, y, z;
 };
 
-inline void snap(const Viewport& view, double ndc_x, double ndc_y, int32_t* sx, int32_t* sy) {
+TK_BOTH inline void snap(const Viewport& view, double ndc_x, double ndc_y, int32_t* sx, int32_t* sy) {
     const double x = ndc_x * view.half_x, y = ndc_y * view.half_y;
     // Clipping may end an ulp beyond the limit.
-    *sx = round_to_int(std::fmin(std::fmax(x, -snap_limit), snap_limit)) + static_cast<int32_t>(view.half_x);
-    *sy = round_to_int(std::fmin(std::fmax(y, -snap_limit), snap_limit)) + static_cast<int32_t>(view.half_y);
+    *sx = round_to_int(fmin(fmax(x, -snap_limit), snap_limit)) + static_cast<int32_t>(view.half_x);
+    *sy = round_to_int(fmin(fmax(y, -snap_limit), snap_limit)) + static_cast<int32_t>(view.half_y);
 }
 
-inline Projected project(const Viewport& view, const Vertex& v) {
+TK_BOTH inline Projected project(const Viewport& view, const Vertex& v) {
     Projected p;
     const double x = v.x / v.w, y = v.y / v.w;
     snap(view, x, y, &p.sx, &p.sy);

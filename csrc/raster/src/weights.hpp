@@ -1,9 +1,14 @@
 // Perspective-correct barycentric weights of a pixel centre in a triangle, on host and device.
 #pragma once
 
+#include <cstdint>
+
 #include "trellis/vec.hpp"
 
 namespace tk::raster {
+
+// The centre of pixel i of a row or column of n in normalised device coordinates.
+TK_BOTH inline double pixel_centre(int32_t i, int32_t n) { return (2.0 * i + 1.0) / n - 1.0; }
 
 // Weights of vertices 0 and 1 at the point (px, py) of normalised device coordinates, for homogeneous clip
 // positions a, b, c = (x, y, z, w). A point of the triangle's plane with weights u projects to p when

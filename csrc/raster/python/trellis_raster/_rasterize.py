@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from trellis_native import check
 
-from ._library import EXTENSION, MAX_FACES, MAX_SIDE, OPS
+from ._library import EXTENSION, MAX_FACES, MAX_SIDE, OPS, aligned, scratch
 
 
 @OPS.define(
@@ -19,18 +19,11 @@ def _rasterize(
 ) -> torch.Tensor:
     batch, vertices, _ = clip.shape
     rast = clip.new_empty((batch, height, width, 4))
+    clip, previous = aligned(clip), None if previous is None else aligned(previous)
+    memory = scratch("rasterize", len(faces), height, width, device=clip.device)
     EXTENSION.call(
         "rasterize",
-        clip,
-        faces,
-        batch,
-        vertices,
-        len(faces),
-        height,
-        width,
-        subpixel_bits,
-        previous,
-        rast,
+        *(clip, faces, batch, vertices, len(faces), height, width, subpixel_bits, previous, memory, rast),
         device=clip.device,
     )
     return rast
@@ -56,7 +49,8 @@ def rasterize(
     Args:
         clip: float32 [B, V, 4], homogeneous clip-space positions (x, y, z, w). A face with a vertex that is not
             finite, or zero in all four, is left out.
-        faces: int32 or int64 [F, 3], at most 16,777,215 faces. Both orientations are drawn.
+        faces: int32 or int64 [F, 3], at most 16,777,215 faces. Both orientations are drawn. An index that names no
+            vertex is an error on the CPU; on CUDA, where looking would wait for the device, its face is left out.
         resolution: (H, W) in pixels, each at most 32,768.
         peel: a result of this function for the same mesh (float32 [B, H, W, 4]); each pixel then shows what lies
             next behind it: the fragment that follows it in order of depth, then face.
@@ -183,7 +177,8 @@ def interpolate(attrs: torch.Tensor, rast: torch.Tensor, faces: torch.Tensor) ->
 
     Raises:
         TypeError, ValueError: an argument of another type, shape, device or range than stated; on the CPU also a
-            rast that names a face beyond F (on CUDA, where looking would wait for the device, such a pixel is 0).
+            rast that names a face beyond F, or a face that names a vertex beyond V (on CUDA, where looking would wait
+            for the device, such a pixel is 0).
     """
     attrs = check.tensor("attrs", attrs, dtype=torch.float32, shape=["B", "V", "C"])
     rast = check.tensor("rast", rast, dtype=torch.float32, shape=["B", "H", "W", 4], like=attrs)
@@ -200,7 +195,7 @@ def _check_faces(faces: torch.Tensor, like: torch.Tensor, num_vertices: int) -> 
     faces = check.tensor("faces", faces, dtype=[torch.int32, torch.int64], shape=["F", 3], like=like)
     if len(faces) > MAX_FACES:
         raise ValueError(f"faces: expected at most {MAX_FACES} (their numbers are kept in float32), got {len(faces)}")
-    if faces.numel():
+    if faces.numel() and not faces.is_cuda:  # looking would wait for the device
         low, high = (int(x) for x in torch.aminmax(faces))
         if low < 0 or high >= num_vertices:
             raise ValueError(f"faces: expected vertex indices in [0, {num_vertices}), got {low} to {high}")

@@ -1,0 +1,147 @@
+"""CUDA against the CPU path: the same bits, except where a test says otherwise."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import trellis_raster as raster
+from scipy.spatial import Delaunay
+
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+
+def plane(points, seed=0):
+    """A triangulation of random points of a square a little larger than the picture, at random depths and w."""
+    rng = np.random.default_rng(seed)
+    at = np.concatenate([rng.uniform(-1.2, 1.2, (points, 2)), [[-1.3, -1.3], [1.3, -1.3], [-1.3, 1.3], [1.3, 1.3]]])
+    faces = torch.from_numpy(Delaunay(at).simplices.astype(np.int32))
+    w = rng.uniform(0.3, 3, (len(at), 1))
+    z = rng.uniform(-0.9, 0.9, (len(at), 1))
+    return torch.from_numpy(np.concatenate([at * w, z * w, w], 1)).float()[None], faces
+
+
+def soup(count, size, seed=0):
+    """Separate triangles of about `size` in all places and depths, some through the eye, beyond planes or degenerate."""
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(-1.5, 1.5, (count, 1, 4))
+    clip = (centre + rng.normal(0, size, (count, 3, 4))).astype(np.float32)
+    clip[:, :, 3] += 0.7
+    clip[::50, 1] = clip[::50, 0]
+    clip[7::90, 2, 1] = math.nan
+    clip[3::90, 0] = 0
+    return torch.from_numpy(clip).view(1, -1, 4), torch.arange(3 * count, dtype=torch.int32).view(-1, 3)
+
+
+def agree(clip, faces, resolution, **options):
+    peel = options.pop("peel", None)
+    ours = raster.rasterize(
+        clip.cuda(), faces.cuda(), resolution, peel=None if peel is None else peel.cuda(), **options
+    )
+    assert torch.equal(ours.cpu(), raster.rasterize(clip, faces, resolution, peel=peel, **options))
+    return ours
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("resolution", [(1, 1), (7, 300), (256, 256), (515, 130)])
+@pytest.mark.parametrize("points", [0, 30, 3000])
+def test_small_meshes_of_the_plane(points, resolution, bits):
+    assert (agree(*plane(points), resolution, subpixel_bits=bits)[..., 3] > 0).any()
+
+
+@pytest.mark.parametrize("size", [0.01, 0.1, 0.7, 20])
+def test_small_soups_with_clipping(size):
+    seen = agree(*soup(600, size), (200, 333))
+    assert (seen[..., 3] > 0).sum() > 500
+
+
+def test_all_layers():
+    clip, faces = soup(300, 0.5, seed=1)
+    layer = raster.rasterize(clip, faces, (90, 90))
+    layers = 0
+    while (layer[..., 3] > 0).any():
+        layer = agree(clip, faces, (90, 90), peel=layer).cpu()
+        layers += 1
+    assert layers > 20
+    assert len(list(raster.depth_layers(clip.cuda(), faces.cuda(), (90, 90)))) == layers
+
+
+def test_small_ties_batches_and_long_indices():
+    clip, faces = plane(200)
+    flat = torch.cat([clip, clip * torch.tensor([1.0, 1, 0, 1]), clip * torch.tensor([-1.0, 1, -1, 1])])
+    twice = torch.cat([faces, faces.flip(0), faces.flip(1)])
+    ours = agree(flat, twice.long(), (64, 80))
+    assert (ours[..., 3] <= len(faces)).all()
+
+
+def test_faces_that_name_no_vertex_are_left_out():
+    clip, faces = plane(50)
+    bad = torch.tensor([[0, 1, 10**6], [-1, 0, 1]], dtype=torch.int32)
+    ours = raster.rasterize(clip.cuda(), torch.cat([faces, bad]).cuda(), (64, 64))
+    assert torch.equal(ours.cpu(), raster.rasterize(clip, faces, (64, 64)))
+    rast = torch.tensor([[[[0.2, 0.3, 0, 1], [0.2, 0.3, 0, 2], [0.2, 0.3, 0, 3]]]]).cuda()
+    attrs = torch.ones(1, 54, 1).cuda()
+    assert raster.interpolate(attrs, rast, torch.cat([bad, faces[:1]]).cuda()).flatten().tolist() == [0, 0, 1]
+
+
+def test_small_nothing_to_draw():
+    none = torch.empty(0, 3, dtype=torch.int32)
+    assert (agree(torch.zeros(1, 0, 4), none, (5, 6)) == 0).all()
+    assert agree(torch.zeros(0, 3, 4), none, (5, 6)).shape == (0, 5, 6, 4)
+
+
+def test_small_misaligned_input():
+    clip, faces = plane(100)
+    store = torch.empty(clip.numel() + 1).cuda()
+    store[1:] = clip.flatten()
+    ours = raster.rasterize(store[1:].view(clip.shape), faces.cuda(), (50, 60))
+    assert torch.equal(ours.cpu(), raster.rasterize(clip, faces, (50, 60)))
+
+
+def test_a_million_faces_repeat_on_any_stream():
+    clip, faces = plane(500_000)
+    first = agree(clip, faces, (2048, 2048))
+    clip, faces = clip.cuda(), faces.cuda()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        again = raster.rasterize(clip, faces, (2048, 2048))
+    stream.synchronize()
+    assert torch.equal(first, again)
+
+
+def test_a_picture_of_8192():
+    clip, faces = soup(2000, 1.0)
+    rast = raster.rasterize(clip.cuda(), faces.cuda(), (8192, 8192))
+    part = raster.rasterize(clip, faces, (8192, 8192))
+    assert torch.equal(rast.cpu(), part)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_small_interpolation(shared):
+    clip, faces = plane(300)
+    rast = raster.rasterize(torch.cat([clip, clip.flip(0) * 0.9]), faces, (100, 70))
+    attrs = torch.randn(1 if shared else 2, clip.shape[1], 5)
+    ours = raster.interpolate(attrs.cuda(), rast.cuda(), faces.cuda())
+    assert torch.equal(ours.cpu(), raster.interpolate(attrs, rast, faces))
+
+
+@pytest.mark.parametrize("wrap", ["repeat", "clamp", "mirror", "zero"])
+@pytest.mark.parametrize("filter", ["nearest", "linear", "mip"])
+def test_small_textures(filter, wrap):  # noqa: A002
+    g = torch.Generator().manual_seed(0)
+    image = torch.rand(1, 37, 50, 3, generator=g)
+    uv = torch.rand(2, 40, 41, 2, generator=g) * 4 - 1.5
+    uv[0, 0, 0] = math.nan
+    options = {"lod": torch.rand(2, 40, 41, generator=g) * 7} if filter == "mip" else {}
+    mine = {k: v.cuda() for k, v in options.items()}
+    ours = raster.sample_texture(image.cuda(), uv.cuda(), filter=filter, wrap=wrap, **mine)
+    assert torch.equal(ours.cpu(), raster.sample_texture(image, uv, filter=filter, wrap=wrap, **options))
+
+
+def test_small_level_of_detail():
+    uv = torch.rand(1, 30, 31, 2)
+    # log2 of the device's own library: an ulp or two
+    torch.testing.assert_close(
+        raster.uv_lod(uv.cuda(), (512, 512)).cpu(), raster.uv_lod(uv, (512, 512)), rtol=1e-6, atol=1e-6
+    )
