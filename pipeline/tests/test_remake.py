@@ -1,10 +1,13 @@
 """The whole road on an asset whose colours, place and size are known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 import trimesh
 from trellis_mesh import Bvh
+from trellis_pipeline.export import export_asset, load_source, voxelize
 from trellis_pipeline.remake import RemakeOptions, remake
 from trellis_pipeline.testing import DIRECTION_COLORS, painted_mesh
 from trellis_regression.compare import compare_pictures
@@ -162,3 +165,31 @@ def test_webp_textures_and_kept_stages(painted, tmp_path):
     assert read_glb(out).document["extensionsRequired"] == ["EXT_texture_webp"]
     kept = {p.stem for p in (tmp_path / "stages").iterdir()}
     assert kept == {"voxels", "raw", "fine", "coarse", "unwrapped", "textures"}
+
+
+@pytest.mark.parametrize("remeshed", [False, True])
+def test_voxels_alone_are_enough(painted, tmp_path, remeshed):
+    """As a generated asset comes: no source mesh, and some attributes missing."""
+    voxels = voxelize(load_source(painted), 48, torch.device("cpu"))
+    attrs = {k: v for k, v in voxels.attrs.items() if k in ("base_color", "roughness")}
+    out = tmp_path / "a.glb"
+    facts = export_asset(dataclasses.replace(voxels, attrs=attrs), out, faces=3000, texture=256, remeshed=remeshed)
+    middle = "remesh" if remeshed else "orient"
+    assert list(facts) == ["extract", "clean", middle, "simplify", "unwrap", "bake", "write"]
+    assert all("seconds" in f for f in facts.values())
+    (report,) = validate(out)
+    assert errors(report) == []
+    part = part_of(out)
+    mesh = trimesh.Trimesh(part.positions, part.faces)
+    assert mesh.volume > 0.5 * painted_mesh().volume / np.ptp(painted_mesh().vertices, 0).max() ** 3
+    image = part.material.textures["baseColorTexture"].image
+    assert {tuple(c) for c in np.unique(image[..., :3].reshape(-1, 3), axis=0)} > set(DIRECTION_COLORS.values())
+    assert (part.material.textures["metallicRoughnessTexture"].image[..., 2] == 0).all()
+
+
+def test_voxels_without_a_surface_are_refused(painted, tmp_path):
+    voxels = voxelize(load_source(painted), 16, torch.device("cpu"))
+    none = dataclasses.replace(voxels, intersected=torch.zeros_like(voxels.intersected))
+    with pytest.raises(ValueError, match="dual grid has no faces"):
+        export_asset(none, tmp_path / "a.glb")
+    assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import trimesh
 from trellis_mesh import Bvh
-from trellis_pipeline.export import Mesh, clean, orient, simplify
+from trellis_pipeline.export import Mesh, clean, orient, orient_outward, remesh, simplify
 
 
 def tensors(m):
@@ -34,6 +34,37 @@ def test_each_component_turns_the_way_its_source_faces():
         assert len(left) == len(right) == 320
         assert volume(result.vertices, result.faces[left]) > 3.9
         assert volume(result.vertices - torch.tensor([3.0, 0, 0]), result.faces[right]) < -3.9
+
+
+def test_without_a_source_faces_turn_away_from_the_material():
+    """A hollow ball with an island in its cavity, beside an open bowl: each surface on its own side."""
+    shell, cavity, island = (trimesh.creation.icosphere(3, r) for r in (1.0, 0.7, 0.3))
+    bowl = trimesh.creation.icosphere(3)
+    bowl = trimesh.Trimesh(bowl.vertices, bowl.faces[bowl.triangles_center[:, 2] < 0.8], process=False)
+    bowl.apply_translation((4, 0, 0))
+    v, f = tensors(trimesh.util.concatenate([shell, cavity, island, bowl]))
+    turn = torch.from_numpy(np.random.default_rng(0).random(len(f)) < 0.5)
+    scrambled = torch.where(turn[:, None], f.flip(1), f)
+    result = orient_outward(Mesh(v, scrambled))
+    parts = np.split(result.faces.numpy(), np.cumsum([len(m.faces) for m in (shell, cavity, island)]))
+    signed = [trimesh.Trimesh(v.numpy(), p, process=False).volume for p in parts[:3]]
+    np.testing.assert_allclose(signed, [shell.volume, -cavity.volume, island.volume], rtol=1e-5)
+    outward = trimesh.Trimesh(v.numpy(), parts[3], process=False)
+    assert ((outward.triangles_center - (4, 0, 0)) * outward.face_normals).sum(1).min() > 0
+
+
+def test_an_empty_mesh_has_no_sides():
+    assert len(orient_outward(Mesh(torch.zeros(3, 3), torch.zeros(0, 3, dtype=torch.int32))).faces) == 0
+
+
+def test_remeshing_leaves_one_closed_shell():
+    shell, inner = trimesh.creation.icosphere(4, 0.4), trimesh.creation.icosphere(4, 0.38)
+    v, f = tensors(trimesh.util.concatenate([shell, inner]))
+    result, facts = remesh(Mesh(v, f[5:]), 64)  # and a hole
+    closed = trimesh.Trimesh(result.vertices.numpy(), result.faces.numpy(), process=False)
+    assert closed.is_watertight and closed.body_count == 1
+    assert abs(closed.volume - shell.volume) < 0.05 * shell.volume
+    assert facts["faces_out"] == len(result.faces)
 
 
 def test_cleaning_closes_pinholes_drops_specks_and_keeps_the_object():

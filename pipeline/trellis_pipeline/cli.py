@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     remake.add_argument(
         "--min-fraction", type=float, default=1e-5, help="drop components smaller than this share of the whole (1e-5)"
     )
+    remake.add_argument(
+        "--remesh", action="store_true", help="close the surface anew: one watertight shell without inner layers"
+    )
     remake.add_argument("--unwrap", choices=("fast", "xatlas"), default="fast")
     remake.add_argument("--alpha", choices=ALPHA_MODES, default="auto")
     remake.add_argument("--format", choices=IMAGE_FORMATS, default="png", help="texture images (png)")
@@ -105,7 +108,7 @@ def _remake(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--min-fraction: expected a share in [0, 1), got {arguments.min_fraction}")
     options = RemakeOptions(
         arguments.resolution, arguments.faces, arguments.texture, arguments.min_fraction,
-        arguments.unwrap, arguments.alpha, arguments.format, arguments.device,
+        arguments.unwrap, arguments.alpha, arguments.format, arguments.device, arguments.remesh,
     )  # fmt: skip
     facts = remake(arguments.source, arguments.out, options, keep_stages=arguments.keep_stages, quiet=arguments.quiet)
     if arguments.manifest:

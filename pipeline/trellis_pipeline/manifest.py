@@ -40,10 +40,17 @@ def _installed(name: str) -> str | None:
 
 
 class Manifest:
-    """Collects a run's facts and writes them as JSON. `stage` times a stage and prints its name while it runs."""
+    """Collects a run's facts and writes them as JSON. `stage` times a stage and prints its name while it runs.
 
-    def __init__(self, command: str, options: dict[str, Any], *, quiet: bool = False) -> None:
+    Args:
+        device: where the stages work; each stage ends when the device is done with it.
+    """
+
+    def __init__(
+        self, command: str, options: dict[str, Any], *, quiet: bool = False, device: torch.device | None = None
+    ) -> None:
         self._quiet = quiet
+        self._device = device
         self.facts: dict[str, Any] = {
             "schema": SCHEMA,
             "command": command,
@@ -68,6 +75,8 @@ class Manifest:
         start = time.perf_counter()
         try:
             yield facts
+            if self._device is not None and self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
         except BaseException:
             if not self._quiet:
                 print("failed", file=sys.stderr, flush=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import trellis_mesh as mesh
 
 from . import export
 from .manifest import Manifest, sha256
@@ -26,6 +25,7 @@ class RemakeOptions:
         alpha: "auto", "opaque", "mask" or "blend".
         image_format: "png" or "webp".
         device: where tensors live.
+        remeshed: close the surface anew before simplifying, see `export.export_asset`.
     """
 
     resolution: int = 256
@@ -36,6 +36,7 @@ class RemakeOptions:
     alpha: str = "auto"
     image_format: str = "png"
     device: str = "cpu"
+    remeshed: bool = False
 
 
 def remake(
@@ -51,7 +52,7 @@ def remake(
         ValueError: an option out of range.
     """
     device = torch.device(options.device)
-    manifest = Manifest("remake", asdict(options), quiet=quiet)
+    manifest = Manifest("remake", asdict(options), quiet=quiet, device=device)
 
     def keep(name: str, stage: Any) -> None:
         if keep_stages is not None:
@@ -66,41 +67,20 @@ def remake(
         voxels = export.voxelize(asset, options.resolution, device)
         facts.update(voxels=len(voxels.coords), attribute_voxels=len(voxels.attr_coords))
         keep("voxels", voxels)
-    with manifest.stage("extract") as facts:
-        raw = export.extract(voxels)
-        facts.update(faces=len(raw.faces))
-        keep("raw", raw)
-    with manifest.stage("clean") as facts:
-        cleaned, report = export.clean(raw, min_fraction=options.min_fraction)
-        facts.update(report)
-    with manifest.stage("orient"):
-        source_v, source_f = asset.vertices.to(device), asset.faces.to(device)
-        fine = export.orient(cleaned, mesh.Bvh(source_v, source_f), source_v, source_f)
-        keep("fine", fine)
-    with manifest.stage("simplify") as facts:
-        coarse, report = export.simplify(fine, options.faces or len(fine.faces))
-        facts.update(report)
-        keep("coarse", coarse)
-    with manifest.stage("unwrap") as facts:
-        unwrapped, report = export.unwrap(coarse, texture_size=options.texture, method=options.unwrap)
-        facts.update(report)
-        keep("unwrapped", unwrapped)
-    with manifest.stage("bake") as facts:
-        textures, report = export.bake(
-            unwrapped, fine, mesh.Bvh(fine.vertices, fine.faces), voxels, texture_size=options.texture
-        )
-        facts.update(report)
-        keep("textures", textures)
-    with manifest.stage("write") as facts:
-        facts.update(
-            export.write_glb(
-                out,
-                unwrapped,
-                textures,
-                placement=asset.placement,
-                alpha_mode=options.alpha,
-                image_format=options.image_format,
-            )
-        )
+    export.export_asset(
+        voxels,
+        out,
+        faces=options.faces,
+        texture=options.texture,
+        min_fraction=options.min_fraction,
+        remeshed=options.remeshed,
+        unwrap_method=options.unwrap,
+        alpha=options.alpha,
+        image_format=options.image_format,
+        placement=asset.placement,
+        reference=export.Mesh(asset.vertices.to(device), asset.faces.to(device)),
+        stage=manifest.stage,
+        keep=keep,
+    )
     manifest.facts["output"] = {"file": Path(out).name, "sha256": sha256(out)}
     return manifest.finish()

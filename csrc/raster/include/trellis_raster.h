@@ -105,31 +105,40 @@ TK_API int tk_raster_sample_texture(const float* pyramid, int64_t texture_batch,
                                     const float* lod, int64_t batch, int64_t points, int filter, int wrap,
                                     float* out, int device, void* stream);
 
+/* Bytes of scratch that tk_raster_nearest_texel needs on this kind of device; 0 on the CPU. */
+TK_API int tk_raster_nearest_texel_scratch(int64_t height, int64_t width, int64_t* bytes, int device, void* stream);
+
 /* For each texel the valid texel nearest to it (Euclidean, exact; of equally near ones the first in row order).
  *
  * mask      uint8 [height, width], nonzero where valid.
+ * scratch   bytes as nearest_texel_scratch says, any contents; null when that is 0.
  * nearest   int32 [height, width], written: row * width + column, or -1 when no texel is valid.
  */
-TK_API int tk_raster_nearest_texel(const uint8_t* mask, int64_t height, int64_t width, int32_t* nearest, int device,
-                                   void* stream);
+TK_API int tk_raster_nearest_texel(const uint8_t* mask, int64_t height, int64_t width, void* scratch,
+                                   int32_t* nearest, int device, void* stream);
 
 /* Copies to each texel the texel that `nearest` names; those that are -1 or farther away keep their own value.
  *
  * image     any type, [height, width], `texel_bytes` bytes a texel.
  * nearest   int32 [height, width] as from tk_raster_nearest_texel.
  * max_distance  in texels, or negative for no limit.
- * out       like image, written. May not overlap it.
+ * out       like image, written, aligned to 4 bytes. May not overlap it.
  */
 TK_API int tk_raster_gather_texels(const void* image, const int32_t* nearest, int64_t height, int64_t width,
                                    int64_t texel_bytes, double max_distance, void* out, int device, void* stream);
+
+/* Bytes of scratch that tk_raster_pull_push needs on this kind of device; 0 on the CPU. */
+TK_API int tk_raster_pull_push_scratch(int64_t height, int64_t width, int64_t channels, int64_t* bytes, int device,
+                                       void* stream);
 
 /* Fills invalid texels smoothly from the valid ones by pull-push over a pyramid.
  *
  * image     float32 [height, width, channels].
  * mask      uint8 [height, width], nonzero where valid; with none valid, `out` is a copy of `image`.
+ * scratch   bytes as pull_push_scratch says, any contents; null when that is 0.
  * out       float32 [height, width, channels], written; valid texels are copied. May not overlap `image`.
  */
 TK_API int tk_raster_pull_push(const float* image, const uint8_t* mask, int64_t height, int64_t width,
-                               int64_t channels, float* out, int device, void* stream);
+                               int64_t channels, void* scratch, float* out, int device, void* stream);
 
 #endif

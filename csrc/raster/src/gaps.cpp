@@ -3,10 +3,11 @@
 // P. F. Felzenszwalb, D. P. Huttenlocher: Distance transforms of sampled functions, Theory of Computing 8, 2012:
 // columns first, then rows by the lower envelope of parabolas. Everything is an integer, so the result is exact;
 // the flat index of the source is added below the squared distance, so no two parabolas ever tie.
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
+#include "gather_texels.hpp"
 #include "trellis/error.hpp"
 #include "trellis/parallel.hpp"
 #include "trellis_raster.h"
@@ -71,23 +72,23 @@ void scan_row(int64_t y, int64_t width, int32_t* row, int32_t* column, int64_t* 
 }
 
 template <size_t bytes>
-void copy_texels(const char* image, const int32_t* nearest, int64_t begin, int64_t end, int64_t width, double limit,
-                 size_t size, char* out) {
+void copy_texels(const char* image, const int32_t* nearest, int64_t begin, int64_t end, int64_t texels, int64_t width,
+                 double limit, size_t size, char* out) {
     if (bytes != 0) size = bytes;
     for (int64_t i = begin; i < end; ++i) {
-        int64_t from = nearest[i];
-        if (from < 0) from = i;
-        if (limit >= 0 && from != i) {
-            const double dx = static_cast<double>(from % width - i % width), dy = static_cast<double>(from / width - i / width);
-            if (dx * dx + dy * dy > limit * limit) from = i;
-        }
+        const int64_t from = tk::raster::source_texel(i, nearest[i], texels, width, limit);
         std::memcpy(out + i * size, image + from * size, bytes != 0 ? bytes : size);
     }
 }
 
 }  // namespace
 
-TK_API int tk_raster_nearest_texel(const uint8_t* mask, int64_t height, int64_t width, int32_t* nearest, int, void*) {
+TK_API int tk_raster_nearest_texel_scratch(int64_t, int64_t, int64_t* bytes, int, void*) {
+    return tk::guarded([&] { *bytes = 0; });
+}
+
+TK_API int tk_raster_nearest_texel(const uint8_t* mask, int64_t height, int64_t width, void*, int32_t* nearest, int,
+                                   void*) {
     return tk::guarded([&] {
         tk::require(height <= TK_RASTER_MAX_SIDE && width <= TK_RASTER_MAX_SIDE,
                     tk::format("mask: expected sides of at most %d, got %lld x %lld", TK_RASTER_MAX_SIDE,
@@ -107,16 +108,17 @@ TK_API int tk_raster_gather_texels(const void* image, const int32_t* nearest, in
     return tk::guarded([&] {
         const char* from = static_cast<const char*>(image);
         char* to = static_cast<char*>(out);
-        tk::parallel_chunks(height * width, 1 << 14, [&](int64_t, int64_t begin, int64_t end) {
+        const int64_t texels = height * width;
+        tk::parallel_chunks(texels, 1 << 14, [&](int64_t, int64_t begin, int64_t end) {
             switch (texel_bytes) {
-                case 1: return copy_texels<1>(from, nearest, begin, end, width, max_distance, 1, to);
-                case 2: return copy_texels<2>(from, nearest, begin, end, width, max_distance, 2, to);
-                case 3: return copy_texels<3>(from, nearest, begin, end, width, max_distance, 3, to);
-                case 4: return copy_texels<4>(from, nearest, begin, end, width, max_distance, 4, to);
-                case 12: return copy_texels<12>(from, nearest, begin, end, width, max_distance, 12, to);
-                case 16: return copy_texels<16>(from, nearest, begin, end, width, max_distance, 16, to);
+                case 1: return copy_texels<1>(from, nearest, begin, end, texels, width, max_distance, 1, to);
+                case 2: return copy_texels<2>(from, nearest, begin, end, texels, width, max_distance, 2, to);
+                case 3: return copy_texels<3>(from, nearest, begin, end, texels, width, max_distance, 3, to);
+                case 4: return copy_texels<4>(from, nearest, begin, end, texels, width, max_distance, 4, to);
+                case 12: return copy_texels<12>(from, nearest, begin, end, texels, width, max_distance, 12, to);
+                case 16: return copy_texels<16>(from, nearest, begin, end, texels, width, max_distance, 16, to);
                 default:
-                    return copy_texels<0>(from, nearest, begin, end, width, max_distance,
+                    return copy_texels<0>(from, nearest, begin, end, texels, width, max_distance,
                                           static_cast<size_t>(texel_bytes), to);
             }
         });

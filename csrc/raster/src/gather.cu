@@ -1,26 +1,11 @@
 // CUDA kernels of the operations that compute each output from a few inputs: the same code as on the CPU, one
 // thread per output.
 #include "interpolate.hpp"
+#include "launch.cuh"
 #include "texture.hpp"
-#include "trellis/cuda.cuh"
 #include "trellis_raster.h"
 
 using namespace tk::raster;
-
-namespace {
-
-template <class Body>
-__global__ void for_each(Body body, int64_t n) {
-    TK_GRID_STRIDE(i, n) { body(i); }
-}
-
-template <class Body>
-void launch(int64_t n, const Body& body, void* stream) {
-    constexpr int block = 256;
-    if (n > 0) for_each<<<tk::grid_size(n, block), block, 0, static_cast<cudaStream_t>(stream)>>>(body, n);
-}
-
-}  // namespace
 
 TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const int32_t* faces, int64_t attr_batch,
                                  int64_t batch, int64_t pixels, int64_t num_vertices, int64_t num_faces,

@@ -1,9 +1,10 @@
 """The second half of the road: voxels -> mesh -> textures -> GLB, for generated, remade and foreign assets alike."""
 
+from .asset import export_asset
 from .bake import bake, unwrap
 from .gltf import write_glb
 from .load import SourceAsset, load_source, voxelize
-from .shape import clean, extract, orient, simplify
+from .shape import clean, extract, orient, orient_outward, remesh, simplify
 from .stages import UNIT_AABB, Mesh, Placement, Textures, UnwrappedMesh, VoxelAsset, save
 
 __all__ = [
@@ -16,9 +17,12 @@ __all__ = [
     "VoxelAsset",
     "bake",
     "clean",
+    "export_asset",
     "extract",
     "load_source",
     "orient",
+    "orient_outward",
+    "remesh",
     "save",
     "simplify",
     "unwrap",

@@ -64,13 +64,67 @@ def orient(target: Mesh, reference: mesh.Bvh, vertices: torch.Tensor, faces: tor
     source_normal = torch.nn.functional.normalize(
         torch.linalg.cross(source[:, 1] - source[:, 0], source[:, 2] - source[:, 0]), dim=1
     )
+    return _turn_components(v, f, (normal * source_normal).sum(1), *_components(v, f))
+
+
+# Rays that decide which side of a component is out: so many of its faces ask.
+_ASKED = 256
+# How far a ray begins above its face, in sides of the cube: beyond the rounding of coordinates, within any voxel.
+_LIFT = 1e-5
+
+
+def orient_outward(target: Mesh) -> Mesh:
+    """Makes each component of `target` consistent and turns its faces towards the outside.
+
+    Out is where a ray from the face crosses the surface an even number of times on its way to infinity. Some faces of
+    each component ask, weighted by their areas: where the surface has openings their answers differ, and most decide.
+    """
+    v, f = mesh.unify_orientation(target.vertices, target.faces)
+    if not len(f):
+        return Mesh(v, f)
+    labels, order, sizes = _components(v, f)
+    # Every face of a small component, evenly spaced ones of a large one.
+    asked = sizes.clamp(max=_ASKED)
+    component = torch.repeat_interleave(asked)
+    place = torch.arange(len(component), device=v.device) - (asked.cumsum(0) - asked)[component]
+    face = order[(sizes.cumsum(0) - sizes)[component] + place * sizes[component] // asked[component]]
+    corners = v[f[face].long()]
+    normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    direction = torch.nn.functional.normalize(normal, dim=1)
+    crossings = mesh.Bvh(v, f).count_hits((corners.mean(1) + direction * _LIFT).contiguous(), direction)
+    # -1 stands for a face without area, which has no say.
+    vote = torch.where(crossings % 2 == 0, 1.0, -1.0) * normal.norm(dim=1)
+    weight = torch.zeros(len(f), device=v.device)
+    weight[face] = vote * (crossings >= 0)
+    return _turn_components(v, f, weight, labels, order, sizes)
+
+
+def _components(v: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The component of each face, the faces ordered by component, and how many each component has."""
     count, labels = mesh.connected_components(f, len(v))
-    agreement = (normal * source_normal).sum(1).double()
+    return labels, torch.argsort(labels, stable=True), torch.bincount(labels.long(), minlength=count)
+
+
+def _turn_components(
+    v: torch.Tensor,
+    f: torch.Tensor,
+    agreement: torch.Tensor,
+    labels: torch.Tensor,
+    order: torch.Tensor,
+    sizes: torch.Tensor,
+) -> Mesh:
+    """Turns over the components whose faces sum to a negative `agreement` (float32 [F])."""
     # Sorted segments, so that the sum does not depend on the order of unordered atomics.
-    order = torch.argsort(labels, stable=True)
-    sums = torch.segment_reduce(agreement[order], "sum", lengths=torch.bincount(labels.long(), minlength=count))
+    sums = torch.segment_reduce(agreement.double()[order], "sum", lengths=sizes)
     against = sums[labels.long()] < 0
     return Mesh(v, torch.where(against[:, None], f.flip(1), f))
+
+
+def remesh(fine: Mesh, resolution: int) -> tuple[Mesh, dict[str, Any]]:
+    """One closed shell around the surface, contoured on a grid of `resolution`^3: no openings, no inner layers."""
+    result = mesh.remesh_dual_contouring(fine.vertices, fine.faces, resolution=resolution)
+    facts = {"faces_in": len(fine.faces), "faces_out": len(result.faces), "cell_size": result.report.cell_size}
+    return Mesh(*result), facts
 
 
 def simplify(fine: Mesh, target_faces: int) -> tuple[Mesh, dict[str, Any]]:

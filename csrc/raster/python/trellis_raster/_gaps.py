@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from trellis_native import check
 
-from ._library import EXTENSION, MAX_SIDE, OPS
+from ._library import EXTENSION, MAX_SIDE, OPS, scratch
 
 
 @OPS.define("nearest_texel(Tensor mask) -> Tensor")
 def _nearest_texel(mask: torch.Tensor) -> torch.Tensor:
     height, width = mask.shape
     nearest = mask.new_empty((height, width), dtype=torch.int32)
-    EXTENSION.call("nearest_texel", mask.view(torch.uint8), height, width, nearest, device=mask.device)
+    memory = scratch("nearest_texel", height, width, device=mask.device)
+    EXTENSION.call("nearest_texel", mask.view(torch.uint8), height, width, memory, nearest, device=mask.device)
     return nearest
 
 
@@ -42,7 +43,10 @@ def _(image: torch.Tensor, nearest: torch.Tensor, max_distance: float) -> torch.
 def _pull_push(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     height, width, channels = image.shape
     out = torch.empty_like(image)
-    EXTENSION.call("pull_push", image, mask.view(torch.uint8), height, width, channels, out, device=image.device)
+    memory = scratch("pull_push", height, width, channels, device=image.device)
+    EXTENSION.call(
+        "pull_push", image, mask.view(torch.uint8), height, width, channels, memory, out, device=image.device
+    )
     return out
 
 
@@ -109,7 +113,7 @@ def fill_gaps(
         nearest = _nearest_texel(mask)
     else:
         nearest = check.tensor("nearest", nearest, dtype=torch.int32, shape=list(mask.shape), like=image)
-        if nearest.numel():
+        if nearest.numel() and not nearest.is_cuda:  # there, what names no texel counts as -1: looking would wait
             low, high = (int(x) for x in torch.aminmax(nearest))
             if low < -1 or high >= mask.numel():
                 raise ValueError(f"nearest: expected texel indices in [-1, {mask.numel()}), got {low} to {high}")

@@ -1,0 +1,134 @@
+"""The road from voxels to a GLB file, stage by stage, for generated and remade assets alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import trellis_mesh as mesh
+
+from .bake import bake, unwrap
+from .gltf import write_glb
+from .shape import clean, extract, orient, orient_outward, remesh, simplify
+from .stages import Mesh, Placement, VoxelAsset
+
+Stage = Callable[[str], AbstractContextManager[dict[str, Any]]]
+
+
+def export_asset(
+    voxels: VoxelAsset,
+    path: str | Path,
+    *,
+    faces: int | None = 1_000_000,
+    texture: int = 4096,
+    min_fraction: float = 1e-5,
+    remeshed: bool = False,
+    unwrap_method: str = "fast",
+    alpha: str = "auto",
+    image_format: str = "png",
+    double_sided: bool = True,
+    placement: Placement | None = None,
+    reference: Mesh | None = None,
+    stage: Stage | None = None,
+    keep: Callable[[str, Any], None] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Makes a textured mesh of the voxels and writes it as a GLB, whole or not at all.
+
+    Everything up to the encoding of the textures is done on the device where the voxels are.
+
+    Args:
+        voxels: shape and attributes.
+        faces: upper bound for the face count; None keeps every face of the voxel surface.
+        texture: side of the square textures, in texels.
+        min_fraction: components smaller than this share of the whole are removed.
+        remeshed: close the surface anew before simplifying: one watertight shell without inner layers, for thin sheets
+            with a back of their own. The textures still come from the voxels.
+        unwrap_method: "fast" or "xatlas".
+        alpha: "auto", "opaque", "mask" or "blend".
+        image_format: "png" or "webp".
+        double_sided: whether the material shows from behind too.
+        placement: where the asset goes in the file; None leaves it in the unit cube.
+        reference: a mesh whose winding says which side is out; None decides by looking outward from the surface.
+        stage: what times and records each stage (`Manifest.stage`).
+        keep: called with the name and value of each intermediate stage.
+
+    Returns:
+        facts about each stage by its name.
+
+    Raises:
+        ValueError: an option out of range, or voxels that leave no surface.
+        RuntimeError: what was read back is not what was written.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    timed = stage or _timer(voxels.coords.device)
+    keep = keep or _forget
+
+    @contextmanager
+    def step(name: str) -> Iterator[dict[str, Any]]:
+        with timed(name) as values:
+            facts[name] = values
+            yield values
+
+    with step("extract") as found:
+        raw = extract(voxels)
+        found.update(faces=len(raw.faces))
+        keep("raw", raw)
+    with step("clean") as found:
+        fine, report = clean(raw, min_fraction=min_fraction)
+        found.update(report)
+        if len(fine.faces) == 0:
+            raise ValueError("voxels: their dual grid has no faces, so there is no surface to export")
+        del raw
+    with step("remesh" if remeshed else "orient") as found:
+        if remeshed:
+            shape, report = remesh(fine, voxels.grid_size)
+            found.update(report)
+        elif reference is None:
+            shape = fine = orient_outward(fine)
+        else:
+            tree = mesh.Bvh(reference.vertices, reference.faces)
+            shape = fine = orient(fine, tree, reference.vertices, reference.faces)
+        keep("fine", fine)
+    with step("simplify") as found:
+        coarse, report = simplify(shape, faces or len(shape.faces))
+        found.update(report)
+        keep("coarse", coarse)
+        del shape
+    with step("unwrap") as found:
+        unwrapped, report = unwrap(coarse, texture_size=texture, method=unwrap_method)
+        found.update(report)
+        keep("unwrapped", unwrapped)
+    with step("bake") as found:
+        tree = mesh.Bvh(fine.vertices, fine.faces)
+        textures, report = bake(unwrapped, fine, tree, voxels, texture_size=texture)
+        found.update(report)
+        keep("textures", textures)
+    with step("write") as found:
+        found.update(
+            write_glb(
+                path, unwrapped, textures, placement=placement, double_sided=double_sided,
+                alpha_mode=alpha, image_format=image_format,
+            )
+        )  # fmt: skip
+    return facts
+
+
+def _timer(device: torch.device) -> Stage:
+    @contextmanager
+    def timed(_: str) -> Iterator[dict[str, Any]]:
+        facts: dict[str, Any] = {}
+        start = time.perf_counter()
+        yield facts
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        facts["seconds"] = round(time.perf_counter() - start, 3)
+
+    return timed
+
+
+def _forget(_name: str, _value: Any) -> None:
+    pass
