@@ -24,13 +24,14 @@ def atlas(faces: int, fill: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:
     grid = np.arange((side + 1) ** 2).reshape(side + 1, side + 1)
     a, b, c, d = grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]
     quads = np.stack([a, b, c, b, d, c], -1).reshape(-1, 3)
-    uv, out = [], []
+    uv: list[np.ndarray] = []
+    out: list[np.ndarray] = []
     for i in range(charts):
         for j in range(charts):
             turn = rng.uniform(0, 2 * np.pi)
             p = np.stack([x, y], -1).reshape(-1, 2) - 0.5
             p = p @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-            p = p * fill**0.5 / np.abs(p).max() / 2
+            p = p * (fill**0.5 / np.abs(p).max() / 2)
             out.append(quads + len(uv) * len(grid.reshape(-1)))
             uv.append((p + [i + 0.5, j + 0.5]) / charts)
     return torch.from_numpy(np.concatenate(uv)).float(), torch.from_numpy(np.concatenate(out)).int()
@@ -47,7 +48,7 @@ def milliseconds(call: Callable[[], object], repeats: int = 20) -> float:
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end))
-    return sorted(times)[repeats // 2]
+    return float(sorted(times)[repeats // 2])
 
 
 def row(name: str, call: Callable[[], object], megabytes: float) -> None:

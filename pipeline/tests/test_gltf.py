@@ -80,7 +80,7 @@ def test_emissive_appears_only_where_there_is_light(tmp_path, image_format, emis
     ],
 )
 def test_alpha_mode_follows_the_statistics_of_alpha(alpha, mode):
-    assert choose_alpha_mode(alpha.astype(np.uint8)) == mode
+    assert choose_alpha_mode(torch.from_numpy(alpha.astype(np.uint8))) == mode
 
 
 def test_alpha_is_written_with_a_mode_that_shows_it_and_dropped_with_opaque(tmp_path):

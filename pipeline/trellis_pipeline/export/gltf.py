@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pygltflib as gltf
+import torch
 from PIL import Image
 from trellis_regression.glb import check_geometry, read_glb
-from trellis_regression.scene import load_parts
 
 from .load import Y_UP_TO_Z_UP
+from .png import encode_png
 from .stages import Placement, Textures, UnwrappedMesh
 
 IMAGE_FORMATS = ("png", "webp")
@@ -29,13 +32,14 @@ _TRANSPARENT_SHARE = 1e-3
 _SOFT_SHARE = 0.2
 
 
-def choose_alpha_mode(alpha: npt.NDArray[np.uint8]) -> str:
-    """OPAQUE, MASK or BLEND, from the alpha of the covered texels."""
-    below = alpha[alpha < _OPAQUE]
-    if len(below) <= _TRANSPARENT_SHARE * max(1, alpha.size):
+def choose_alpha_mode(alpha: torch.Tensor) -> str:
+    """OPAQUE, MASK or BLEND, from the alpha (uint8) of the covered texels."""
+    count = torch.bincount(alpha.flatten().int(), minlength=256).cpu()
+    below = int(count[:_OPAQUE].sum())
+    if below <= _TRANSPARENT_SHARE * max(1, alpha.numel()):
         return "OPAQUE"
-    soft = np.count_nonzero((below > 32) & (below < 224))
-    return "MASK" if soft < _SOFT_SHARE * len(below) else "BLEND"
+    soft = int(count[33:224].sum())
+    return "MASK" if soft < _SOFT_SHARE * below else "BLEND"
 
 
 def write_glb(
@@ -62,54 +66,75 @@ def write_glb(
     if len(mesh.faces) == 0:
         raise ValueError("mesh: it has no faces; an empty GLB is never written")
     placement = placement or Placement()
-    to_gltf = Y_UP_TO_Z_UP[:3, :3].T  # a rotation: its transpose undoes it
-    positions = mesh.vertices.cpu().numpy().astype(np.float64) @ to_gltf.T * placement.scale + placement.offset
-    normals = mesh.normals.cpu().numpy().astype(np.float64) @ to_gltf.T
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
-    normals[np.linalg.norm(normals, axis=1) < 0.5] = (0, 1, 0)  # a vertex of degenerate faces only
-
-    covered = textures.covered.cpu().numpy()
-    alpha = textures.alpha.cpu().numpy()[..., 0]
-    mode = choose_alpha_mode(alpha[covered]) if alpha_mode == "auto" else alpha_mode.upper()
-
+    mode = choose_alpha_mode(textures.alpha[textures.covered]) if alpha_mode == "auto" else alpha_mode.upper()
     out = _Builder()
-    primitive = gltf.Primitive(
-        attributes=gltf.Attributes(
-            POSITION=out.accessor(positions.astype(np.float32), gltf.ARRAY_BUFFER, bounds=True),
-            NORMAL=out.accessor(normals.astype(np.float32), gltf.ARRAY_BUFFER),
-            TEXCOORD_0=out.accessor(mesh.uv.cpu().numpy().astype(np.float32), gltf.ARRAY_BUFFER),
-        ),
-        indices=out.accessor(mesh.faces.cpu().numpy().reshape(-1).astype(np.uint32), gltf.ELEMENT_ARRAY_BUFFER),
-        material=0,
-    )
-    out.model.materials = [_material(out, textures, alpha, mode, double_sided, image_format)]
+    with ThreadPoolExecutor(1) as background:
+        maps = _maps(textures, mode)
+        encoded = background.submit(_encode, list(maps.values()), image_format)
+        positions, normals = _geometry(mesh, placement)
+        primitive = gltf.Primitive(
+            attributes=gltf.Attributes(
+                POSITION=out.accessor(positions, gltf.ARRAY_BUFFER, bounds=True),
+                NORMAL=out.accessor(normals, gltf.ARRAY_BUFFER),
+                TEXCOORD_0=out.accessor(mesh.uv, gltf.ARRAY_BUFFER),
+            ),
+            indices=out.accessor(mesh.faces.reshape(-1), gltf.ELEMENT_ARRAY_BUFFER),
+            material=0,
+        )
+        index = {name: out.texture(data, image_format) for name, data in zip(maps, encoded.result(), strict=True)}
+    out.model.materials = [_material(index, mode, double_sided)]
     out.model.meshes = [gltf.Mesh(primitives=[primitive])]
     out.model.nodes = [gltf.Node(mesh=0)]
     out.model.scenes = [gltf.Scene(nodes=[0])]
     out.model.scene = 0
-    _write_whole(Path(path), out.finish())
-    _read_back(Path(path), len(mesh.vertices), len(mesh.faces))
-    return {
-        "bytes": Path(path).stat().st_size,
-        "alpha_mode": mode,
-        "vertices": len(mesh.vertices),
-        "faces": len(mesh.faces),
-    }
+    path = Path(path)
+    size = _write_whole(path, out.finish())
+    _read_back(path, len(mesh.vertices), len(mesh.faces))
+    return {"bytes": size, "alpha_mode": mode, "vertices": len(mesh.vertices), "faces": len(mesh.faces)}
 
 
-def _material(
-    out: _Builder, textures: Textures, alpha: npt.NDArray[np.uint8], mode: str, double_sided: bool, image_format: str
-) -> gltf.Material:
-    colour = textures.base_color.cpu().numpy()
-    if mode != "OPAQUE":
-        colour = np.concatenate([colour, alpha[..., None]], 2)
-    rough, metal = textures.roughness.cpu().numpy(), textures.metallic.cpu().numpy()
+def _geometry(mesh: UnwrappedMesh, placement: Placement) -> tuple[torch.Tensor, torch.Tensor]:
+    """Positions and unit normals in the file's axes, float32 [V, 3]."""
+    to_gltf = torch.from_numpy(Y_UP_TO_Z_UP[:3, :3].copy()).to(mesh.vertices.device)  # rows times a rotation undo it
+    offset = torch.tensor(placement.offset, dtype=torch.float64, device=to_gltf.device)
+    positions = mesh.vertices.double() @ to_gltf * placement.scale + offset
+    normals = torch.nn.functional.normalize(mesh.normals.double() @ to_gltf, dim=1, eps=1e-20)
+    # A vertex of degenerate faces only has none.
+    up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64, device=to_gltf.device)
+    normals = torch.where(normals.norm(dim=1, keepdim=True) < 0.5, up, normals)
+    return positions.float(), normals.float()
+
+
+def _maps(textures: Textures, mode: str) -> dict[str, torch.Tensor]:
+    """The images of a material by the glTF name of their texture, uint8 [H, W, 3 or 4]."""
+    colour = [textures.base_color] if mode == "OPAQUE" else [textures.base_color, textures.alpha]
     # glTF reads roughness from green and metallic from blue; red is free and stays white (no occlusion).
-    surface = np.concatenate([np.full_like(rough, 255), rough, metal], 2)
+    surface = [torch.full_like(textures.roughness, 255), textures.roughness, textures.metallic]
+    maps = {"baseColorTexture": torch.cat(colour, 2), "metallicRoughnessTexture": torch.cat(surface, 2)}
+    if bool(textures.emissive.any()):
+        maps["emissiveTexture"] = textures.emissive
+    return maps
+
+
+def _encode(images: list[torch.Tensor], image_format: str) -> list[bytes]:
+    if image_format == "png":
+        return encode_png(images)
+    with ThreadPoolExecutor(len(images)) as pool:
+        return list(pool.map(_encode_webp, [image.cpu().numpy() for image in images]))
+
+
+def _encode_webp(pixels: npt.NDArray[np.uint8]) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "WEBP", quality=92, method=4)
+    return data.getvalue()
+
+
+def _material(index: dict[str, int], mode: str, double_sided: bool) -> gltf.Material:
+    texture = {name: gltf.TextureInfo(index=i) for name, i in index.items()}
     material = gltf.Material(
         pbrMetallicRoughness=gltf.PbrMetallicRoughness(
-            baseColorTexture=gltf.TextureInfo(index=out.texture(colour, image_format)),
-            metallicRoughnessTexture=gltf.TextureInfo(index=out.texture(surface, image_format)),
+            baseColorTexture=texture["baseColorTexture"],
+            metallicRoughnessTexture=texture["metallicRoughnessTexture"],
             metallicFactor=1.0,
             roughnessFactor=1.0,
         ),
@@ -117,47 +142,44 @@ def _material(
         alphaCutoff=0.5 if mode == "MASK" else None,
         doubleSided=double_sided,
     )
-    emissive = textures.emissive.cpu().numpy()
-    if emissive.any():
-        material.emissiveTexture = gltf.TextureInfo(index=out.texture(emissive, image_format))
+    if "emissiveTexture" in texture:
+        material.emissiveTexture = texture["emissiveTexture"]
         material.emissiveFactor = [1.0, 1.0, 1.0]
     return material
 
 
 class _Builder:
-    """Collects a GLB's binary chunk and the JSON that describes it."""
+    """Collects a GLB's binary chunk, piece by piece, and the JSON that describes it."""
 
     def __init__(self) -> None:
         self.model = gltf.GLTF2(asset=gltf.Asset(version="2.0", generator="Trellis Forge"))
-        self._binary = bytearray()
+        self._pieces: list[bytes | memoryview] = []
+        self._size = 0
 
-    def _view(self, data: bytes, target: int | None) -> int:
-        self._binary += b"\0" * (-len(self._binary) % 4)
+    def _view(self, data: bytes | memoryview, target: int | None) -> int:
         self.model.bufferViews.append(
-            gltf.BufferView(buffer=0, byteOffset=len(self._binary), byteLength=len(data), target=target)
+            gltf.BufferView(buffer=0, byteOffset=self._size, byteLength=len(data), target=target)
         )
-        self._binary += data
+        padding = b"\0" * (-len(data) % 4)
+        self._pieces += [data, padding]
+        self._size += len(data) + len(padding)
         return len(self.model.bufferViews) - 1
 
-    def accessor(self, values: npt.NDArray[Any], target: int, *, bounds: bool = False) -> int:
-        kind = {np.dtype("f4"): gltf.FLOAT, np.dtype("u4"): gltf.UNSIGNED_INT}[values.dtype]
+    def accessor(self, values: torch.Tensor, target: int, *, bounds: bool = False) -> int:
+        kind = {torch.float32: gltf.FLOAT, torch.int32: gltf.UNSIGNED_INT}[values.dtype]
+        low, high = (x.tolist() for x in torch.aminmax(values, dim=0)) if bounds else (None, None)
+        data = memoryview(values.contiguous().cpu().numpy()).cast("B")
         self.model.accessors.append(
             gltf.Accessor(
-                bufferView=self._view(np.ascontiguousarray(values).tobytes(), target), componentType=kind, count=len(values),
-                type="SCALAR" if values.ndim == 1 else f"VEC{values.shape[1]}",
-                min=values.min(0).tolist() if bounds else None, max=values.max(0).tolist() if bounds else None,
+                bufferView=self._view(data, target), componentType=kind, count=len(values),
+                type="SCALAR" if values.ndim == 1 else f"VEC{values.shape[1]}", min=low, max=high,
             )
         )  # fmt: skip
         return len(self.model.accessors) - 1
 
-    def texture(self, pixels: npt.NDArray[np.uint8], image_format: str) -> int:
-        data = io.BytesIO()
-        if image_format == "webp":
-            Image.fromarray(pixels).save(data, "WEBP", quality=92, method=4)
-        else:
-            Image.fromarray(pixels).save(data, "PNG", compress_level=6)
+    def texture(self, data: bytes, image_format: str) -> int:
         model = self.model
-        model.images.append(gltf.Image(bufferView=self._view(data.getvalue(), None), mimeType=f"image/{image_format}"))
+        model.images.append(gltf.Image(bufferView=self._view(data, None), mimeType=f"image/{image_format}"))
         if not model.samplers:
             model.samplers = [
                 gltf.Sampler(
@@ -174,19 +196,22 @@ class _Builder:
             model.textures.append(gltf.Texture(sampler=0, source=source))
         return len(model.textures) - 1
 
-    def finish(self) -> bytes:
-        self._binary += b"\0" * (-len(self._binary) % 4)
-        self.model.buffers = [gltf.Buffer(byteLength=len(self._binary))]
-        self.model.set_binary_blob(bytes(self._binary))
-        return b"".join(self.model.save_to_bytes())
+    def finish(self) -> list[bytes | memoryview]:
+        """The pieces of the file (glTF 2.0 specification, section 4.4)."""
+        self.model.buffers = [gltf.Buffer(byteLength=self._size)]
+        document = self.model.to_json(separators=(",", ":")).encode()
+        document += b" " * (-len(document) % 4)
+        whole = 12 + 8 + len(document) + 8 + self._size
+        head = struct.pack("<4sII", b"glTF", 2, whole) + struct.pack("<I4s", len(document), b"JSON")
+        return [head, document, struct.pack("<I4s", self._size, b"BIN\0"), *self._pieces]
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def _write_whole(path: Path, pieces: list[bytes | memoryview]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())
@@ -194,6 +219,7 @@ def _write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    return sum(len(p) for p in pieces)
 
 
 def _umask() -> int:
@@ -203,8 +229,14 @@ def _umask() -> int:
 
 
 def _read_back(path: Path, vertices: int, faces: int) -> None:
+    """Structure, indices and the checksums of the images; decoding them again would take longer than writing did."""
     glb = read_glb(path)
     triangles = check_geometry(glb)
-    parts = load_parts(glb)
-    if triangles != faces or len(parts) != 1 or len(parts[0].positions) != vertices:
-        raise RuntimeError(f"{path} reads back as {triangles} faces in {len(parts)} parts, {faces} in 1 were written")
+    primitives = [p for m in glb.items("meshes") for p in m["primitives"]]
+    positions = [glb.items("accessors")[p["attributes"]["POSITION"]]["count"] for p in primitives]
+    if triangles != faces or positions != [vertices]:
+        raise RuntimeError(
+            f"{path} reads back as {triangles} faces on {positions} vertices, {faces} on {vertices} were written"
+        )
+    for image in glb.items("images"):
+        Image.open(io.BytesIO(glb.view(image["bufferView"]))).verify()
