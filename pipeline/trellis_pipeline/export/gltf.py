@@ -168,7 +168,7 @@ class _Builder:
     def accessor(self, values: torch.Tensor, target: int, *, bounds: bool = False) -> int:
         kind = {torch.float32: gltf.FLOAT, torch.int32: gltf.UNSIGNED_INT}[values.dtype]
         low, high = (x.tolist() for x in torch.aminmax(values, dim=0)) if bounds else (None, None)
-        data = memoryview(values.contiguous().cpu().numpy()).cast("B")
+        data = values.contiguous().cpu().numpy().data.cast("B")
         self.model.accessors.append(
             gltf.Accessor(
                 bufferView=self._view(data, target), componentType=kind, count=len(values),

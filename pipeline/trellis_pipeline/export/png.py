@@ -11,7 +11,7 @@ import itertools
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import torch
@@ -53,7 +53,7 @@ def encode_png(images: Sequence[torch.Tensor], *, level: int = 6, threads: int |
 def _start(image: torch.Tensor, level: int, pool: Executor) -> tuple[bytes, list[Future[_Part]]]:
     height, width, channels = image.shape
     rows = _filter_rows(image).cpu().numpy()
-    data = memoryview(rows).cast("B")
+    data = rows.data.cast("B")
     step = max(1, _STRIP_BYTES // rows.shape[1]) * rows.shape[1]
     cuts = [*range(0, len(data), step), len(data)]
     parts = [pool.submit(_deflate, data, a, b, level) for a, b in itertools.pairwise(cuts)]
@@ -73,7 +73,7 @@ def _filter_rows(image: torch.Tensor) -> torch.Tensor:
     corner[1:] = left[:-1]
     best = torch.empty(height, 1 + x.shape[1], dtype=torch.uint8, device=x.device)
     smallest = torch.full((height,), 2**62, dtype=torch.int64, device=x.device)
-    candidates = (
+    candidates: tuple[Callable[[], torch.Tensor], ...] = (
         lambda: x,
         lambda: x - left,
         lambda: x - up,
