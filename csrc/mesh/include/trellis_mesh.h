@@ -19,28 +19,35 @@ TK_API int tk_mesh_set_num_threads(int threads);
 
 /* ---- Connectivity ----------------------------------------------------------------------------------------------
  * faces int32[F][3] with each index in [0, num_vertices). A face that names a vertex twice has no place in a
- * surface: it has no edges, and is a component by itself. */
+ * surface: it has no edges, and is a component by itself.
+ *
+ * Functions with `void* scratch, int64_t* scratch_bytes` work on CUDA in memory of the caller: called with a null scratch
+ * they set *scratch_bytes and do nothing else; called again with that much they do their work. The CPU needs none, and
+ * takes null for both. Those that return a number to the host wait for the stream. */
 
-/* CPU only. The undirected edges of the faces, or with boundary_only those of exactly one face. Sets *state (to be
- * given to tk_mesh_edges_end) and *num_edges. */
+/* The undirected edges of the faces, or with boundary_only those of exactly one face. Sets *state (to be
+ * given to tk_mesh_edges_end; it reads scratch until then) and *num_edges. */
 TK_API int tk_mesh_edges_begin(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int boundary_only,
-                               void** state, int64_t* num_edges, int device, void* stream);
+                               void** state, int64_t* num_edges, void* scratch, int64_t* scratch_bytes, int device,
+                               void* stream);
 /* edges int32[num_edges][2]: smaller vertex first, rows ascending. */
 TK_API int tk_mesh_edges_fill(void* state, int32_t* edges, int device, void* stream);
 TK_API int tk_mesh_edges_end(void* state);
-/* CPU only. labels int32[F]: faces that share an edge have equal ones; 0, 1, ... in the order of each component's
+/* labels int32[F]: faces that share an edge have equal ones; 0, 1, ... in the order of each component's
  * first face. *count: their number. */
 TK_API int tk_mesh_connected_components(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* labels,
-                                        int64_t* count, int device, void* stream);
-/* CPU only. For labels int32[F] in [0, C): face_counts int64[C], areas double[C], and the bounding boxes' lows and
+                                        int64_t* count, void* scratch, int64_t* scratch_bytes, int device,
+                                        void* stream);
+/* For labels int32[F] in [0, C): face_counts int64[C], areas double[C], and the bounding boxes' lows and
  * highs float[C][3]. Vertices float[V][3]. */
-TK_API int tk_mesh_component_sizes(const float* vertices, const int32_t* faces, const int32_t* labels, int64_t num_faces,
-                                   int64_t num_components, int64_t* face_counts, double* areas, float* lows, float* highs,
-                                   int device, void* stream);
-/* CPU only. first int32[V + 1] and corners int32[3 F]: corners 3 * face + i at vertex v are corners[first[v]] to
+TK_API int tk_mesh_component_sizes(const float* vertices, const int32_t* faces, const int32_t* labels,
+                                   int64_t num_faces, int64_t num_components, int64_t* face_counts, double* areas,
+                                   float* lows, float* highs, void* scratch, int64_t* scratch_bytes, int device,
+                                   void* stream);
+/* first int32[V + 1] and corners int32[3 F]: corners 3 * face + i at vertex v are corners[first[v]] to
  * corners[first[v + 1] - 1], ascending. */
 TK_API int tk_mesh_vertex_corners(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* first,
-                                  int32_t* corners, int device, void* stream);
+                                  int32_t* corners, void* scratch, int64_t* scratch_bytes, int device, void* stream);
 
 /* ---- Normals ---------------------------------------------------------------------------------------------------
  * Unit vectors after the right-hand rule; zero where there is no direction, or coordinates are not finite. */
@@ -63,29 +70,33 @@ TK_API int tk_mesh_corner_normals(const float* vertices, const int32_t* faces, c
 /* ---- Cleaning --------------------------------------------------------------------------------------------------
  * vertices float[V][3]; faces int32[F][3] with each index in [0, num_vertices). */
 
-/* CPU only. keep uint8[F]: 1 for the first face of each set of three vertices, in whatever order these stand. */
-TK_API int tk_mesh_unique_faces(const int32_t* faces, int64_t num_faces, int64_t num_vertices, uint8_t* keep, int device,
-                                void* stream);
+/* keep uint8[F]: 1 for the first face of each set of three vertices, in whatever order these stand. */
+TK_API int tk_mesh_unique_faces(const int32_t* faces, int64_t num_faces, int64_t num_vertices, uint8_t* keep,
+                                void* scratch, int64_t* scratch_bytes, int device, void* stream);
 /* keep uint8[F]: 1 for faces of three vertices and a finite area above 0 and of at least
  * min(absolute, relative * longest side squared). */
 TK_API int tk_mesh_proper_faces(const float* vertices, const int32_t* faces, int64_t num_faces, double absolute,
                                 double relative, uint8_t* keep, int device, void* stream);
-/* CPU only. representative int32[V]: the smallest vertex at exactly the same place. */
-TK_API int tk_mesh_weld_vertices(const float* vertices, int64_t num_vertices, int32_t* representative, int device,
-                                 void* stream);
-/* CPU only. Gives each fan of faces around a vertex (faces joined across edges of exactly two) a vertex of its own:
+/* representative int32[V]: the smallest vertex at exactly the same place. */
+TK_API int tk_mesh_weld_vertices(const float* vertices, int64_t num_vertices, int32_t* representative, void* scratch,
+                                 int64_t* scratch_bytes, int device, void* stream);
+/* Gives each fan of faces around a vertex (faces joined across edges of exactly two) a vertex of its own:
  * split_faces int32[F][3] with indices in [0, num_vertices + *num_added). */
 TK_API int tk_mesh_split_fans(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* split_faces,
-                              int64_t* num_added, int device, void* stream);
-/* CPU only. flip uint8[F]: faces to turn over so that neighbours across edges of exactly two faces agree; the majority
+                              int64_t* num_added, void* scratch, int64_t* scratch_bytes, int device, void* stream);
+/* flip uint8[F]: faces to turn over so that neighbours across edges of exactly two faces agree; the majority
  * of each component stays, or with `outward` the component's signed volume becomes positive (vertices may be null
  * without it). *num_conflicts: edges left in disagreement, on surfaces with one side. */
-TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
-                                     int outward, uint8_t* flip, int64_t* num_conflicts, int device, void* stream);
-/* CPU only. Closes the simple loops of boundary edges not longer than max_perimeter. counts int64[6]: loops, loops
- * closed, loops longer than that, boundary edges in open chains, new vertices N, new faces M. */
+TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces, int64_t num_faces,
+                                     int64_t num_vertices, int outward, uint8_t* flip, int64_t* num_conflicts,
+                                     void* scratch, int64_t* scratch_bytes, int device, void* stream);
+/* CPU only. Closes the simple loops of boundary edges not longer than max_perimeter. With rim uint8[V] not null, only
+ * edges that touch a vertex of a byte other than 0 are boundary edges: the mesh is then the part of a larger one that
+ * touches such a vertex. counts int64[6]: loops, loops closed, loops longer than that, boundary edges in open chains,
+ * new vertices N, new faces M. */
 TK_API int tk_mesh_fill_holes_begin(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
-                                    double max_perimeter, void** state, int64_t* counts, int device, void* stream);
+                                    const uint8_t* rim, double max_perimeter, void** state, int64_t* counts, int device,
+                                    void* stream);
 /* new_vertices float[N][3], numbered from num_vertices on; new_faces int32[M][3]. */
 TK_API int tk_mesh_fill_holes_fill(void* state, float* new_vertices, int32_t* new_faces, int device, void* stream);
 TK_API int tk_mesh_fill_holes_end(void* state);

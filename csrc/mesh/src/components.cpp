@@ -6,8 +6,8 @@
 #include "trellis_mesh.h"
 
 TK_API int tk_mesh_component_sizes(const float* vertices, const int32_t* faces, const int32_t* labels, int64_t num_faces,
-                                   int64_t num_components, int64_t* face_counts, double* areas, float* lows, float* highs, int,
-                                   void*) {
+                                   int64_t num_components, int64_t* face_counts, double* areas, float* lows, float* highs, void*,
+                                   int64_t*, int, void*) {
     return tk::guarded([&] {
         std::fill(face_counts, face_counts + num_components, 0);
         std::fill(areas, areas + num_components, 0.0);

@@ -13,8 +13,8 @@ struct EdgeList {
 
 }  // namespace
 
-TK_API int tk_mesh_edges_begin(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int boundary_only,
-                               void** state, int64_t* num_edges, int, void*) {
+TK_API int tk_mesh_edges_begin(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int boundary_only, void** state,
+                               int64_t* num_edges, void*, int64_t*, int, void*) {
     return tk::guarded([&] {
         tk::mesh::require_indexable(num_faces, num_vertices);
         const tk::mesh::EdgeTable table = tk::mesh::build_edges(faces, num_faces, num_vertices);
@@ -46,7 +46,7 @@ TK_API int tk_mesh_edges_end(void* state) {
 }
 
 TK_API int tk_mesh_connected_components(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* labels,
-                                        int64_t* count, int, void*) {
+                                        int64_t* count, void*, int64_t*, int, void*) {
     return tk::guarded([&] {
         tk::mesh::require_indexable(num_faces, num_vertices);
         const tk::mesh::EdgeTable table = tk::mesh::build_edges(faces, num_faces, num_vertices);

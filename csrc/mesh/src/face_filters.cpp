@@ -25,7 +25,8 @@ Sorted sorted_face(const int32_t* f, int32_t id) {
 
 }  // namespace
 
-TK_API int tk_mesh_unique_faces(const int32_t* faces, int64_t num_faces, int64_t num_vertices, uint8_t* keep, int, void*) {
+TK_API int tk_mesh_unique_faces(const int32_t* faces, int64_t num_faces, int64_t num_vertices, uint8_t* keep, void*, int64_t*,
+                                int, void*) {
     return tk::guarded([&] {
         tk::mesh::require_indexable(num_faces, num_vertices);
         // Faces are dealt to their smallest vertex, and each vertex compares its few.

@@ -33,8 +33,8 @@ struct Filling {
 
 class HoleFiller {
 public:
-    HoleFiller(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices)
-        : vertices_(vertices), faces_(faces), num_faces_(num_faces), num_vertices_(num_vertices),
+    HoleFiller(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices, const uint8_t* rim)
+        : vertices_(vertices), faces_(faces), num_faces_(num_faces), num_vertices_(num_vertices), rim_(rim),
           edges_(build_edges(faces, num_faces, num_vertices)) {}
 
     // counts: loops found, loops closed, loops longer than the limit, boundary edges in open chains.
@@ -57,7 +57,7 @@ private:
     std::vector<Loop> find_loops(int64_t& left_over) {
         std::vector<int32_t> boundary;
         for (int64_t e = 0; e < edges_.count(); ++e)
-            if (edges_.num_faces(e) == 1) boundary.push_back(*edges_.halves.begin(e));
+            if (edges_.num_faces(e) == 1 && (!rim_ || rim_[edges_.low[e]] || rim_[edges_.high[e]])) boundary.push_back(*edges_.halves.begin(e));
         std::sort(boundary.begin(), boundary.end());
         left_over = static_cast<int64_t>(boundary.size());
         if (boundary.empty()) return {};
@@ -220,6 +220,7 @@ private:
     const float* vertices_;
     const int32_t* faces_;
     int64_t num_faces_, num_vertices_;
+    const uint8_t* rim_;
     EdgeTable edges_;
 };
 
@@ -227,10 +228,10 @@ private:
 }  // namespace tk::mesh
 
 TK_API int tk_mesh_fill_holes_begin(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
-                                    double max_perimeter, void** state, int64_t* counts, int, void*) {
+                                    const uint8_t* rim, double max_perimeter, void** state, int64_t* counts, int, void*) {
     return tk::guarded([&] {
         tk::mesh::require_indexable(num_faces, num_vertices);
-        tk::mesh::HoleFiller filler(vertices, faces, num_faces, num_vertices);
+        tk::mesh::HoleFiller filler(vertices, faces, num_faces, num_vertices, rim);
         auto filling = filler.fill(max_perimeter, counts);
         counts[4] = static_cast<int64_t>(filling->vertices.size() / 3);
         counts[5] = static_cast<int64_t>(filling->faces.size() / 3);

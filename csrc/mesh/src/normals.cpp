@@ -12,7 +12,7 @@ TK_API int tk_mesh_face_normals(const float* vertices, const int32_t* faces, int
 }
 
 TK_API int tk_mesh_vertex_corners(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* first,
-                                  int32_t* corners, int, void*) {
+                                  int32_t* corners, void*, int64_t*, int, void*) {
     return tk::guarded([&] {
         tk::mesh::require_indexable(num_faces, num_vertices);
         const tk::mesh::Groups groups = tk::mesh::corners_of_vertices(faces, num_faces, num_vertices, false);

@@ -41,7 +41,7 @@ private:
 }  // namespace
 
 TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
-                                     int outward, uint8_t* flip, int64_t* num_conflicts, int, void*) {
+                                     int outward, uint8_t* flip, int64_t* num_conflicts, void*, int64_t*, int, void*) {
     return tk::guarded([&] {
         tk::mesh::require_indexable(num_faces, num_vertices);
         const tk::mesh::EdgeTable edges = tk::mesh::build_edges(faces, num_faces, num_vertices);

@@ -7,7 +7,7 @@
 #include "trellis_mesh.h"
 
 TK_API int tk_mesh_split_fans(const int32_t* faces, int64_t num_faces, int64_t num_vertices, int32_t* split_faces,
-                              int64_t* num_added, int, void*) {
+                              int64_t* num_added, void*, int64_t*, int, void*) {
     return tk::guarded([&] {
         tk::mesh::require_indexable(num_faces, num_vertices);
         const tk::mesh::EdgeTable edges = tk::mesh::build_edges(faces, num_faces, num_vertices);

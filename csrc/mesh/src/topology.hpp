@@ -9,14 +9,15 @@
 
 #include "trellis/error.hpp"
 #include "trellis/parallel.hpp"
+#include "trellis/vec.hpp"
 
 namespace tk::mesh {
 
-inline int next_corner(int i) { return i == 2 ? 0 : i + 1; }
-inline int prev_corner(int i) { return i == 0 ? 2 : i - 1; }
-inline int32_t half_from(const int32_t* faces, int32_t h) { return faces[h]; }
-inline int32_t half_to(const int32_t* faces, int32_t h) { return faces[h - h % 3 + next_corner(h % 3)]; }
-inline bool is_proper(const int32_t* face) { return face[0] != face[1] && face[1] != face[2] && face[2] != face[0]; }
+TK_BOTH inline int next_corner(int i) { return i == 2 ? 0 : i + 1; }
+TK_BOTH inline int prev_corner(int i) { return i == 0 ? 2 : i - 1; }
+TK_BOTH inline int32_t half_from(const int32_t* faces, int32_t h) { return faces[h]; }
+TK_BOTH inline int32_t half_to(const int32_t* faces, int32_t h) { return faces[h - h % 3 + next_corner(h % 3)]; }
+TK_BOTH inline bool is_proper(const int32_t* face) { return face[0] != face[1] && face[1] != face[2] && face[2] != face[0]; }
 
 // Half-edges and corners are numbered in 32 bits.
 inline void require_indexable(int64_t num_faces, int64_t num_vertices) {

@@ -46,11 +46,29 @@ def test_sizes_that_do_not_fit_32_bits_are_refused_before_anything_is_read() -> 
     state, count = ctypes.c_void_p(), ctypes.c_int64()
     with pytest.raises(ValueError, match=r"num_faces: expected 0 to \d+, got 1000000000000"):
         EXTENSION.call(
-            "edges_begin", None, 10**12, 5, 0, ctypes.byref(state), ctypes.byref(count), device=torch.device("cpu")
+            "edges_begin",
+            None,
+            10**12,
+            5,
+            0,
+            ctypes.byref(state),
+            ctypes.byref(count),
+            None,
+            None,
+            device=torch.device("cpu"),
         )
     with pytest.raises(ValueError, match=r"num_vertices: expected 0 to \d+, got -1"):
         EXTENSION.call(
-            "edges_begin", None, 0, -1, 0, ctypes.byref(state), ctypes.byref(count), device=torch.device("cpu")
+            "edges_begin",
+            None,
+            0,
+            -1,
+            0,
+            ctypes.byref(state),
+            ctypes.byref(count),
+            None,
+            None,
+            device=torch.device("cpu"),
         )
 
 

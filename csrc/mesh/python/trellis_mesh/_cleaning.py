@@ -9,14 +9,14 @@ import torch
 from trellis_native import check
 
 from ._connectivity import connected_components
-from ._library import EXTENSION, OPS
+from ._library import EXTENSION, OPS, call_with_scratch
 from ._result import MeshResult, RemovalReport, keep_faces
 
 
 @OPS.define("unique_faces(Tensor faces, int num_vertices) -> Tensor")
 def _unique_faces(faces: torch.Tensor, num_vertices: int) -> torch.Tensor:
     keep = torch.empty(len(faces), dtype=torch.bool, device=faces.device)
-    EXTENSION.call("unique_faces", faces, len(faces), num_vertices, keep, device=faces.device)
+    call_with_scratch("unique_faces", faces, len(faces), num_vertices, keep, device=faces.device)
     return keep
 
 
@@ -40,7 +40,7 @@ def _(vertices: torch.Tensor, faces: torch.Tensor, absolute: float, relative: fl
 @OPS.define("weld_vertices(Tensor vertices) -> Tensor")
 def weld_vertices(vertices: torch.Tensor) -> torch.Tensor:
     representative = torch.empty(len(vertices), dtype=torch.int32, device=vertices.device)
-    EXTENSION.call("weld_vertices", vertices, len(vertices), representative, device=vertices.device)
+    call_with_scratch("weld_vertices", vertices, len(vertices), representative, device=vertices.device)
     return representative
 
 
@@ -52,7 +52,7 @@ def _(vertices: torch.Tensor) -> torch.Tensor:
 @OPS.define("split_fans(Tensor faces, int num_vertices) -> (Tensor, Tensor)")
 def _split_fans(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
     split, added = torch.empty_like(faces), ctypes.c_int64()
-    EXTENSION.call("split_fans", faces, len(faces), num_vertices, split, ctypes.byref(added), device=faces.device)
+    call_with_scratch("split_fans", faces, len(faces), num_vertices, split, ctypes.byref(added), device=faces.device)
     return split, torch.tensor(added.value)
 
 
@@ -65,7 +65,7 @@ def _(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tenso
 def _unify_orientation(vertices: torch.Tensor, faces: torch.Tensor, outward: bool) -> tuple[torch.Tensor, torch.Tensor]:
     flip = torch.empty(len(faces), dtype=torch.bool, device=faces.device)
     conflicts = ctypes.c_int64()
-    EXTENSION.call(
+    call_with_scratch(
         "unify_orientation",
         vertices,
         faces,
@@ -94,7 +94,7 @@ def _component_sizes(
     face_counts = torch.empty(count, dtype=torch.int64, device=device)
     areas = torch.empty(count, dtype=torch.float64, device=device)
     lows, highs = (torch.empty((count, 3), dtype=torch.float32, device=device) for _ in range(2))
-    EXTENSION.call(
+    call_with_scratch(
         "component_sizes", vertices, faces, labels, len(faces), count, face_counts, areas, lows, highs, device=device
     )
     return face_counts, areas, lows, highs

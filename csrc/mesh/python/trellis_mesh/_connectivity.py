@@ -7,15 +7,15 @@ import ctypes
 import torch
 from trellis_native import check
 
-from ._library import EXTENSION, OPS
+from ._library import EXTENSION, OPS, call_with_scratch
 from ._result import check_faces, compact_indices
 
 
 @OPS.define("edges(Tensor faces, int num_vertices, bool boundary_only) -> Tensor")
-def _edges(faces: torch.Tensor, num_vertices: int, boundary_only: bool) -> torch.Tensor:
+def list_edges(faces: torch.Tensor, num_vertices: int, boundary_only: bool) -> torch.Tensor:
     state, count = ctypes.c_void_p(), ctypes.c_int64()
     device = faces.device
-    EXTENSION.call(
+    scratch = call_with_scratch(
         "edges_begin",
         faces,
         len(faces),
@@ -30,6 +30,7 @@ def _edges(faces: torch.Tensor, num_vertices: int, boundary_only: bool) -> torch
         EXTENSION.call("edges_fill", state, edges, device=device)
     finally:
         EXTENSION.call("edges_end", state, device=device)
+        del scratch
     return edges
 
 
@@ -42,7 +43,7 @@ def _(faces: torch.Tensor, num_vertices: int, boundary_only: bool) -> torch.Tens
 def _connected_components(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.empty(len(faces), dtype=torch.int32, device=faces.device)
     count = ctypes.c_int64()
-    EXTENSION.call(
+    call_with_scratch(
         "connected_components", faces, len(faces), num_vertices, labels, ctypes.byref(count), device=faces.device
     )
     return labels, torch.tensor(count.value, dtype=torch.int64)
@@ -53,9 +54,9 @@ def _(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tenso
     return faces.new_empty(faces.shape[0], dtype=torch.int32), torch.empty((), dtype=torch.int64)
 
 
-def _list_edges(faces: torch.Tensor, boundary_only: bool) -> torch.Tensor:
+def _compact_edges(faces: torch.Tensor, boundary_only: bool) -> torch.Tensor:
     f, num_vertices, old = compact_indices(check_faces(faces))
-    found: torch.Tensor = _edges(f, num_vertices, boundary_only)
+    found: torch.Tensor = list_edges(f, num_vertices, boundary_only)
     return found if old is None else old[found.long()]
 
 
@@ -68,12 +69,12 @@ def edges(faces: torch.Tensor) -> torch.Tensor:
     Returns:
         int32 [E, 2]: the smaller vertex first, rows in ascending order.
     """
-    return _list_edges(faces, False)
+    return _compact_edges(faces, False)
 
 
 def boundary_edges(faces: torch.Tensor) -> torch.Tensor:
     """The edges that belong to exactly one face; arguments and order as for `edges`."""
-    return _list_edges(faces, True)
+    return _compact_edges(faces, True)
 
 
 def connected_components(faces: torch.Tensor, num_vertices: int) -> tuple[int, torch.Tensor]:

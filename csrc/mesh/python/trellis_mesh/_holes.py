@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import torch
 from trellis_native import check
 
+from ._connectivity import list_edges
 from ._library import EXTENSION, OPS
 from ._result import MeshResult
 
 
-@OPS.define("fill_holes(Tensor vertices, Tensor faces, float max_perimeter) -> (Tensor, Tensor, Tensor)")
-def _fill_holes(
-    vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+Filling = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _fill_cpu(vertices: torch.Tensor, faces: torch.Tensor, rim: torch.Tensor | None, max_perimeter: float) -> Filling:
+    """New vertices, new faces and the counts of tk_mesh_fill_holes_begin; everything on the CPU."""
     state, counts = ctypes.c_void_p(), torch.zeros(6, dtype=torch.int64)
     device = vertices.device
     EXTENSION.call(
@@ -24,9 +26,10 @@ def _fill_holes(
         faces,
         len(faces),
         len(vertices),
+        rim,
         max_perimeter,
         ctypes.byref(state),
-        counts.data_ptr(),
+        counts,
         device=device,
     )
     try:
@@ -38,10 +41,34 @@ def _fill_holes(
     return new_vertices, new_faces, counts
 
 
+def _fill_cuda(vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float) -> Filling:
+    """Boundary edges are found on the device; only the faces around their vertices travel to the CPU and are closed
+    there. They hold every edge that loops and diagonals can meet, so the result is that of the whole mesh."""
+    ends = list_edges(faces, len(vertices), True).view(-1)
+    if not len(ends):
+        return vertices.new_empty((0, 3)), faces.new_empty((0, 3)), torch.zeros(6, dtype=torch.int64)
+    rim = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
+    rim[ends.long()] = True
+    near = rim.index_select(0, faces.view(-1)).view(-1, 3).any(1)
+    # Vertices and faces keep their order: the CPU's choices depend on it.
+    used, part = torch.unique(faces[near], return_inverse=True)
+    filled = _fill_cpu(vertices[used].cpu(), part.to(torch.int32).cpu(), rim[used].cpu(), max_perimeter)
+    new_vertices, new_faces, counts = filled
+    added = torch.arange(len(vertices), len(vertices) + len(new_vertices), dtype=torch.int32, device=faces.device)
+    number = torch.cat([used, added])
+    placed = number[new_faces.to(faces.device).view(-1).long()].view(-1, 3)
+    return new_vertices.to(vertices.device), placed, counts
+
+
+@OPS.define("fill_holes(Tensor vertices, Tensor faces, float max_perimeter) -> (Tensor, Tensor, Tensor)")
+def _fill_holes(vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float) -> Filling:
+    if vertices.device.type == "cuda":
+        return _fill_cuda(vertices, faces, max_perimeter)
+    return _fill_cpu(vertices, faces, None, max_perimeter)
+
+
 @OPS.fake("fill_holes")
-def _(
-    vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _(vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float) -> Filling:
     ctx = torch.library.get_ctx()
     return (
         vertices.new_empty((ctx.new_dynamic_size(), 3)),
@@ -71,7 +98,7 @@ def fill_holes(vertices: torch.Tensor, faces: torch.Tensor, *, max_perimeter: fl
     little area and round triangles; longer ones are closed ear by ear. Both use the loop's own vertices. Only where
     every triangulation would repeat an edge of the mesh, a fan around a new vertex is used. New faces agree in
     orientation with their neighbours (with the majority, if these disagree). Where loops touch at a vertex each is
-    closed by itself. The outline of a lone triangle is no hole; that of a larger open sheet is one.
+    closed by itself. On CUDA, only the faces around boundary edges travel to the CPU, which triangulates the loops. The outline of a lone triangle is no hole; that of a larger open sheet is one.
 
     Args:
         vertices: float32 [V, 3].

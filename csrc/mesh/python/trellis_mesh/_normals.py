@@ -7,7 +7,7 @@ import math
 import torch
 from trellis_native import check
 
-from ._library import EXTENSION, OPS
+from ._library import EXTENSION, OPS, call_with_scratch
 
 
 @OPS.define("face_normals(Tensor vertices, Tensor faces) -> Tensor")
@@ -24,15 +24,10 @@ def _(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
 
 def _vertex_corners(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Corners 3 * face + i by vertex: those of vertex v are corners[first[v]:first[v + 1]], ascending."""
-    device = faces.device
-    if device.type == "cpu":
-        first = torch.empty(num_vertices + 1, dtype=torch.int32)
-        corners = torch.empty(faces.numel(), dtype=torch.int32)
-        EXTENSION.call("vertex_corners", faces, len(faces), num_vertices, first, corners, device=device)
-        return first, corners
-    owners, order = torch.sort(faces.view(-1), stable=True)
-    starts = torch.arange(num_vertices + 1, dtype=torch.int32, device=device)
-    return torch.searchsorted(owners, starts, out_int32=True), order.to(torch.int32)
+    first = torch.empty(num_vertices + 1, dtype=torch.int32, device=faces.device)
+    corners = torch.empty(faces.numel(), dtype=torch.int32, device=faces.device)
+    call_with_scratch("vertex_corners", faces, len(faces), num_vertices, first, corners, device=faces.device)
+    return first, corners
 
 
 @OPS.define("vertex_normals(Tensor vertices, Tensor faces, bool by_angle) -> Tensor")
