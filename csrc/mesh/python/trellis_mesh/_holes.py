@@ -12,7 +12,6 @@ from ._connectivity import list_edges
 from ._library import EXTENSION, OPS
 from ._result import MeshResult
 
-
 Filling = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -98,7 +97,9 @@ def fill_holes(vertices: torch.Tensor, faces: torch.Tensor, *, max_perimeter: fl
     little area and round triangles; longer ones are closed ear by ear. Both use the loop's own vertices. Only where
     every triangulation would repeat an edge of the mesh, a fan around a new vertex is used. New faces agree in
     orientation with their neighbours (with the majority, if these disagree). Where loops touch at a vertex each is
-    closed by itself. On CUDA, only the faces around boundary edges travel to the CPU, which triangulates the loops. The outline of a lone triangle is no hole; that of a larger open sheet is one.
+    closed by itself. The outline of a lone triangle is no hole; that of a larger open sheet is one.
+
+    On CUDA only the faces at boundary vertices travel to the CPU, which triangulates the loops, and the new faces back.
 
     Args:
         vertices: float32 [V, 3].
