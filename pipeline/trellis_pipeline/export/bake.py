@@ -17,8 +17,8 @@ _DEFAULTS = {"base_color": (3, 255), "metallic": (1, 0), "roughness": (1, 255), 
 # Faces that meet at a sharper angle are shaded with an edge between them. Wide enough that the steps of a coarse voxel
 # surface stay smooth, and well below the right angle of a box.
 CREASE_ANGLE = 50.0
-# Closest points are looked up this many at a time, which bounds the memory of a large texture.
-_CHUNK = 1 << 20
+# Texels are moved to the surface this many at a time, which bounds the memory of a large texture.
+_CHUNK = {"cpu": 1 << 20, "cuda": 1 << 23}
 
 
 def unwrap(shape: Mesh, *, texture_size: int, method: str) -> tuple[UnwrappedMesh, dict[str, Any]]:
@@ -55,45 +55,58 @@ def bake(
     uv = unwrapped.uv
     clip = torch.cat([uv * 2 - 1, torch.zeros_like(uv[:, :1]), torch.ones_like(uv[:, :1])], 1)
     rast = raster.rasterize(clip[None].contiguous(), unwrapped.faces, (texture_size, texture_size))
-    covered = rast[0, ..., 3] > 0
-    points = raster.interpolate(unwrapped.vertices[None].contiguous(), rast, unwrapped.faces)[0][covered]
-    names = list(_DEFAULTS)
-    # The last column is 1 at every voxel: it samples to 1 where any voxel is near a point, and to 0 where none is.
-    table = torch.cat(
-        [*(_attribute(asset, name) for name in names), torch.ones(len(asset.attr_coords), 1, device=uv.device)], 1
-    )
-    coords = torch.cat([torch.zeros_like(asset.attr_coords[:, :1]), asset.attr_coords], 1).contiguous()
-    low = torch.tensor(asset.aabb[0], device=points.device)
-    size = (torch.tensor(asset.aabb[1], device=points.device) - low) / asset.grid_size
-    grid = (1, asset.grid_size, asset.grid_size, asset.grid_size)
-    values = torch.empty(len(points), table.shape[1], device=points.device)
-    for start in range(0, len(points), _CHUNK):
-        part = points[start : start + _CHUNK].contiguous()
-        _, face, weights = bvh.closest_point(part)
-        corners = reference.vertices[reference.faces[face.long()].long()]
-        on_surface = (corners * weights[..., None]).sum(1)
-        found = sparse.grid_sample_3d(
-            table, coords, grid, ((on_surface - low) / size)[None].contiguous(), mode="trilinear"
-        )
-        values[start : start + _CHUNK] = found[0]
-    known = covered.clone()
-    known[covered] = values[:, -1] > 0.5
-    if not bool(known.any()):
+    rast = rast.view(-1, 4)
+    covered = rast[:, 3] > 0
+    texel = covered.nonzero().squeeze(1)
+    seen = rast.index_select(0, texel)[None, None]
+    del rast
+    points = raster.interpolate(unwrapped.vertices[None].contiguous(), seen, unwrapped.faces)[0, 0]
+    del seen
+    names = [name for name in _DEFAULTS if name in asset.attrs]
+    values = _sample(asset, names, points, reference, bvh)
+    known = torch.zeros_like(covered)
+    known[texel] = values[:, -1] > 0.5
+    widths = [_DEFAULTS[name][0] for name in names]
+    image = torch.zeros(texture_size * texture_size, sum(widths), dtype=torch.uint8, device=uv.device)
+    image[texel] = values[:, :-1].round_().clamp_(0, 255).to(torch.uint8)
+    covered, known = (mask.view(texture_size, texture_size) for mask in (covered, known))
+    image = raster.fill_gaps(image.view(texture_size, texture_size, -1), known)
+    found = int(known.sum())
+    if found == 0:
         raise ValueError("no texel lies near an attribute voxel: the mesh and its attributes do not belong together")
-    image = torch.zeros(texture_size, texture_size, table.shape[1] - 1, dtype=torch.uint8, device=points.device)
-    image[covered] = values[:, :-1].round().clamp(0, 255).to(torch.uint8)
-    image = raster.fill_gaps(image, known)
-    maps = dict(zip(names, image.split([_DEFAULTS[n][0] for n in names], 2), strict=True))
+    maps = dict(zip(names, image.split(widths, 2), strict=True))
+    for name, (width, default) in _DEFAULTS.items():
+        if name not in maps:
+            maps[name] = image.new_full((1, 1, 1), default).expand(texture_size, texture_size, width)
     facts = {
-        "texels_covered": int(covered.sum()),
-        "coverage": float(covered.float().mean()),
-        "texels_without_voxel": int(covered.sum() - known.sum()),
+        "texels_covered": len(texel),
+        "coverage": len(texel) / texture_size**2,
+        "texels_without_voxel": len(texel) - found,
     }
     return Textures(**maps, covered=covered), facts
 
 
-def _attribute(asset: VoxelAsset, name: str) -> torch.Tensor:
-    width, default = _DEFAULTS[name]
-    if name in asset.attrs:
-        return asset.attrs[name].float()
-    return torch.full((len(asset.attr_coords), width), float(default), device=asset.attr_coords.device)
+def _sample(asset: VoxelAsset, names: list[str], points: torch.Tensor, reference: Mesh, bvh: mesh.Bvh) -> torch.Tensor:
+    """The attributes `names` at the points of `reference` closest to `points`, float32 [P, sum of widths + 1].
+
+    The last column is 1 where any voxel is near, and 0 where none is: it is sampled from ones.
+    """
+    count = len(asset.attr_coords)
+    ones = torch.ones(count, 1, device=points.device)
+    table = torch.cat([*(asset.attrs[name].float() for name in names), ones], 1)
+    coords = torch.cat([torch.zeros_like(asset.attr_coords[:, :1]), asset.attr_coords], 1).contiguous()
+    low = torch.tensor(asset.aabb[0], device=points.device)
+    size = (torch.tensor(asset.aabb[1], device=points.device) - low) / asset.grid_size
+    grid = (1, asset.grid_size, asset.grid_size, asset.grid_size)
+    corners = [column.contiguous() for column in reference.faces.unbind(1)]
+    values = torch.empty(len(points), table.shape[1], device=points.device)
+    step = _CHUNK[points.device.type]
+    for start in range(0, len(points), step):
+        part = points[start : start + step].contiguous()
+        _, face, weights = bvh.closest_point(part)
+        on_surface = torch.zeros_like(part)
+        for corner, weight in zip(corners, weights.unbind(1), strict=True):
+            on_surface += reference.vertices.index_select(0, corner.index_select(0, face)) * weight[:, None]
+        where = ((on_surface - low) / size)[None].contiguous()
+        values[start : start + step] = sparse.grid_sample_3d(table, coords, grid, where, mode="trilinear")[0]
+    return values
