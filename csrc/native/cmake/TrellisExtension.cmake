@@ -1,6 +1,6 @@
-# trellis_extension(NAME [SAME_BITS] CPU sources... CUDA sources...)
+# trellis_extension(NAME CPU sources... CUDA sources... UNFUSED sources...)
 #
-# SAME_BITS keeps the CUDA compiler from fusing a*b+c, so that code shared with the CPU gives its very results.
+# UNFUSED are CUDA sources compiled without fused multiply-add, for the bits of the CPU.
 #
 # Builds one shared library per flavour asked for in TRELLIS_FLAVOURS (default "cpu"; also "cuda12",
 # "cuda13") and installs each with a JSON note of how it was built, beside the public C header.
@@ -31,7 +31,7 @@ set(TRELLIS_CPU_OPTIONS -O3 -ffp-contract=off)
 set(TRELLIS_CUDA_OPTIONS -std=c++17 -O3 -DNDEBUG)
 
 function(trellis_extension name)
-  cmake_parse_arguments(ARG "SAME_BITS" "" "CPU;CUDA" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "CPU;CUDA;UNFUSED" ${ARGN})
   set(header "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h")
   file(SHA256 "${header}" abi)
   file(STRINGS "${CMAKE_CURRENT_SOURCE_DIR}/pyproject.toml" version REGEX "^version = ")
@@ -55,13 +55,7 @@ function(trellis_extension name)
       if(NOT TRELLIS_CUDA${major}_COMPILER)
         message(FATAL_ERROR "flavour ${flavour} needs TRELLIS_CUDA${major}_COMPILER; `nox -s build` finds one and sets it")
       endif()
-      set(cuda_options ${TRELLIS_CUDA_OPTIONS})
-      if(ARG_SAME_BITS AND TRELLIS_CUDA${major}_STYLE STREQUAL "clang")
-        list(APPEND cuda_options -ffp-contract=off)
-      elseif(ARG_SAME_BITS)
-        list(APPEND cuda_options --fmad=false)
-      endif()
-      _trellis_cuda_objects(objects ${name} ${major} "${includes}" "${defines}" "${cuda_options}" "${ARG_CUDA}")
+      _trellis_cuda_objects(objects ${name} ${major} "${includes}" "${defines}" "${ARG_CUDA}" "${ARG_UNFUSED}")
       add_library(${target} MODULE ${objects})
       set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
       target_link_libraries(${target} PRIVATE ${TRELLIS_CUDA${major}_LIBRARIES} dl rt)
@@ -72,7 +66,7 @@ function(trellis_extension name)
       list(TRANSFORM TRELLIS_CUDA${major}_ARCHS REPLACE "(.+)" "\"\\1\"" OUTPUT_VARIABLE archs)
       list(JOIN archs ", " archs)
       set(archs "[${archs}]")
-      set(flags "${cuda_options}")
+      set(flags "${TRELLIS_CUDA_OPTIONS}")
     else()
       message(FATAL_ERROR "unknown flavour ${flavour} in TRELLIS_FLAVOURS; expected cpu, cuda12 or cuda13")
     endif()
@@ -101,7 +95,7 @@ function(trellis_extension name)
   install(FILES "${header}" DESTINATION "trellis_${name}/include")
 endfunction()
 
-function(_trellis_cuda_objects result name major includes defines options sources)
+function(_trellis_cuda_objects result name major includes defines fused unfused)
   list(TRANSFORM includes PREPEND "-I")
   list(TRANSFORM defines PREPEND "-D")
   set(host -fPIC -fvisibility=hidden ${TRELLIS_PREFIX_MAPS})
@@ -109,11 +103,19 @@ function(_trellis_cuda_objects result name major includes defines options source
     list(TRANSFORM host PREPEND "-Xcompiler=")
   endif()
   # Objects of other flags stay where they are, so that going back and forth between rows compiles nothing twice.
-  string(SHA256 key "${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_COMPILER_ID} ${TRELLIS_CUDA${major}_FLAGS} ${options} ${host}")
+  string(SHA256 key "${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_COMPILER_ID} ${TRELLIS_CUDA${major}_FLAGS} ${host}")
   string(SUBSTRING "${key}" 0 12 key)
   set(folder "${CMAKE_CURRENT_BINARY_DIR}/cuda${major}/${key}")
   set(objects "")
-  foreach(source IN LISTS sources)
+  set(no_fusion -fmad=false)
+  if(TRELLIS_CUDA${major}_STYLE STREQUAL "clang")
+    set(no_fusion -ffp-contract=off)
+  endif()
+  foreach(source IN LISTS fused unfused)
+    set(fusion "")
+    if(source IN_LIST unfused)
+      set(fusion ${no_fusion})
+    endif()
     string(REPLACE "/" "_" file "${source}")
     set(object "${folder}/${file}.o")
     set(names "")
@@ -127,7 +129,7 @@ function(_trellis_cuda_objects result name major includes defines options source
     add_custom_command(
       OUTPUT "${object}"
       COMMAND ${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_FLAGS} ${host} ${names}
-              ${options} ${includes} ${defines} -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
+              ${TRELLIS_CUDA_OPTIONS} ${fusion} ${includes} ${defines} -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
       DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${source}" "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h"
       DEPFILE "${object}.d"
       COMMENT "CUDA ${major}: ${source}" VERBATIM)
