@@ -16,7 +16,7 @@ std::vector<std::pair<int32_t, int32_t>> boundary_edges(const int32_t* faces, in
 //
 // Amanatides and Woo, "A fast voxel traversal algorithm for ray tracing", Eurographics 1987.
 template <class Visit>
-void walk_segment(const Vec3f& a, const Vec3f& b, const Lattice& lattice, Visit&& visit) {
+TK_INLINE void walk_segment(const Vec3f& a, const Vec3f& b, const Lattice& lattice, Visit&& visit) {
     const Vec3d delta = static_cast<Vec3d>(b - a);
     const double length = tk::length(delta);
     if (!(length > 0 && std::isfinite(length))) return;
@@ -37,7 +37,7 @@ void walk_segment(const Vec3f& a, const Vec3f& b, const Lattice& lattice, Visit&
         stride[k] = lattice.cell[k] / std::abs(slope);
         // Steps along this axis from outside the grid to its first or last layer.
         const double steps = slope > 0 ? -at[k] : at[k] - (lattice.size[k] - 1);
-        if (steps > 0) skip = std::max(skip, next[k] + (steps - 1) * stride[k]);
+        if (steps > 0) skip = greater(skip, next[k] + (steps - 1) * stride[k]);
     }
     if (skip > length) return;
     if (skip > 0)  // Each axis takes the steps that lie before the way into the grid.

@@ -8,11 +8,12 @@
 // The grid is cut into tiles. A tile's thread scans the triangles that reach into the tile, in their order, and
 // gathers each voxel's quadric in a dense array of its own, so sums have one order whatever the threads do.
 #include <array>
+#include <atomic>
 #include <memory>
 
 #include "boundary.hpp"
-#include "box_quadric.hpp"
 #include "crossings.hpp"
+#include "dual_cell.hpp"
 #include "overlap.hpp"
 #include "tiles.hpp"
 #include "trellis/error.hpp"
@@ -21,11 +22,6 @@
 
 namespace tk::voxel {
 namespace {
-
-struct Weights {
-    bool faces;  // whether a triangle counts in every voxel that it overlaps
-    float boundary, regularization;
-};
 
 struct Voxel {
     Vec3i coord;
@@ -93,21 +89,20 @@ public:
             for (const uint32_t* f = begin; f != end; ++f) add_overlaps(mesh_.triangle(*f));
         add_boundary(tile, boundary);
         for (Cell& cell : cells_) {
-            out.push_back(solve(cell));
+            out.push_back({cell.coord, cell.dual(cell.coord, lattice_, weights_.regularization), cell.intersected});
             slots_[Tiling::local(cell.coord)] = none;
         }
         cells_.clear();
     }
 
+    // Of the tiles so far; a crossing belongs to the tile of its lowest voxel.
+    int64_t crossings() const { return crossings_; }
+
 private:
     static constexpr uint16_t none = 0xffff;
 
-    struct Cell {
+    struct Cell : DualCell {
         Vec3i coord;
-        Quadric quadric;
-        Vec3f sum{0, 0, 0};  // of the crossings
-        float crossings = 0;
-        uint8_t intersected = 0;
     };
 
     Cell& cell_at(const Vec3i& c) {
@@ -137,10 +132,11 @@ private:
                 c[V] += around & 1;
                 if (!box_.contains(U, c[U]) || !box_.contains(V, c[V])) continue;
                 Cell& cell = cell_at(c);
-                cell.sum += static_cast<Vec3f>(crossing.at);
-                cell.crossings += 1;
-                if (around == 0) cell.intersected |= static_cast<uint8_t>(1 << W);
-                cell.quadric += plane;
+                cell.add_crossing(static_cast<Vec3f>(crossing.at), plane);
+                if (around == 0) {
+                    cell.intersected |= static_cast<uint8_t>(1 << W);
+                    ++crossings_;
+                }
             }
         });
     }
@@ -166,17 +162,6 @@ private:
         }
     }
 
-    Voxel solve(const Cell& cell) const {
-        const Vec3i& c = cell.coord;
-        const Vec3f low = lattice_.corner(c), high = lattice_.corner({c.x + 1, c.y + 1, c.z + 1});
-        const float n = cell.crossings;
-        Vec3f mean{cell.sum.x / n, cell.sum.y / n, cell.sum.z / n};
-        Quadric q = cell.quadric;
-        if (weights_.regularization > 0) q += point_quadric(mean) * (weights_.regularization * n);
-        for (int a = 0; a < 3; ++a) mean[a] = std::clamp(mean[a], low[a], high[a]);
-        return {c, minimum_in_box(q, low, high, mean), cell.intersected};
-    }
-
     const Mesh& mesh_;
     const Lattice& lattice_;
     const Tiling& tiling_;
@@ -184,6 +169,7 @@ private:
     CellBox box_;
     std::array<uint16_t, tile_edge * tile_edge * tile_edge> slots_;  // index into cells_
     std::vector<Cell> cells_;
+    int64_t crossings_ = 0;
 };
 
 std::vector<Voxel> build(const Mesh& mesh, const Lattice& lattice, const Weights& weights) {
@@ -193,12 +179,15 @@ std::vector<Voxel> build(const Mesh& mesh, const Lattice& lattice, const Weights
     const BoundaryCells boundary = weights.boundary > 0 ? find_boundary(mesh, lattice, tiling) : BoundaryCells{};
     const int64_t tiles = static_cast<int64_t>(lists.keys.size());
     std::vector<std::vector<Voxel>> parts(static_cast<size_t>(chunk_count(tiles, grain)));
+    std::atomic<int64_t> crossings{0};
     parallel_chunks(tiles, grain, [&](int64_t chunk, int64_t begin, int64_t end) {
         TileWorker worker(mesh, lattice, tiling, weights);
         for (int64_t t = begin; t < end; ++t)
             worker.run(lists.keys[static_cast<size_t>(t)], lists.triangles.data() + lists.begins[static_cast<size_t>(t)],
                        lists.triangles.data() + lists.begins[static_cast<size_t>(t) + 1], boundary,
                        parts[static_cast<size_t>(chunk)]);
+        if (crossings.fetch_add(worker.crossings()) + worker.crossings() >= INT32_MAX)
+            throw Error(TK_INVALID_ARGUMENT, "grid_size: the surface crosses 2^31 or more lattice lines of this grid, expected fewer");
     });
     std::vector<size_t> offsets(parts.size());
     size_t total = 0;

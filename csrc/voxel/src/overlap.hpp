@@ -1,9 +1,11 @@
-// Which voxels a triangle overlaps.
+// Which voxels a triangle overlaps. For host and device.
 //
 // Schwarz and Seidel, "Fast parallel surface and solid voxelization on GPUs", SIGGRAPH Asia 2010, section 4: a
 // box and a triangle overlap when the triangle's plane cuts the box and their projections along the three axes
 // overlap, each a test against linear functions of the box's lower corner.
 #pragma once
+
+#include <cmath>
 
 #include "lattice.hpp"
 
@@ -11,7 +13,7 @@ namespace tk::voxel {
 
 // The unit normal in float32; zero when the triangle has no area that float32 can hold, so that its plane
 // weighs nothing.
-inline Vec3f unit_normal(const Triangle& t) {
+TK_INLINE Vec3f unit_normal(const Triangle& t) {
     const Vec3f n = cross(t.v[1] - t.v[0], t.v[2] - t.v[1]);
     const float squared = dot_tail_first(n, n);
     if (!(squared > 0)) return {0, 0, 0};
@@ -25,7 +27,7 @@ inline Vec3f unit_normal(const Triangle& t) {
 
 class OverlapTest {
 public:
-    OverlapTest(const Triangle& t, const Vec3f& normal, const Lattice& lattice) : normal_(normal), lattice_(lattice) {
+    TK_INLINE OverlapTest(const Triangle& t, const Vec3f& normal, const Lattice& lattice) : normal_(normal), lattice_(lattice) {
         const Vec3f& cell = lattice.cell;
         Vec3f far, near;
         for (int a = 0; a < 3; ++a) {
@@ -44,14 +46,14 @@ public:
                 side.a = -sign * edge[b];
                 side.b = sign * edge[a];
                 side.offset = -(side.a * t.v[k][a] + side.b * t.v[k][b]) +
-                              (std::max(side.a, 0.0f) * cell[a] + std::max(side.b, 0.0f) * cell[b]);
+                              (greater(side.a, 0.0f) * cell[a] + greater(side.b, 0.0f) * cell[b]);
             }
         }
     }
 
     // Calls visit(x, y, z) for each voxel of `box` for which wanted(x, y, z) holds and that the triangle overlaps.
     template <class Wanted, class Visit>
-    void for_each(const CellBox& box, Wanted&& wanted, Visit&& visit) const {
+    TK_INLINE void for_each(const CellBox& box, Wanted&& wanted, Visit&& visit) const {
         for (int x = box.low.x; x < box.high.x; ++x) {
             const float px = lattice_.plane(0, x);
             for (int y = box.low.y; y < box.high.y; ++y) {
@@ -73,7 +75,7 @@ private:
     struct Side {
         float a, b, offset;
     };
-    static bool outside(const Side (&sides)[3], float a, float b) {
+    static TK_INLINE bool outside(const Side (&sides)[3], float a, float b) {
         for (const Side& s : sides)
             if ((s.a * a + s.b * b) + s.offset < 0) return true;
         return false;
@@ -86,14 +88,14 @@ private:
 };
 
 // The voxels of the grid that meet the triangle's bounding box.
-inline CellBox bounding_cells(const Triangle& t, const Lattice& lattice) {
+TK_INLINE CellBox bounding_cells(const Triangle& t, const Lattice& lattice) {
     CellBox box;
     for (int a = 0; a < 3; ++a) {
-        const float low = std::min({t.v[0][a], t.v[1][a], t.v[2][a]}) / lattice.cell[a];
-        const float high = std::max({t.v[0][a], t.v[1][a], t.v[2][a]}) / lattice.cell[a] + 1;
+        const float low = lesser(t.v[0][a], t.v[1][a], t.v[2][a]) / lattice.cell[a];
+        const float high = greater(t.v[0][a], t.v[1][a], t.v[2][a]) / lattice.cell[a] + 1;
         const float size = static_cast<float>(lattice.size[a]);
-        box.low[a] = static_cast<int>(std::clamp(low, 0.0f, size));
-        box.high[a] = static_cast<int>(std::clamp(high, 0.0f, size));
+        box.low[a] = static_cast<int>(clamped(low, 0.0f, size));
+        box.high[a] = static_cast<int>(clamped(high, 0.0f, size));
     }
     return box;
 }

@@ -7,11 +7,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define TK_INLINE __host__ __device__ __forceinline__
-#else
-#define TK_INLINE inline
-#endif
+#include "numeric.hpp"
 
 namespace tk::voxel {
 
