@@ -17,7 +17,7 @@ TK_API const char* tk_voxel_abi(void);
 /* CPU only. Threads for later calls; 0 returns to the default (TRELLIS_NUM_THREADS, else all cores). */
 TK_API int tk_voxel_set_num_threads(int threads);
 
-/* ---- Mesh to flexible dual grid (CPU only) ---- */
+/* ---- Mesh to flexible dual grid ---- */
 
 /* Builds the dual grid of a triangle mesh and keeps it in *state, which tk_voxel_mesh_to_dual_grid_end frees.
  *   vertices         float32 [vertex_count, 3], world units, finite
@@ -27,15 +27,18 @@ TK_API int tk_voxel_set_num_threads(int threads);
  *   grid_size        int32 [3], on the host, each in [1, 65536]
  *   use_faces        not 0: a triangle counts in each voxel that it overlaps, besides those around its crossings
  *   boundary_weight, regularization_weight  0 or more
+ *   allocate         on CUDA a function void* (int64_t bytes), which gives memory of the device that is the caller's to
+ *                    free after _end, or null where there is none; called several times, as sizes follow from counts.
+ *                    Null on the CPU
  *   state            out: null if the call fails
- *   voxel_count      out, on the host
+ *   voxel_count      out, on the host; on CUDA the call waits for the stream to learn it
  */
 TK_API int tk_voxel_mesh_to_dual_grid_begin(const float* vertices, int64_t vertex_count, const int32_t* faces,
                                             int64_t face_count, const float* origin, const float* voxel_size,
                                             const int32_t* grid_size, int use_faces, float boundary_weight,
-                                            float regularization_weight, void** state, int64_t* voxel_count, int device,
-                                            void* stream);
-/* Writes the grid in `state`, ascending by (x, y, z).
+                                            float regularization_weight, void* allocate, void** state, int64_t* voxel_count,
+                                            int device, void* stream);
+/* Writes the grid in `state`, ascending by (x, y, z); on the device and the stream of _begin, whose arrays are read again.
  *   coords           out: int32 [voxel_count, 3]
  *   dual_vertices    out: float32 [voxel_count, 3], relative to the origin
  *   intersected      out: uint8 [voxel_count, 3], 0 or 1

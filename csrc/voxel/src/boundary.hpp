@@ -12,6 +12,12 @@ namespace tk::voxel {
 // Unordered vertex pairs (smaller index first) that occur once among the sides of `faces`, in ascending order.
 std::vector<std::pair<int32_t, int32_t>> boundary_edges(const int32_t* faces, int64_t face_count, int64_t vertex_count);
 
+// Shorter segments have no direction worth the name.
+inline float shortest_segment(const Lattice& lattice) {
+    return 1e-6f * greater(lattice.cell.x * static_cast<float>(lattice.size.x), lattice.cell.y * static_cast<float>(lattice.size.y),
+                           lattice.cell.z * static_cast<float>(lattice.size.z));
+}
+
 // Calls visit(voxel) for each voxel of the grid that the segment from a to b runs through, in order.
 //
 // Amanatides and Woo, "A fast voxel traversal algorithm for ray tracing", Eurographics 1987.

@@ -5,8 +5,8 @@
 // with that very rounding.
 #pragma once
 
+#include <cfloat>
 #include <cmath>
-#include <limits>
 
 #include "lattice.hpp"
 
@@ -91,8 +91,7 @@ public:
             largest = greater(largest, norms[j]);
             order_[j] = j;
         }
-        constexpr float epsilon = std::numeric_limits<float>::epsilon();
-        const float vanishing = (largest * epsilon) * (largest * epsilon) / N;
+        const float vanishing = (largest * FLT_EPSILON) * (largest * FLT_EPSILON) / N;
         for (int k = 0; k < N; ++k) {
             int pivot = k;
             for (int j = k + 1; j < N; ++j)
@@ -134,8 +133,7 @@ private:
         float below = 0;
         for (int i = k + 1; i < N; ++i) below += a_[i][k] * a_[i][k];
         const float head = a_[k][k];
-        constexpr float smallest = std::numeric_limits<float>::min();
-        if (below <= smallest) {
+        if (below <= FLT_MIN) {
             scale_[k] = 0;
             for (int i = k + 1; i < N; ++i) a_[i][k] = 0;
             return;
@@ -168,8 +166,7 @@ private:
         ratio = (1 + ratio) * (1 - ratio);
         ratio = ratio < 0 ? 0 : ratio;
         const float drift = norms[j] / reference[j];
-        constexpr float epsilon = std::numeric_limits<float>::epsilon();
-        if (ratio * (drift * drift) > std::sqrt(epsilon)) {
+        if (ratio * (drift * drift) > std::sqrt(FLT_EPSILON)) {
             norms[j] *= std::sqrt(ratio);
             return;
         }
@@ -252,7 +249,7 @@ private:
 
     const Quadric& q_;
     const Vec3f bounds_[2];
-    float least_ = std::numeric_limits<float>::infinity();
+    float least_ = INFINITY;
     Vec3f best_;
 };
 

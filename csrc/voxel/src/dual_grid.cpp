@@ -44,9 +44,7 @@ BoundaryCells find_boundary(const Mesh& mesh, const Lattice& lattice, const Tili
     constexpr int64_t grain = 1 << 12;
     BoundaryCells out;
     out.edges = boundary_edges(mesh.faces, mesh.face_count, mesh.vertex_count);
-    // Shorter segments have no direction worth the name.
-    const float shortest =
-        1e-6f * std::max({lattice.cell.x * lattice.size.x, lattice.cell.y * lattice.size.y, lattice.cell.z * lattice.size.z});
+    const float shortest = shortest_segment(lattice);
     auto walk = [&](int64_t e, auto&& visit) {
         const Vec3f a = mesh.vertex(out.edges[static_cast<size_t>(e)].first);
         const Vec3f b = mesh.vertex(out.edges[static_cast<size_t>(e)].second);
@@ -215,7 +213,7 @@ struct State {
 
 TK_API int tk_voxel_mesh_to_dual_grid_begin(const float* vertices, int64_t vertex_count, const int32_t* faces, int64_t face_count,
                                             const float* origin, const float* voxel_size, const int32_t* grid_size,
-                                            int use_faces, float boundary_weight, float regularization_weight, void** state,
+                                            int use_faces, float boundary_weight, float regularization_weight, void*, void** state,
                                             int64_t* voxel_count, int, void*) {
     return tk::guarded([&] {
         using namespace tk::voxel;

@@ -4,6 +4,7 @@
 // and each block then writes its own from its begin on.
 #include <cstring>
 
+#include "block_scan.cuh"
 #include "quads.hpp"
 #include "trellis/cuda.cuh"
 #include "trellis_voxel.h"
@@ -13,28 +14,6 @@ namespace {
 using namespace tk::voxel;
 
 constexpr int scan_threads = 1024;
-constexpr unsigned whole_warp = 0xffffffffu;
-
-// Sum over the threads before this one of the block, and over all of them in `total`. `warp_sums` is 32 entries of
-// shared memory, free for another use after the next barrier.
-template <class T>
-__device__ T exclusive_scan_block(T value, T* warp_sums, T& total) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-    T sum = value;
-    for (int step = 1; step < 32; step *= 2) {
-        const T left = __shfl_up_sync(whole_warp, sum, step);
-        if (lane >= step) sum += left;
-    }
-    if (lane == 31) warp_sums[warp] = sum;
-    __syncthreads();
-    T before = 0;
-    total = 0;
-    for (int w = 0; w < warps; ++w) {
-        if (w < warp) before += warp_sums[w];
-        total += warp_sums[w];
-    }
-    return before + sum - value;
-}
 
 __global__ void insert_voxels(VoxelTable table, const float* local_dual, GridShape shape, int64_t n, uint32_t* bad_rows) {
     TK_GRID_STRIDE(i, n) {

@@ -10,6 +10,7 @@ from trellis_native import check
 
 from ._grid import Aabb, Grid, GridSize
 from ._library import EXTENSION, OPS
+from ._memory import device_memory
 
 _MAX_WEIGHT = 1e12  # far from what overflows float32
 
@@ -51,29 +52,31 @@ def _mesh_to_dual_grid(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     device = vertices.device
     state, count = ctypes.c_void_p(), ctypes.c_int64()
-    EXTENSION.call(
-        "mesh_to_dual_grid_begin",
-        vertices,
-        len(vertices),
-        faces,
-        len(faces),
-        (ctypes.c_float * 3)(*aabb_min),
-        (ctypes.c_float * 3)(*voxel_size),
-        (ctypes.c_int32 * 3)(*grid_size),
-        int(use_faces),
-        boundary_weight,
-        regularization_weight,
-        ctypes.byref(state),
-        ctypes.byref(count),
-        device=device,
-    )
-    try:
-        coords = torch.empty(count.value, 3, dtype=torch.int32, device=device)
-        dual_vertices = torch.empty(count.value, 3, dtype=torch.float32, device=device)
-        intersected = torch.empty(count.value, 3, dtype=torch.bool, device=device)
-        EXTENSION.call("mesh_to_dual_grid_fill", state, coords, dual_vertices, intersected, device=device)
-    finally:
-        EXTENSION.call("mesh_to_dual_grid_end", state, device=device)
+    with device_memory(device) as allocate:
+        EXTENSION.call(
+            "mesh_to_dual_grid_begin",
+            vertices,
+            len(vertices),
+            faces,
+            len(faces),
+            (ctypes.c_float * 3)(*aabb_min),
+            (ctypes.c_float * 3)(*voxel_size),
+            (ctypes.c_int32 * 3)(*grid_size),
+            int(use_faces),
+            boundary_weight,
+            regularization_weight,
+            allocate,
+            ctypes.byref(state),
+            ctypes.byref(count),
+            device=device,
+        )
+        try:
+            coords = torch.empty(count.value, 3, dtype=torch.int32, device=device)
+            dual_vertices = torch.empty(count.value, 3, dtype=torch.float32, device=device)
+            intersected = torch.empty(count.value, 3, dtype=torch.bool, device=device)
+            EXTENSION.call("mesh_to_dual_grid_fill", state, coords, dual_vertices, intersected, device=device)
+        finally:
+            EXTENSION.call("mesh_to_dual_grid_end", state, device=device)
     return coords, dual_vertices, intersected
 
 
@@ -113,6 +116,8 @@ def mesh_to_dual_grid(
     the planes of the triangles that cross its lattice edges (once for each crossing) and of those that overlap it,
     to the lines of the open boundary edges that run through it, and to the mean of its crossings.
 
+    On CUDA the bits are those of the CPU; the call waits for the device to learn how many voxels there are.
+
     Parts of the mesh outside the box are left out, except that a crossing less than a voxel below the box counts for
     the lowest voxel. Lattice edges on the border of the box do not count.
 
@@ -130,7 +135,7 @@ def mesh_to_dual_grid(
         TypeError: an argument has another type or dtype.
         ValueError: an argument has another shape, an index is out of range, a vertex is not finite, a weight is
             negative or above 1e12, or the surface crosses 2^31 or more lattice edges.
-        NotImplementedError: the tensors are on a CUDA device.
+        torch.OutOfMemoryError: the device has no room for the lists in between, about 160 bytes a voxel.
 
     Source: Xiang et al., "Native and Compact Structured Latents for 3D Generation" (2025); Ju et al., "Dual
     contouring of Hermite data", SIGGRAPH 2002.
