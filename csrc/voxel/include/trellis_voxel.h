@@ -90,15 +90,20 @@ TK_API int tk_voxel_dual_grid_to_mesh_fill(const int32_t* coords, const float* l
  *                    1 clamp, 2 mirror), filter (0 nearest, 1 linear with mip levels); may be null when there are none
  *   voxel_size       double [3]; grid_size int32 [3], each in [1, 65536]; mip_bias is added to each mip level
  *   average          0: over triangles that cross the lattice there; 1: over the surface inside, by area
- * On success *state holds the result, to be given back to tk_voxel_attributes_end, and *count its voxels. */
+ *   allocate         as of tk_voxel_mesh_to_dual_grid_begin
+ * material_factors, material_indices and textures lie on the host, the rest on the device.
+ * On success *state holds the result, to be given back to tk_voxel_attributes_end, and *count its voxels; on CUDA the
+ * call waits for the stream. */
 TK_API int tk_voxel_attributes_begin(const float* vertices, const int32_t* faces, int64_t face_count, const float* normals, const float* uvs,
                                      const float* colors, const int32_t* face_materials, const float* material_factors,
                                      const int32_t* material_indices, int64_t material_count, const uint8_t* texels, int64_t texel_bytes,
                                      const int64_t* textures, int64_t texture_count, const double* voxel_size, const int32_t* grid_size,
-                                     double mip_bias, int average, void** state, int64_t* count, int device, void* stream);
+                                     double mip_bias, int average, void* allocate, void** state, int64_t* count, int device,
+                                     void* stream);
 
-/* Second half: coords int32 [count, 3] in ascending order of x, y, z; attributes uint8 [count, 12]: base colour 3,
- * metallic, roughness, emissive 3, alpha, normal 3 (mapped from [-1, 1]). */
+/* Second half, on the device and the stream of the first, whose arrays are read again: coords int32 [count, 3] in
+ * ascending order of x, y, z; attributes uint8 [count, 12]: base colour 3, metallic, roughness, emissive 3, alpha,
+ * normal 3 (mapped from [-1, 1]). */
 TK_API int tk_voxel_attributes_fill(const void* state, int32_t* coords, uint8_t* attributes, int device, void* stream);
 
 /* Frees what begin made. */

@@ -10,11 +10,13 @@
 //
 // The grid is cut into bricks; one thread does all of a brick, its triangles in order, so sums do not depend on
 // the number of threads.
+#include <array>
 #include <memory>
+#include <vector>
 
 #include "attributes_crossings.hpp"
-#include "attributes_polygon.hpp"
-#include "attributes_scene.hpp"
+#include "attributes_mean.hpp"
+#include "attributes_tables.hpp"
 #include "trellis/parallel.hpp"
 #include "trellis/sort.hpp"
 #include "trellis_voxel.h"
@@ -33,48 +35,7 @@ Vec3i unpack(uint64_t key) {
     return {static_cast<int>(key >> 42), static_cast<int>((key >> 21) & mask), static_cast<int>(key & mask)};
 }
 
-struct Mean {
-    Attributes sum{};
-    double weight = 0.0;
-
-    void add(const Attributes& value, double w) {
-        for (int c = 0; c < out_size; ++c) sum[c] += value[c] * static_cast<float>(w);
-        weight += w;
-    }
-};
-
 using Bytes = std::array<uint8_t, out_size>;
-
-Bytes quantised(const Mean& mean) {
-    Attributes value;
-    for (int c = 0; c < out_size; ++c) value[c] = mean.sum[c] / static_cast<float>(mean.weight);
-    float* n = value.data() + out_normal;
-    // Opposite sides of a thin sheet may cancel: then the mean has no direction and stays as short as it is.
-    const float size = std::sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2]);
-    const float scale = size > 1e-3f ? 0.5f / size : 0.5f;
-    for (int c = 0; c < 3; ++c) n[c] = n[c] * scale + 0.5f;
-    Bytes bytes;
-    for (int c = 0; c < out_size; ++c) {
-        const float x = value[c] > 0.0f ? std::min(value[c], 1.0f) : 0.0f;
-        bytes[c] = static_cast<uint8_t>(x * 255.0f + 0.5f);
-    }
-    return bytes;
-}
-
-// Adds the part of `triangle` that `polygon` is, finely when its footprint is several texels wide.
-void add_piece(const Triangle& triangle, const Polygon& polygon, double uv_area, double finest, Mean& mean) {
-    const Moments m = moments(polygon);
-    if (!(m.area > 0.0)) return;
-    const double weight = m.area * triangle.area, log2_side = 0.5 * std::log2(uv_area * m.area);
-    if (!(log2_side + finest > 1.0)) return mean.add(triangle.evaluate(m.b1, m.b2, log2_side), weight);
-    for (int i = 0; i < polygon.size; ++i) {
-        const Corner &a = polygon.corner[i], &b = polygon.corner[i + 1 == polygon.size ? 0 : i + 1];
-        const double area = std::abs((a.b1 - m.b1) * (b.b2 - m.b2) - (a.b2 - m.b2) * (b.b1 - m.b1));
-        if (!(area > 0.0)) continue;
-        const Attributes value = triangle.evaluate((a.b1 + b.b1 + m.b1) / 3.0, (a.b2 + b.b2 + m.b2) / 3.0, 0.5 * std::log2(uv_area * area));
-        mean.add(value, area * triangle.area);
-    }
-}
 
 struct Occupied {
     std::vector<uint64_t> keys;
@@ -102,12 +63,12 @@ public:
             Mean& mean = means_[row_[i]];
             if (!(mean.weight > 0.0)) {
                 // Crossed exactly at a triangle's rim: no area of it lies inside. Take its point nearest the centre.
-                const Triangle triangle(scene_, crossed_by_[row_[i]]);
+                const TexturedTriangle triangle(scene_, crossed_by_[row_[i]]);
                 const auto [b1, b2] = triangle.closest(scene_.centre(voxel));
                 mean.add(triangle.evaluate(b1, b2, -HUGE_VAL), 1.0);
             }
             out.keys.push_back(pack(voxel.x, voxel.y, voxel.z));
-            out.bytes.push_back(quantised(mean));
+            mean.quantise(out.bytes.emplace_back().data());
         }
         return out;
     }
@@ -119,8 +80,8 @@ private:
     void add_crossings() {
         const double side = std::max({scene_.voxel_size.x, scene_.voxel_size.y, scene_.voxel_size.z});
         for (int64_t i = 0; i < count_; ++i) {
-            const Triangle triangle(scene_, triangles_[i]);
-            const double log2_side = std::log2(side) + 0.5 * std::log2(triangle.uv_area() / triangle.area);
+            const TexturedTriangle triangle(scene_, triangles_[i]);
+            const double log2_side = log2_of(side) + 0.5 * log2_of(triangle.uv_area() / triangle.area);
             for_each_crossing(triangle.position, scene_.grid, low_, high_, [&](const Vec3i& voxel) {
                 int32_t& row = row_[local(voxel)];
                 if (row < 0) {
@@ -141,16 +102,13 @@ private:
     void add_pieces() {
         if (means_.empty()) return;
         for (int64_t i = 0; i < count_; ++i) {
-            const Triangle triangle(scene_, triangles_[i]);
+            const TexturedTriangle triangle(scene_, triangles_[i]);
             const double uv_area = triangle.uv_area(), finest = triangle.finest_texture();
-            Polygon whole;
-            for (int k = 0; k < 3; ++k) whole.add({triangle.position[k], k == 1 ? 1.0 : 0.0, k == 2 ? 1.0 : 0.0});
-            for_each_slab(whole, 0, low_.x, high_.x, [&](int x, const Polygon& slab) {
-                for_each_slab(slab, 1, low_.y, high_.y, [&](int y, const Polygon& column) {
-                    for_each_slab(column, 2, low_.z, high_.z, [&](int z, const Polygon& piece) {
-                        const int32_t row = row_[local({x, y, z})];
-                        if (row >= 0) add_piece(triangle, piece, uv_area, finest, means_[row]);
-                    });
+            for_each_piece(triangle, low_, high_, [&](const Vec3i& voxel, const Polygon& piece) {
+                const int32_t row = row_[local(voxel)];
+                if (row < 0) return;
+                for_each_sample(triangle, piece, uv_area, finest, [&](const Sample& sample) {
+                    means_[row].add(triangle.evaluate(sample.b1, sample.b2, sample.log2_side), sample.weight);
                 });
             });
         }
@@ -175,7 +133,7 @@ void gather(const Scene& scene, Result& result) {
     // Which triangles touch which brick: count, then fill, in triangle order.
     std::vector<int64_t> offset(static_cast<size_t>(scene.face_count));
     const auto bricks_of = [&](int64_t id, auto&& touch) {
-        const Triangle triangle(scene, id);
+        const TexturedTriangle triangle(scene, id);
         if (triangle.area > 0.0) for_each_brick(triangle.position, scene.grid, touch);
     };
     parallel_for(scene.face_count, 512, [&](int64_t id) {
@@ -214,36 +172,21 @@ void gather(const Scene& scene, Result& result) {
     stable_sort_by_key(result.keys, result.source);
 }
 
-std::vector<Texture> build_textures(const uint8_t* texels, int64_t texel_bytes, const int64_t* table, int64_t count) {
-    std::vector<Texture> textures;
-    for (int64_t i = 0; i < count; ++i) {
-        const int64_t* t = table + i * texture_columns;
-        const int64_t offset = t[0], height = t[1], width = t[2], channels = t[3];
-        require(height >= 1 && height <= 65536 && width >= 1 && width <= 65536 && channels >= 1 && channels <= max_channels,
-                format("textures: row %lld: expected sizes in [1, 65536] and 1 to 4 channels, got %lld x %lld x %lld", (long long)i,
-                       (long long)height, (long long)width, (long long)channels));
-        require(offset >= 0 && height * width * channels <= texel_bytes - offset,
-                format("textures: row %lld reaches beyond the %lld bytes of texels", (long long)i, (long long)texel_bytes));
-        require(t[4] >= 0 && t[4] <= 2 && t[5] >= 0 && t[5] <= 2 && (t[6] == 0 || t[6] == 1),
-                format("textures: row %lld: expected wrap modes in [0, 2] and filter 0 or 1", (long long)i));
-        textures.emplace_back(texels + offset, static_cast<int>(height), static_cast<int>(width), static_cast<int>(channels),
-                              static_cast<Wrap>(t[4]), static_cast<Wrap>(t[5]), t[6] == 1);
-    }
-    return textures;
-}
-
-void check_materials(const Scene& scene, int64_t material_count) {
-    constexpr int slot_channels[4] = {4, 2, 3, 3};
-    for (int64_t m = 0; m < material_count; ++m) {
-        const int32_t* row = scene.indices + m * material_indices;
-        for (int slot = 0; slot < 4; ++slot) {
-            const bool exists = row[slot] >= -1 && row[slot] < static_cast<int64_t>(scene.textures.size());
-            require(exists, format("material_indices: material %lld names texture %d of %zu", (long long)m, row[slot], scene.textures.size()));
-            require(row[slot] < 0 || scene.textures[row[slot]].channels() == slot_channels[slot],
-                    format("material_indices: material %lld: expected a texture of %d channels in slot %d", (long long)m, slot_channels[slot], slot));
+// The levels of all textures, made here.
+std::vector<std::vector<uint16_t>> build_levels(std::vector<Texture>& textures) {
+    std::vector<std::vector<uint16_t>> levels;
+    for (Texture& texture : textures) {
+        uint16_t* values = levels.emplace_back(static_cast<size_t>(texture.level_values())).data();
+        texture.levels = values;
+        for (int level = 1; level <= texture.last_level; ++level) {
+            const int width = texture.width_of(level);
+            uint16_t* out = values + texture.begins[level];
+            parallel_for(texture.height_of(level), 1 + 8192 / width, [&](int64_t y) {
+                for (int x = 0; x < width; ++x) texture.halve(level, x, static_cast<int>(y), out + (y * width + x) * texture.channels);
+            });
         }
-        require(row[4] >= 0 && row[4] <= 2, format("material_indices: material %lld: expected an alpha mode in [0, 2], got %d", (long long)m, row[4]));
     }
+    return levels;
 }
 
 }  // namespace
@@ -255,19 +198,13 @@ TK_API int tk_voxel_attributes_begin(const float* vertices, const int32_t* faces
                                      const float* colors, const int32_t* face_materials, const float* material_factors_,
                                      const int32_t* material_indices_, int64_t material_count, const uint8_t* texels, int64_t texel_bytes,
                                      const int64_t* textures, int64_t texture_count, const double* voxel_size, const int32_t* grid_size,
-                                     double mip_bias, int average, void** state, int64_t* count, int, void*) {
+                                     double mip_bias, int average, void*, void** state, int64_t* count, int, void*) {
     return tk::guarded([&] {
-        Scene scene{vertices, faces, face_count, normals, uvs, colors, face_materials, material_factors_, material_indices_, {}, {}, {}, mip_bias, static_cast<Average>(average)};
-        tk::require(face_count >= 0 && face_count <= INT32_MAX, tk::format("face_count: expected at most 2^31 - 1, got %lld", (long long)face_count));
-        for (int axis = 0; axis < 3; ++axis) {
-            tk::require(grid_size[axis] >= 1 && grid_size[axis] <= 65536, tk::format("grid_size: expected sizes in [1, 65536], got %d", grid_size[axis]));
-            tk::require(voxel_size[axis] > 0.0 && std::isfinite(voxel_size[axis]), tk::format("voxel_size: expected positive sizes, got %g", voxel_size[axis]));
-            scene.grid[axis] = grid_size[axis];
-            scene.voxel_size[axis] = voxel_size[axis];
-        }
-        tk::require(average == 0 || average == 1, tk::format("average: expected 0 or 1, got %d", average));
-        scene.textures = build_textures(texels, texel_bytes, textures, texture_count);
-        check_materials(scene, material_count);
+        std::vector<Texture> table = read_textures(texels, texel_bytes, textures, texture_count);
+        check_materials(material_indices_, material_count, table);
+        const std::vector<std::vector<uint16_t>> levels = build_levels(table);
+        const Scene scene = make_scene({vertices, faces, face_count, normals, uvs, colors, face_materials, material_factors_, material_indices_,
+                                        table.data(), {}, {}, mip_bias, {}}, voxel_size, grid_size, average);
         auto result = std::make_unique<Result>();
         gather(scene, *result);
         *count = static_cast<int64_t>(result->keys.size());

@@ -1,9 +1,9 @@
-// Which voxels a triangle occupies, and which bricks of voxels it can touch.
+// Which voxels a triangle occupies, and which bricks of voxels it can touch. For host and device.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 
+#include "numeric.hpp"
 #include "trellis/vec.hpp"
 
 namespace tk::voxel {
@@ -17,7 +17,7 @@ struct Point2 {
 
 // The edge a-b at `row` of axis v: its position along axis u and its height along axis w. Always computed from
 // the lower end, so that two triangles that share the edge agree on it.
-inline Point2 on_edge(const Vec3d& a, const Vec3d& b, int u, int v, int w, double row) {
+TK_INLINE Point2 on_edge(const Vec3d& a, const Vec3d& b, int u, int v, int w, double row) {
     const double t = (row - a[v]) / (b[v] - a[v]);
     return {a[u] + (b[u] - a[u]) * t, a[w] + (b[w] - a[w]) * t};
 }
@@ -26,11 +26,16 @@ inline Point2 on_edge(const Vec3d& a, const Vec3d& b, int u, int v, int w, doubl
 // those voxels lie in [low, high). On each axis a lattice line at p is crossed by the interval (begin, end]
 // that contains p.
 template <class Stamp>
-void for_each_crossing(const Vec3d (&corner)[3], const int (&grid)[3], const Vec3i& low, const Vec3i& high, Stamp&& stamp) {
+TK_BOTH void for_each_crossing(const Vec3d (&corner)[3], const int (&grid)[3], const Vec3i& low, const Vec3i& high, Stamp&& stamp) {
     for (int w = 0; w < 3; ++w) {
         const int u = (w + 1) % 3, v = (w + 2) % 3;
         const Vec3d* sorted[3] = {&corner[0], &corner[1], &corner[2]};
-        std::stable_sort(sorted, sorted + 3, [v](const Vec3d* a, const Vec3d* b) { return (*a)[v] < (*b)[v]; });
+        // Stable: corners level with each other keep their order.
+        if ((*sorted[1])[v] < (*sorted[0])[v]) exchange(sorted[0], sorted[1]);
+        if ((*sorted[2])[v] < (*sorted[1])[v]) {
+            exchange(sorted[1], sorted[2]);
+            if ((*sorted[1])[v] < (*sorted[0])[v]) exchange(sorted[0], sorted[1]);
+        }
         const Vec3d &bottom = *sorted[0], &middle = *sorted[1], &top = *sorted[2];
         const auto lines = [](double begin, double end, int first, int last, int& from, int& to) {
             from = begin < first ? first : begin >= last ? last + 1 : static_cast<int>(begin) + 1;
@@ -38,13 +43,13 @@ void for_each_crossing(const Vec3d (&corner)[3], const int (&grid)[3], const Vec
         };
         // A line at p touches the voxels p-1 and p of its axis.
         int row, row_end;
-        lines(bottom[v], top[v], std::max(low[v], 1), std::min(high[v], grid[v] - 1), row, row_end);
+        lines(bottom[v], top[v], greater(low[v], 1), lesser(high[v], grid[v] - 1), row, row_end);
         for (; row <= row_end; ++row) {
             Point2 left = on_edge(bottom, top, u, v, w, row);
             Point2 right = row <= middle[v] ? on_edge(bottom, middle, u, v, w, row) : on_edge(middle, top, u, v, w, row);
-            if (left.along > right.along) std::swap(left, right);
+            if (left.along > right.along) exchange(left, right);
             int column, column_end;
-            lines(left.along, right.along, std::max(low[u], 1), std::min(high[u], grid[u] - 1), column, column_end);
+            lines(left.along, right.along, greater(low[u], 1), lesser(high[u], grid[u] - 1), column, column_end);
             for (; column <= column_end; ++column) {
                 const double t = (column - left.along) / (right.along - left.along);
                 const double height = left.height + (right.height - left.height) * t;
@@ -64,15 +69,15 @@ void for_each_crossing(const Vec3d (&corner)[3], const int (&grid)[3], const Vec
 // Calls touch(brick) for every brick the triangle reaches into or touches, and perhaps for a few of their
 // neighbours: a column of bricks along the axis nearest the normal is cut to where the plane passes through it.
 template <class Touch>
-void for_each_brick(const Vec3d (&corner)[3], const int (&grid)[3], Touch&& touch) {
+TK_BOTH void for_each_brick(const Vec3d (&corner)[3], const int (&grid)[3], Touch&& touch) {
     constexpr double margin = 1e-6;
     Vec3i first, last;
     for (int axis = 0; axis < 3; ++axis) {
-        const double low = std::min({corner[0][axis], corner[1][axis], corner[2][axis]}) - margin;
-        const double high = std::max({corner[0][axis], corner[1][axis], corner[2][axis]}) + margin;
+        const double low = lesser(corner[0][axis], corner[1][axis], corner[2][axis]) - margin;
+        const double high = greater(corner[0][axis], corner[1][axis], corner[2][axis]) + margin;
         if (!(low < grid[axis]) || !(high > 0.0)) return;
-        first[axis] = static_cast<int>(std::max(low, 0.0)) / brick_side;
-        last[axis] = static_cast<int>(std::min(high, grid[axis] - 1.0)) / brick_side;
+        first[axis] = static_cast<int>(greater(low, 0.0)) / brick_side;
+        last[axis] = static_cast<int>(lesser(high, grid[axis] - 1.0)) / brick_side;
     }
     const Vec3d n = cross(corner[1] - corner[0], corner[2] - corner[0]);
     const int w = std::abs(n.x) >= std::abs(n.y) && std::abs(n.x) >= std::abs(n.z) ? 0 : std::abs(n.y) >= std::abs(n.z) ? 1 : 2;
@@ -95,9 +100,9 @@ void for_each_brick(const Vec3d (&corner)[3], const int (&grid)[3], Touch&& touc
             if (n[w] != 0.0) {
                 const double middle = corner[0][w] - (n[u] * (cu - corner[0][u]) + n[v] * (cv - corner[0][v])) / n[w];
                 const double reach = half * (std::abs(n[u]) + std::abs(n[v])) / std::abs(n[w]) + margin;
-                const auto clamped = [](double x, int low, int high) { return static_cast<int>(x < low ? low : x > high ? high : x); };
-                from = clamped(std::floor((middle - reach) / brick_side), from, last[w] + 1);
-                to = clamped(std::floor((middle + reach) / brick_side), first[w] - 1, to);
+                const auto whole = [](double x, int low, int high) { return static_cast<int>(x < low ? low : x > high ? high : x); };
+                from = whole(std::floor((middle - reach) / brick_side), from, last[w] + 1);
+                to = whole(std::floor((middle + reach) / brick_side), first[w] - 1, to);
             }
             for (brick[w] = from; brick[w] <= to; ++brick[w]) touch(brick);
         }

@@ -1,9 +1,9 @@
-// Convex pieces of a triangle, cut along the planes of the voxel lattice.
+// Convex pieces of a triangle, cut along the planes of the voxel lattice. For host and device.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 
+#include "numeric.hpp"
 #include "trellis/vec.hpp"
 
 namespace tk::voxel {
@@ -14,13 +14,13 @@ struct Corner {
     double b1, b2;
 };
 
-// A triangle cut by the six planes of a box, and once more, has at most ten corners.
+// A triangle cut by the six planes of a box has at most nine corners.
 struct Polygon {
-    static constexpr int capacity = 12;
+    static constexpr int capacity = 10;
     Corner corner[capacity];
     int size = 0;
 
-    void add(const Corner& c) {
+    TK_INLINE void add(const Corner& c) {
         if (size < capacity) corner[size++] = c;
     }
 };
@@ -29,58 +29,55 @@ struct Range {
     double low, high;
 };
 
-inline Range extent(const Polygon& polygon, int axis) {
+TK_INLINE Range extent(const Polygon& polygon, int axis) {
     Range range{polygon.corner[0].position[axis], polygon.corner[0].position[axis]};
     for (int i = 1; i < polygon.size; ++i) {
-        range.low = std::min(range.low, polygon.corner[i].position[axis]);
-        range.high = std::max(range.high, polygon.corner[i].position[axis]);
+        range.low = lesser(range.low, polygon.corner[i].position[axis]);
+        range.high = greater(range.high, polygon.corner[i].position[axis]);
     }
     return range;
 }
 
-// Splits `polygon` at position[axis] = plane. A corner on the plane goes to both sides.
-inline void cut(const Polygon& polygon, int axis, double plane, Polygon& below, Polygon& above) {
-    below.size = above.size = 0;
+// The part of `polygon` with side * position[axis] >= side * plane, for a side of 1 or -1.
+TK_BOTH inline void clip(const Polygon& polygon, int axis, double plane, double side, Polygon& out) {
+    out.size = 0;
+    double da = side * (polygon.corner[0].position[axis] - plane);
     for (int i = 0; i < polygon.size; ++i) {
         const Corner& a = polygon.corner[i];
         const Corner& b = polygon.corner[i + 1 == polygon.size ? 0 : i + 1];
-        const double da = a.position[axis] - plane, db = b.position[axis] - plane;
-        if (da <= 0.0) below.add(a);
-        if (da >= 0.0) above.add(a);
+        const double db = side * (b.position[axis] - plane);
+        if (da >= 0.0) out.add(a);
         if ((da < 0.0 && db > 0.0) || (da > 0.0 && db < 0.0)) {
             const double t = da / (da - db);
             Corner middle{a.position + (b.position - a.position) * t, a.b1 + (b.b1 - a.b1) * t, a.b2 + (b.b2 - a.b2) * t};
             middle.position[axis] = plane;
-            below.add(middle);
-            above.add(middle);
+            out.add(middle);
         }
+        da = db;
     }
 }
 
 // Calls piece(k, part) for each slab k <= position[axis] <= k+1, low <= k < high, that the polygon reaches into.
-// A polygon that lies in a lattice plane belongs to the slab above it.
+// A polygon that lies in a lattice plane belongs to the slab above it. `scratch` is free for use in piece().
 template <class Piece>
-void for_each_slab(const Polygon& polygon, int axis, int low, int high, Piece&& piece) {
+TK_BOTH void for_each_slab(const Polygon& polygon, int axis, int low, int high, Polygon& scratch, Piece&& piece) {
     const Range range = extent(polygon, axis);
     if (!(range.high >= low) || !(range.low <= high)) return;
-    int first = range.low < low ? low : static_cast<int>(range.low);
-    int last = range.high >= high ? high - 1 : std::max(first, static_cast<int>(std::ceil(range.high)) - 1);
-    if (first > last) return;
-    Polygon part, rest, scratch;
-    const Polygon* remaining = &polygon;
-    if (range.low < first) {
-        cut(polygon, axis, first, scratch, rest);
-        remaining = &rest;
-    }
+    const int first = range.low < low ? low : static_cast<int>(range.low);
+    const int last = range.high >= high ? high - 1 : greater(first, static_cast<int>(std::ceil(range.high)) - 1);
+    Polygon part;
     for (int k = first; k <= last; ++k) {
-        if (k == last && !(range.high > last + 1)) {
-            if (remaining->size >= 3) piece(k, *remaining);
-            return;
+        const bool below = range.low < k, above = range.high > k + 1;
+        if (below && above) {
+            clip(polygon, axis, k, 1.0, scratch);
+            clip(scratch, axis, k + 1, -1.0, part);
+        } else if (below) {
+            clip(polygon, axis, k, 1.0, part);
+        } else if (above) {
+            clip(polygon, axis, k + 1, -1.0, part);
         }
-        scratch = *remaining;
-        cut(scratch, axis, k + 1, part, rest);
-        remaining = &rest;
-        if (part.size >= 3) piece(k, part);
+        const Polygon& clipped = below || above ? part : polygon;
+        if (clipped.size >= 3) piece(k, clipped);
     }
 }
 
@@ -89,7 +86,7 @@ struct Moments {
     double area, b1, b2;
 };
 
-inline Moments moments(const Polygon& polygon) {
+TK_INLINE Moments moments(const Polygon& polygon) {
     const Corner& a = polygon.corner[0];
     double area = 0.0, s1 = 0.0, s2 = 0.0;
     for (int i = 1; i + 1 < polygon.size; ++i) {

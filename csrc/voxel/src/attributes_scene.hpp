@@ -1,19 +1,28 @@
-// What the attribute voxeliser reads: triangles in voxel units, and materials evaluated at a point of one.
+// What the attribute voxeliser reads: triangles in voxel units, and materials evaluated at a point of one. For host and
+// device.
 #pragma once
 
-#include <array>
+#include <cmath>
 #include <cstdint>
-#include <vector>
 
 #include "attributes_texture.hpp"
-#include "trellis/error.hpp"
 #include "trellis/vec.hpp"
 
 namespace tk::voxel {
 
 // Offsets of the attributes in a row of outputs: base colour, metallic, roughness, emissive, alpha, normal.
 enum { out_base = 0, out_metallic = 3, out_roughness = 4, out_emissive = 5, out_alpha = 8, out_normal = 9, out_size = 12 };
-using Attributes = std::array<float, out_size>;
+struct Attributes {
+    float value[out_size];
+
+    TK_INLINE float& operator[](int i) { return value[i]; }
+    TK_INLINE float operator[](int i) const { return value[i]; }
+};
+
+// The second and the third barycentric weight of a point.
+struct Barycentric {
+    double b1, b2;
+};
 
 enum class AlphaMode : int32_t { opaque = 0, mask = 1, blend = 2 };
 
@@ -33,24 +42,24 @@ struct Scene {
     const int32_t* face_materials;
     const float* factors;
     const int32_t* indices;
-    std::vector<Texture> textures;
+    const Texture* textures;
     Vec3d voxel_size;
     int grid[3];
     double mip_bias;
     Average average;
 
-    Vec3d centre(const Vec3i& voxel) const {
+    TK_INLINE Vec3d centre(const Vec3i& voxel) const {
         return {(voxel.x + 0.5) * voxel_size.x, (voxel.y + 0.5) * voxel_size.y, (voxel.z + 0.5) * voxel_size.z};
     }
 };
 
 // One triangle, with what is constant over it.
-class Triangle {
+class TexturedTriangle {
 public:
     Vec3d position[3];  // in voxel units
     double area = 0.0;  // in world units
 
-    Triangle(const Scene& scene, int64_t id) : scene_(scene), vertex_(scene.faces + 3 * id), material_(scene.face_materials[id]) {
+    TK_BOTH TexturedTriangle(const Scene& scene, int64_t id) : scene_(scene), vertex_(scene.faces + 3 * id), material_(scene.face_materials[id]) {
         for (int i = 0; i < 3; ++i) {
             const float* v = scene.vertices + 3 * static_cast<int64_t>(vertex_[i]);
             for (int axis = 0; axis < 3; ++axis) position[i][axis] = inside(v[axis] / scene.voxel_size[axis], scene.grid[axis]);
@@ -64,7 +73,7 @@ public:
 
     // The barycentric weights 1 and 2 of the triangle's closest point to `p` (world units); Ericson,
     // "Real-Time Collision Detection", 5.1.5.
-    std::array<double, 2> closest(const Vec3d& p) const {
+    TK_BOTH Barycentric closest(const Vec3d& p) const {
         const Vec3d ab = world_[1] - world_[0], ac = world_[2] - world_[0], ap = p - world_[0];
         const double d1 = dot(ab, ap), d2 = dot(ac, ap);
         if (d1 <= 0 && d2 <= 0) return {0, 0};
@@ -88,7 +97,7 @@ public:
     }
 
     // The barycentric weights 1 and 2 of `p` (world units) dropped onto the plane of the triangle, inside it or not.
-    std::array<double, 2> projected(const Vec3d& p) const {
+    TK_BOTH Barycentric projected(const Vec3d& p) const {
         const Vec3d ab = world_[1] - world_[0], ac = world_[2] - world_[0], ap = p - world_[0];
         const double bb = dot(ab, ab), cc = dot(ac, ac), bc = dot(ab, ac), b = dot(ap, ab), c = dot(ap, ac);
         const double det = bb * cc - bc * bc;
@@ -97,22 +106,22 @@ public:
     }
 
     // Area of the triangle in UV units.
-    double uv_area() const {
+    TK_BOTH double uv_area() const {
         if (!scene_.uvs) return 0.0;
-        const auto [a, b] = uv_edges();
-        return 0.5 * std::abs(a[0] * b[1] - a[1] * b[0]);
+        const UvEdges e = uv_edges();
+        return 0.5 * std::abs(e.a[0] * e.b[1] - e.a[1] * e.b[0]);
     }
 
-    // The log2 of the largest texture size of its material, 0 without textures.
-    double finest_texture() const {
-        double finest = 0.0;
+    // Texels of the largest texture of its material, 1 without textures.
+    TK_BOTH double finest_texture() const {
+        double finest = 1.0;
         for (int slot = 0; slot < 4; ++slot)
-            if (const Texture* t = texture(slot)) finest = std::max(finest, t->level(0.0));
+            if (const Texture* t = texture(slot)) finest = greater(finest, static_cast<double>(t->width) * t->height);
         return finest;
     }
 
     // The material at the point with barycentric weights 1 and 2, averaged over a footprint of side 2^log2_side in UV.
-    Attributes evaluate(double b1, double b2, double log2_side) const {
+    TK_BOTH Attributes evaluate(double b1, double b2, double log2_side) const {
         const float* f = scene_.factors + material_ * material_factors;
         double u = 0.0, v = 0.0;
         if (scene_.uvs) {
@@ -149,46 +158,49 @@ public:
 
 private:
     // Geometry that rounding has put just outside the grid, and geometry exactly on its far face, belongs to it.
-    static double inside(double p, int size) {
+    static TK_INLINE double inside(double p, int size) {
         constexpr double outside = 1e-3, on = 1e-9;
         if (p < 0.0 && p >= -outside) return 0.0;
         if (p > size - on && p <= size + outside) return size - on;
         return p;
     }
 
-    double mix(const float* values, int width, int column, double b1, double b2) const {
+    TK_INLINE double mix(const float* values, int width, int column, double b1, double b2) const {
         const double a = values[static_cast<int64_t>(vertex_[0]) * width + column];
         return a + b1 * (values[static_cast<int64_t>(vertex_[1]) * width + column] - a) +
                b2 * (values[static_cast<int64_t>(vertex_[2]) * width + column] - a);
     }
 
-    float color(int channel, double b1, double b2) const {
+    TK_INLINE float color(int channel, double b1, double b2) const {
         if (!scene_.colors) return 1.0f;
-        return static_cast<float>(std::min(std::max(mix(scene_.colors, 4, channel, b1, b2), 0.0), 1.0));
+        return static_cast<float>(lesser(greater(mix(scene_.colors, 4, channel, b1, b2), 0.0), 1.0));
     }
 
-    std::array<std::array<double, 2>, 2> uv_edges() const {
+    struct UvEdges {
+        double a[2], b[2];
+    };
+
+    TK_BOTH UvEdges uv_edges() const {
         const float* uv[3];
         for (int i = 0; i < 3; ++i) uv[i] = scene_.uvs + 2 * static_cast<int64_t>(vertex_[i]);
-        const auto edge = [&](int i) {
-            return std::array<double, 2>{static_cast<double>(uv[i][0]) - uv[0][0], static_cast<double>(uv[i][1]) - uv[0][1]};
-        };
-        return {edge(1), edge(2)};
+        const double u = uv[0][0], v = uv[0][1];
+        return {{uv[1][0] - u, uv[1][1] - v}, {uv[2][0] - u, uv[2][1] - v}};
     }
 
-    const Texture* texture(int slot) const {
+    TK_INLINE const Texture* texture(int slot) const {
         const int32_t index = scene_.uvs ? scene_.indices[material_ * material_indices + slot] : -1;
         return index < 0 ? nullptr : &scene_.textures[index];
     }
 
     // The interpolated vertex normal, bent by the normal map in the frame of Lengyel, "Foundations of Game
     // Engine Development 2", 7.5: tangent along +u, bitangent along +v, both as they lie on the triangle.
-    Vec3d shading_normal(double b1, double b2, const float* bump, float scale) const {
+    TK_BOTH Vec3d shading_normal(double b1, double b2, const float* bump, float scale) const {
         Vec3d n{};
         if (scene_.normals) n = normalized(Vec3d{mix(scene_.normals, 3, 0, b1, b2), mix(scene_.normals, 3, 1, b1, b2), mix(scene_.normals, 3, 2, b1, b2)});
         if (!(length(n) > 0.0)) n = normal_;
         if (!bump) return n;
-        const auto [a, b] = uv_edges();
+        const UvEdges edges = uv_edges();
+        const double(&a)[2] = edges.a, (&b)[2] = edges.b;
         const double det = a[0] * b[1] - a[1] * b[0], sign = det < 0.0 ? -1.0 : 1.0;
         const Vec3d e1 = world_[1] - world_[0], e2 = world_[2] - world_[0];
         const Vec3d tangent = normalized((e1 * b[1] - e2 * a[1]) * sign), bitangent = normalized((e2 * a[0] - e1 * b[0]) * sign);

@@ -179,7 +179,7 @@ def test_an_empty_grid_gives_an_empty_mesh():
 def test_vertices_that_are_not_finite_are_refused():
     v = torch.rand(3, 3)
     v[1, 2] = torch.nan
-    with pytest.raises(ValueError, match="vertices: expected finite positions, got .* at 1"):
+    with pytest.raises(ValueError, match=r"vertices: expected finite positions, got .* at 1"):
         mesh_to_dual_grid(v.cuda(), torch.tensor([[0, 1, 2]]).cuda(), grid_size=4, aabb=UNIT)
 
 
@@ -187,7 +187,7 @@ def test_a_device_that_is_full_says_so():
     """A refused allocation between the kernels reaches the caller as torch's own error, and leaves the device usable."""
     v, f = (t.cuda() for t in ball(5))
     torch.cuda.empty_cache()
-    free, total = torch.cuda.mem_get_info()
+    _free, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (64 << 20)) / total)
     try:
         with pytest.raises(torch.OutOfMemoryError):

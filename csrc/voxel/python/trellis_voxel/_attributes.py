@@ -11,6 +11,7 @@ from trellis_native import check
 from ._grid import Aabb, Grid, GridSize
 from ._library import EXTENSION, OPS
 from ._materials import TexturedMesh, from_trimesh, pack
+from ._memory import device_memory
 
 ATTRIBUTES: dict[str, int] = {"base_color": 3, "metallic": 1, "roughness": 1, "emissive": 3, "alpha": 1, "normal": 3}
 """Channels of each attribute, in the order in which they are stored side by side."""
@@ -43,36 +44,39 @@ def _voxelize(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     device = vertices.device
     state, count = ctypes.c_void_p(), ctypes.c_int64()
-    EXTENSION.call(
-        "attributes_begin",
-        vertices,
-        faces,
-        len(faces),
-        normals,
-        uvs,
-        colors,
-        face_materials,
-        material_factors,
-        material_indices,
-        len(material_factors),
-        texels,
-        texels.numel(),
-        textures,
-        len(textures),
-        (ctypes.c_double * 3)(*voxel_size),
-        (ctypes.c_int32 * 3)(*grid_size),
-        mip_bias,
-        average,
-        ctypes.byref(state),
-        ctypes.byref(count),
-        device=device,
-    )
-    try:
-        coords = torch.empty(count.value, 3, dtype=torch.int32, device=device)
-        attributes = torch.empty(count.value, _WIDTH, dtype=torch.uint8, device=device)
-        EXTENSION.call("attributes_fill", state, coords, attributes, device=device)
-    finally:
-        EXTENSION.call("attributes_end", state, device=device)
+    factors, indices, table = (t.cpu().contiguous() for t in (material_factors, material_indices, textures))
+    with device_memory(device) as allocate:
+        EXTENSION.call(
+            "attributes_begin",
+            vertices,
+            faces,
+            len(faces),
+            normals,
+            uvs,
+            colors,
+            face_materials,
+            factors.data_ptr(),
+            indices.data_ptr(),
+            len(factors),
+            texels,
+            texels.numel(),
+            table.data_ptr(),
+            len(table),
+            (ctypes.c_double * 3)(*voxel_size),
+            (ctypes.c_int32 * 3)(*grid_size),
+            mip_bias,
+            average,
+            allocate,
+            ctypes.byref(state),
+            ctypes.byref(count),
+            device=device,
+        )
+        try:
+            coords = torch.empty(count.value, 3, dtype=torch.int32, device=device)
+            attributes = torch.empty(count.value, _WIDTH, dtype=torch.uint8, device=device)
+            EXTENSION.call("attributes_fill", state, coords, attributes, device=device)
+        finally:
+            EXTENSION.call("attributes_end", state, device=device)
     return coords, attributes
 
 
@@ -83,14 +87,20 @@ def _(vertices: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def voxelize_attributes(
-    scene_or_mesh: Any, *, grid_size: GridSize, aabb: Aabb, average: str = "crossing", mip_bias: float = 0.0
+    scene_or_mesh: Any,
+    *,
+    grid_size: GridSize,
+    aabb: Aabb,
+    average: str = "crossing",
+    mip_bias: float = 0.0,
+    device: torch.device | str | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Materials of the voxels that a textured mesh occupies.
 
     A voxel is occupied when a triangle crosses one of the lattice edges around it, the rule of the flexible dual grid
     (Xiang et al., "Native and Compact Structured Latents for 3D Generation", 2025). Its attributes are a mean of
     filtered textures (Williams, "Pyramidal parametrics", 1983) times factors and vertex colours. Texels are used as
-    stored: base colour and emission of glTF stay sRGB.
+    stored: base colour and emission of glTF stay sRGB. On CUDA the bytes are those of the CPU; the call waits for the device.
 
     Args:
         scene_or_mesh: a trimesh Scene (each instance in its place) or Trimesh, or `TexturedMesh` or a sequence of those.
@@ -102,6 +112,7 @@ def voxelize_attributes(
             is the mean over the surface inside the voxel, each piece sampled over its own footprint: no colour bleeds
             in across texture seams, at about half as much cost again.
         mip_bias: added to the mip level; positive blurs.
+        device: where to work and where the results are; by default where the meshes are, which for trimesh is the CPU.
 
     Returns:
         coords int32 [N, 3] in ascending order of x, y, z; and a dict of uint8 [N, c] with c as in `ATTRIBUTES`:
@@ -112,7 +123,7 @@ def voxelize_attributes(
         TypeError: not a scene or mesh, or a tensor of another dtype.
         ValueError: positions or texture coordinates that are not finite, indices out of range, textures that cannot
             be decoded, or an empty box; the text names the argument.
-        NotImplementedError: the meshes are on a CUDA device, for which there is no kernel yet.
+        torch.OutOfMemoryError: the device has no room for the lists in between, about 300 bytes a voxel.
     """
     grid = Grid.of(grid_size, aabb)
     check.choice("average", average, AVERAGES)
@@ -124,7 +135,7 @@ def voxelize_attributes(
     else:
         meshes = from_trimesh(scene_or_mesh)
     if meshes:
-        scene = pack(meshes)
+        scene = pack(meshes, None if device is None else torch.device(device))
         coords, packed = _voxelize(
             scene.vertices - scene.vertices.new_tensor(grid.aabb_min),
             scene.faces,
@@ -142,6 +153,7 @@ def voxelize_attributes(
             AVERAGES.index(average),
         )
     else:
-        coords, packed = torch.empty(0, 3, dtype=torch.int32), torch.empty(0, _WIDTH, dtype=torch.uint8)
+        coords = torch.empty(0, 3, dtype=torch.int32, device=device)
+        packed = torch.empty(0, _WIDTH, dtype=torch.uint8, device=device)
     columns = packed.split(list(ATTRIBUTES.values()), dim=1)
     return coords, {name: column.contiguous() for name, column in zip(ATTRIBUTES, columns, strict=True)}

@@ -224,7 +224,8 @@ def _image(image: Any, mode: str, what: str, images: dict[tuple[int, str], torch
 
 @dataclass(frozen=True)
 class PackedScene:
-    """What the native voxeliser reads; see tk_voxel_attributes_begin in trellis_voxel.h."""
+    """What the native voxeliser reads; see tk_voxel_attributes_begin in trellis_voxel.h. The tables of materials and
+    textures (material_factors, material_indices, textures) are on the CPU, the rest on one device."""
 
     vertices: torch.Tensor
     faces: torch.Tensor
@@ -238,8 +239,8 @@ class PackedScene:
     textures: torch.Tensor
 
 
-def pack(meshes: Sequence[TexturedMesh]) -> PackedScene:
-    """Joins meshes into one, and their textures into one table, each texture once.
+def pack(meshes: Sequence[TexturedMesh], device: torch.device | None = None) -> PackedScene:
+    """Joins meshes into one, and their textures into one table, each texture once; on `device`, or that of the meshes.
 
     Raises:
         TypeError, ValueError: an argument of a mesh or a material has another dtype, shape or device, is not finite,
@@ -254,15 +255,15 @@ def pack(meshes: Sequence[TexturedMesh]) -> PackedScene:
         k: [] for k in ("vertices", "faces", "normals", "uvs", "colors", "face_materials")
     }
     for mesh in parts:
-        count, device = len(mesh.vertices), mesh.vertices.device
+        count, here = len(mesh.vertices), mesh.vertices.device
         first = materials.add(mesh.materials, textures)
         joined["vertices"].append(mesh.vertices)
         joined["faces"].append(mesh.faces + offset)
-        joined["normals"].append(torch.zeros(count, 3, device=device) if mesh.normals is None else mesh.normals)
-        joined["uvs"].append(torch.zeros(count, 2, device=device) if mesh.uvs is None else mesh.uvs)
-        joined["colors"].append(torch.ones(count, 4, device=device) if mesh.colors is None else mesh.colors)
+        joined["normals"].append(torch.zeros(count, 3, device=here) if mesh.normals is None else mesh.normals)
+        joined["uvs"].append(torch.zeros(count, 2, device=here) if mesh.uvs is None else mesh.uvs)
+        joined["colors"].append(torch.ones(count, 4, device=here) if mesh.colors is None else mesh.colors)
         ids = (
-            torch.zeros(len(mesh.faces), dtype=torch.int32, device=device)
+            torch.zeros(len(mesh.faces), dtype=torch.int32, device=here)
             if mesh.face_materials is None
             else mesh.face_materials
         )
@@ -270,13 +271,13 @@ def pack(meshes: Sequence[TexturedMesh]) -> PackedScene:
         offset += count
         if offset > torch.iinfo(torch.int32).max:
             raise ValueError(f"scene_or_mesh: expected fewer than 2^31 vertices, got at least {offset}")
-    device = parts[0].vertices.device
+    device = device or parts[0].vertices.device
     return PackedScene(
-        **{k: torch.cat(v) for k, v in joined.items()},
-        material_factors=torch.tensor(materials.factors, dtype=torch.float32, device=device),
-        material_indices=torch.tensor(materials.indices, dtype=torch.int32, device=device),
+        **{k: torch.cat(v).to(device) for k, v in joined.items()},
+        material_factors=torch.tensor(materials.factors, dtype=torch.float32),
+        material_indices=torch.tensor(materials.indices, dtype=torch.int32),
         texels=torch.cat([torch.empty(0, dtype=torch.uint8, device=device), *(t.to(device) for t in textures.texels)]),
-        textures=torch.tensor(textures.rows, dtype=torch.int64, device=device).reshape(-1, 7),
+        textures=torch.tensor(textures.rows, dtype=torch.int64).reshape(-1, 7),
     )
 
 
