@@ -125,35 +125,44 @@ __global__ void list_crossings(Scene scene, Tasks tasks, const int64_t* crossing
     }
 }
 
-// Calls visit(row of the voxel) for the voxels of a task that exist and that its triangle overlaps.
+// Calls visit(key of the voxel) for the voxels of a task that its triangle overlaps; only for those that exist where
+// `existing` is not null.
 template <class Visit>
-__device__ void overlap_all(const Scene& scene, const Tasks& tasks, int64_t i, const Runs& voxels, Visit&& visit) {
+__device__ void overlap_all(const Scene& scene, const Tasks& tasks, int64_t i, const Runs* existing, Visit&& visit) {
     const Triangle t = scene.mesh.triangle(tasks.triangles[i]);
     const CellBox box = bounding_cells(t, scene.lattice).clipped(Tiling(scene.lattice).voxels(tasks.tiles[i]));
     if (box.empty()) return;
     OverlapTest(t, unit_normal(t), scene.lattice).for_each(
         box, [](int, int, int) { return true; },
         [&](int x, int y, int z) {
-            const int64_t row = voxels.find(scene.key({x, y, z}));
-            if (row >= 0) visit(row);
+            const uint64_t key = scene.key({x, y, z});
+            if (!existing || existing->find(key) >= 0) visit(key);
         });
 }
 
-__global__ void count_overlaps(Scene scene, Tasks tasks, Runs voxels, int64_t* counts) {
+__global__ void count_overlaps(Scene scene, Tasks tasks, Runs voxels, bool only_existing, int64_t* counts) {
     TK_GRID_STRIDE(i, tasks.n) {
         int count = 0;
-        overlap_all(scene, tasks, i, voxels, [&](int64_t) { ++count; });
+        overlap_all(scene, tasks, i, only_existing ? &voxels : nullptr, [&](uint64_t) { ++count; });
         counts[i] = count;
     }
 }
 
-__global__ void list_overlaps(Scene scene, Tasks tasks, Runs voxels, const int64_t* begins, uint64_t* keys, uint32_t* values) {
+__global__ void list_overlaps(Scene scene, Tasks tasks, Runs voxels, bool only_existing, const int64_t* begins, uint64_t* keys, uint32_t* values) {
     TK_GRID_STRIDE(i, tasks.n) {
         int64_t at = begins[i];
-        overlap_all(scene, tasks, i, voxels, [&](int64_t row) {
-            keys[at] = static_cast<uint64_t>(row);
+        overlap_all(scene, tasks, i, only_existing ? &voxels : nullptr, [&](uint64_t key) {
+            keys[at] = key;
             values[at++] = tasks.triangles[i];
         });
+    }
+}
+
+// Replaces keys of voxels by their rows, or by the number of voxels where there is none.
+__global__ void find_rows(Runs voxels, uint64_t* keys, int64_t n) {
+    TK_GRID_STRIDE(i, n) {
+        const int64_t row = voxels.find(keys[i]);
+        keys[i] = static_cast<uint64_t>(row < 0 ? voxels.n : row);
     }
 }
 
@@ -203,8 +212,9 @@ struct Contributions {
     const Quadric* planes;
     const CrossingPoint* crossings;
     const uint32_t* around;  // see lowest_voxel; in the order of `voxels`
+    int64_t around_count;
     Runs voxels;
-    Pairs overlaps;  // triangles by row of the voxel
+    Pairs overlaps;  // triangles by row of the voxel; rows from voxels.n on are of none
     Runs sides;
     Pairs boundary;  // sides by row of the voxel
 };
@@ -272,17 +282,27 @@ void add_crossings(const Workspace& workspace, const Tasks& tasks, Contributions
     around.sort(workspace, bits_below(to.scene.volume()));
     to.crossings = points;
     to.around = around.values;
+    to.around_count = around.n;
     to.voxels = find_runs(workspace, around);
     refuse_from(to.voxels.n, INT32_MAX, "voxels");
 }
 
 void add_overlaps(const Workspace& workspace, const Tasks& tasks, Contributions& to) {
-    const Counts counts(workspace, tasks.n);
-    launch(tasks.n, workspace.stream, count_overlaps, to.scene, tasks, to.voxels, counts.at);
-    counts.scan(workspace);
+    // Most voxels that a surface overlaps are around its crossings, and looking them up is quicker one thread for each.
+    // Where they are not (float32 sees the plane of a triangle of 1e7 voxels everywhere) only those are listed.
+    const Counts all(workspace, tasks.n), existing(workspace, tasks.n);
+    launch(tasks.n, workspace.stream, count_overlaps, to.scene, tasks, to.voxels, false, all.at);
+    all.scan(workspace);
+    const bool only_existing = all.total(workspace) > to.around_count + (int64_t{1} << 20);
+    if (only_existing) {
+        launch(tasks.n, workspace.stream, count_overlaps, to.scene, tasks, to.voxels, true, existing.at);
+        existing.scan(workspace);
+    }
+    const Counts& counts = only_existing ? existing : all;
     to.overlaps = Pairs(workspace, counts.total(workspace));
-    launch(tasks.n, workspace.stream, list_overlaps, to.scene, tasks, to.voxels, counts.at, to.overlaps.keys, to.overlaps.values);
-    to.overlaps.sort(workspace, bits_below(static_cast<uint64_t>(to.voxels.n)));
+    launch(tasks.n, workspace.stream, list_overlaps, to.scene, tasks, to.voxels, only_existing, counts.at, to.overlaps.keys, to.overlaps.values);
+    launch(to.overlaps.n, workspace.stream, find_rows, to.voxels, to.overlaps.keys, to.overlaps.n);
+    to.overlaps.sort(workspace, bits_below(static_cast<uint64_t>(to.voxels.n) + 1));
 }
 
 void add_boundary(const Workspace& workspace, Contributions& to) {
