@@ -1,6 +1,8 @@
 """Attribute voxelisation on CUDA: the voxels and the bytes of the CPU, which its own tests compare with oracles."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +10,22 @@ import pytest
 import torch
 import trellis_voxel as tv
 import trimesh
-from attributes_meshes import BOX, f32, image_of, quad, random_soup, soup_mesh, texture, trimesh_quad
 from trellis_native.testing import bits
 from trellis_voxel import PbrMaterial, TexturedMesh
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+
+_spec = importlib.util.spec_from_file_location("attributes_meshes", Path(__file__).with_name("attributes_meshes.py"))
+assert _spec and _spec.loader
+shared = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(shared)
+BOX, f32, texture, quad = shared.BOX, shared.f32, shared.texture, shared.quad
+random_soup, soup_mesh, image_of, trimesh_quad = (
+    shared.random_soup,
+    shared.soup_mesh,
+    shared.image_of,
+    shared.trimesh_quad,
+)
 
 AVERAGES = ["crossing", "area"]
 
@@ -26,7 +39,7 @@ def images(seed: int, height: int, width: int) -> dict[str, torch.Tensor]:
 def textured_soup(count: int = 200, reach: float = 1.0, **material: Any) -> TexturedMesh:
     rng = np.random.default_rng(count)
     vertices, uvs = random_soup(rng, count)
-    vertices = np.float32((vertices - 0.5) * reach + 0.5)
+    vertices[:, :2] = (vertices[:, :2] - 0.5) * np.float32(reach) + 0.5
     return soup_mesh(vertices, uvs, PbrMaterial(**{**images(count, 131, 67), **material}))
 
 
