@@ -103,15 +103,18 @@ TK_API int tk_mesh_fill_holes_end(void* state);
 
 /* ---- Simplification --------------------------------------------------------------------------------------------- */
 
-/* CPU only. Edge collapse to at most target_faces faces if that can be reached. Vertices float[V][3] that faces name
+/* Edge collapse to at most target_faces faces if that can be reached. Vertices float[V][3] that faces name
  * are finite. regularization: weight of each face's attraction to its centroid against that to its plane;
  * boundary_weight: of the planes across boundary edges against those of faces; min_quality: least
  * 4 sqrt(3) area / sum of squared sides of new faces. counts int64[5]: vertices W, faces G, rounds, collapses,
  * collapses that changed the topology. errors double[3]: largest quadric error as a distance, largest distance of an
- * input vertex to the result, largest distance of an input vertex to its image. */
+ * input vertex to the result, largest distance of an input vertex to its image. counts and errors are on the host;
+ * the call returns when they are known. The CPU needs no scratch (null for both); on CUDA a null scratch sets
+ * *scratch_bytes and does nothing else, and what is given then must stay until tk_mesh_simplify_fill has run. */
 TK_API int tk_mesh_simplify_begin(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
                                   int64_t target_faces, double regularization, double boundary_weight, double min_quality,
-                                  void** state, int64_t* counts, double* errors, int device, void* stream);
+                                  void** state, int64_t* counts, double* errors, void* scratch, int64_t* scratch_bytes,
+                                  int device, void* stream);
 /* vertices float[W][3], faces int32[G][3]; image int32[V]: the vertex that each input vertex became part of, -1 for
  * those that no face named or whose faces vanished. */
 TK_API int tk_mesh_simplify_fill(void* state, float* vertices, int32_t* faces, int32_t* image, int device, void* stream);

@@ -22,7 +22,6 @@
 #include <memory>
 
 #include "normals.hpp"
-#include "triangle.hpp"
 #include "trellis/sort.hpp"
 #include "trellis_mesh.h"
 
@@ -32,28 +31,6 @@ namespace {
 
 constexpr int64_t grain = 1 << 12;
 constexpr int most_attempts = 32;
-constexpr double sharp = 0.5;         // cosine between the normals at a crease
-constexpr double crease_share = 0.1;  // of the weight of a boundary
-constexpr float infinite = std::numeric_limits<float>::infinity();
-
-uint32_t cost_bits(float cost) {  // in the order of the costs, which are not negative
-    uint32_t bits;
-    std::memcpy(&bits, &cost, sizeof bits);
-    return bits;
-}
-
-// Scrambles ties, which would otherwise be decided one after another along a row of vertices.
-uint32_t scramble(uint32_t x) {
-    x ^= x >> 16;
-    x *= 0x7feb352dU;
-    x ^= x >> 15;
-    x *= 0x846ca68bU;
-    return x ^ (x >> 16);
-}
-uint64_t edge_key(float cost, int32_t a, int32_t b) {
-    const uint32_t low = static_cast<uint32_t>(std::min(a, b)), high = static_cast<uint32_t>(std::max(a, b));
-    return uint64_t{cost_bits(cost)} << 32 | scramble(scramble(low) + high);
-}
 
 void lower_to(uint64_t* slot, uint64_t value) {
     uint64_t seen = __atomic_load_n(slot, __ATOMIC_RELAXED);
@@ -112,54 +89,17 @@ Simplifier::Simplifier(const float* vertices, const int32_t* faces, int64_t num_
     make_quadrics();
 }
 
+CollapseMesh Simplifier::view() const {
+    return {positions_.data(),      quadrics_.data(),  faces_.data(),    corners_.first.data(),     corners_.first.data() + 1,
+            corners_.items.data(), ring_size_.data(), ring_ids_.data(), ring_multiplicity_.data(), kinds_.data()};
+}
+
 void Simplifier::make_quadrics() {
     quadrics_.assign(positions_.size(), Quadric{});
     build_rings();
-    parallel_for(num_vertices(), grain, [&](int64_t v) {
-        Quadric q;
-        for (const int32_t* c = corners_.begin(v); c < corners_.end(v); ++c) {
-            const int i = *c % 3;
-            const int32_t* face = faces_.data() + (*c - i);
-            const Vec3d &p = positions_[face[0]], &r = positions_[face[1]], &s = positions_[face[2]];
-            const Vec3d normal = cross(r - p, s - p);
-            const double area = 0.5 * length(normal);
-            const Vec3d unit = normalized(normal);
-            q.add_plane(unit, p, area);
-            q.add_point((p + r + s) * (1.0 / 3), options_.regularization * area);
-            q.weight += area;
-            // The two edges of this face at v: a plane through a boundary, across the face, and a weaker one through a
-            // sharp crease. Without that the rims of thin sheets, which have next to no area, would weigh nothing.
-            for (const bool backward : {false, true}) {
-                const int32_t other = face[backward ? prev_corner(i) : next_corner(i)];
-                double w = options_.boundary_weight;
-                if (multiplicity(static_cast<int32_t>(v), other) == 2) {
-                    if (dot(unit, normal_across(static_cast<int32_t>(v), other, *c / 3, backward)) > sharp) continue;
-                    w *= crease_share;
-                }
-                const Vec3d edge = positions_[other] - positions_[v];
-                q.add_plane(normalized(cross(edge, unit)), positions_[v], w * dot(edge, edge));
-            }
-        }
-        quadrics_[v] = q;
-    });
-}
-
-// Unit normal of the other face at the edge (a, b), turned to the side on which a face that runs from a to b, or with
-// `backward` from b to a, has its own: neighbours may disagree in orientation.
-Vec3d Simplifier::normal_across(int32_t a, int32_t b, int32_t not_this, bool backward) const {
-    for (const int32_t* c = corners_.begin(a); c < corners_.end(a); ++c) {
-        const int32_t* face = faces_.data() + (*c - *c % 3);
-        const bool from_a = face[next_corner(*c % 3)] == b;
-        if (*c / 3 == not_this || (!from_a && face[prev_corner(*c % 3)] != b)) continue;
-        const Vec3d &p = positions_[face[0]], &r = positions_[face[1]], &s = positions_[face[2]];
-        return normalized(cross(r - p, s - p)) * (from_a == backward ? 1.0 : -1.0);
-    }
-    return {0, 0, 0};
-}
-
-int Simplifier::multiplicity(int32_t a, int32_t b) const {
-    const int32_t *ids = ring_ids_.data() + ring_begin(a), *end = ids + ring_size_[a];
-    return ring_multiplicity_[ring_begin(a) + (std::lower_bound(ids, end, b) - ids)];
+    const CollapseMesh mesh = view();
+    parallel_for(num_vertices(), grain, [&](int64_t v) { quadrics_[v] = mesh.quadric_of(static_cast<int32_t>(v), options_); });
+    rings_are_fresh_ = true;
 }
 
 void Simplifier::build_rings() {
@@ -169,6 +109,7 @@ void Simplifier::build_rings() {
     ring_multiplicity_.resize(faces_.size() * 2);
     ring_cost_.resize(faces_.size() * 2);
     kinds_.resize(positions_.size());
+    const CollapseMesh mesh = view();
     parallel_for(num_vertices(), grain, [&](int64_t v) {
         const int64_t begin = ring_begin(v);
         int32_t* ids = ring_ids_.data() + begin;
@@ -195,32 +136,21 @@ void Simplifier::build_rings() {
             i = j;
         }
         ring_size_[v] = size;
-        int boundary = 0, crowded = 0;
-        for (int32_t i = 0; i < size; ++i) {
-            boundary += ring_multiplicity_[begin + i] == 1;
-            crowded += ring_multiplicity_[begin + i] > 2;
-        }
-        if (boundary + crowded == 0) kinds_[v] = smooth;
-        else kinds_[v] = boundary + crowded == 2 && boundary != 1 ? curve : corner;
+        kinds_[v] = mesh.kind_from_ring(v);
     });
 }
 
 void Simplifier::weigh_edges(Rules rules) {
+    const CollapseMesh mesh = view();
     parallel_for(num_vertices(), grain, [&](int64_t v) {
         const int64_t begin = ring_begin(v);
         Vec3d point;
         for (int32_t i = 0; i < ring_size_[v]; ++i) {
             const int32_t u = ring_ids_[begin + i];
-            if (u > v) ring_cost_[begin + i] = edge_cost(static_cast<int32_t>(v), u, ring_multiplicity_[begin + i], rules, point);
-        }
-    });
-    parallel_for(num_vertices(), grain, [&](int64_t v) {
-        const int64_t begin = ring_begin(v);
-        for (int32_t i = 0; i < ring_size_[v]; ++i) {
-            const int32_t u = ring_ids_[begin + i];
-            if (u > v) break;
-            const int32_t *ids = ring_ids_.data() + ring_begin(u), *end = ids + ring_size_[u];
-            ring_cost_[begin + i] = ring_cost_[ring_begin(u) + (std::lower_bound(ids, end, static_cast<int32_t>(v)) - ids)];
+            if (u < v) continue;
+            const float cost = mesh.edge_cost(static_cast<int32_t>(v), u, ring_multiplicity_[begin + i], rules, point);
+            ring_cost_[begin + i] = cost;
+            ring_cost_[mesh.ring_slot(u, static_cast<int32_t>(v))] = cost;
         }
     });
 }
@@ -230,7 +160,7 @@ int64_t Simplifier::cheapest(int64_t v) const {
     int64_t best = -1;
     uint64_t least = ~uint64_t{0};
     for (int64_t i = ring_begin(v); i < ring_begin(v) + ring_size_[v]; ++i) {
-        if (!(ring_cost_[i] < infinite)) continue;
+        if (!(ring_cost_[i] < forbidden_cost)) continue;
         const uint64_t key = edge_key(ring_cost_[i], static_cast<int32_t>(v), ring_ids_[i]);
         if (key < least) {
             least = key;
@@ -243,22 +173,15 @@ int64_t Simplifier::cheapest(int64_t v) const {
 float Simplifier::cost_limit(int64_t rank) const {
     std::vector<float> costs = collect<float>(
         num_vertices(), [&](int64_t v) { return choice_[v] >= 0; }, [&](int64_t v) { return ring_cost_[choice_[v]]; });
-    if (rank >= static_cast<int64_t>(costs.size())) return infinite;
+    if (rank >= static_cast<int64_t>(costs.size())) return forbidden_cost;
     std::nth_element(costs.begin(), costs.begin() + rank, costs.end());
     return costs[rank];
-}
-
-// Faces that the collapse of (a, b) takes away.
-int32_t Simplifier::removed_by(int32_t a, int32_t b, int multiplicity, Rules rules) const {
-    int32_t count = multiplicity;
-    if (rules == Rules::any_topology)
-        each_coincident(a, b, [&](int32_t, int32_t, bool opposite) { count += opposite ? 2 : 1; });
-    return count;
 }
 
 // Edges that both ends prefer to all their others, are allowed, and cost no more than `limit`. Where the
 // preferred edge is not allowed, its ends choose again among the rest.
 std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rules) {
+    const CollapseMesh mesh = view();
     constexpr uint8_t unknown = 0, allowed = 1, refused = 2;
     std::vector<uint8_t> verdict(positions_.size(), unknown);  // on the choice of the smaller of two mutual vertices
     const auto partner = [&](int64_t v) { return choice_[v] < 0 ? -1 : ring_ids_[choice_[v]]; };
@@ -267,9 +190,9 @@ std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rule
         if (u < v || partner(u) != v || !(ring_cost_[choice_[v]] <= limit)) return unknown;
         const int m = ring_multiplicity_[choice_[v]];
         Vec3d point;
-        edge_cost(static_cast<int32_t>(v), u, m, rules, point);
-        if (!is_valid(static_cast<int32_t>(v), u, m, point, rules)) return refused;
-        return removed_by(static_cast<int32_t>(v), u, m, rules) <= most_removed_ ? allowed : refused;
+        mesh.edge_cost(static_cast<int32_t>(v), u, m, rules, point);
+        if (!mesh.is_valid(static_cast<int32_t>(v), u, m, point, rules, options_.min_quality)) return refused;
+        return mesh.removed_by(static_cast<int32_t>(v), u, m, rules) <= most_removed_ ? allowed : refused;
     };
     parallel_for(num_vertices(), grain, [&](int64_t v) { verdict[v] = judge(v); });
     std::vector<int32_t> losers = collect<int32_t>(
@@ -285,7 +208,7 @@ std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rule
         });
         parallel_for(2 * n, grain, [&](int64_t i) {
             const int32_t v = changed[i];
-            ring_cost_[choice_[v]] = infinite;
+            ring_cost_[choice_[v]] = forbidden_cost;
             choice_[v] = cheapest(v);
         });
         // A pair that is mutual only now has one of these vertices in it; both may be, so it is judged once.
@@ -308,8 +231,8 @@ std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rule
         [&](int64_t v) {
             Collapse c{static_cast<int32_t>(v), partner(v), 0, {}};
             c.multiplicity = ring_multiplicity_[choice_[v]];
-            c.cost = edge_cost(c.a, c.b, c.multiplicity, rules, c.point);
-            c.removes = removed_by(c.a, c.b, c.multiplicity, rules);
+            c.cost = mesh.edge_cost(c.a, c.b, c.multiplicity, rules, c.point);
+            c.removes = mesh.removed_by(c.a, c.b, c.multiplicity, rules);
             return c;
         });
 }
@@ -353,10 +276,11 @@ std::vector<Simplifier::Collapse> Simplifier::independent(const std::vector<Coll
 }
 
 void Simplifier::apply(const std::vector<Collapse>& chosen) {
+    const CollapseMesh mesh = view();
     parallel_for(static_cast<int64_t>(chosen.size()), grain, [&](int64_t i) {
         const Collapse& k = chosen[i];
         if (k.removes > k.multiplicity)
-            each_coincident(k.a, k.b, [&](int32_t of_a, int32_t of_b, bool opposite) {
+            mesh.each_coincident(k.a, k.b, [&](int32_t of_a, int32_t of_b, bool opposite) {
                 faces_[3 * of_b] = faces_[3 * of_b + 1] = faces_[3 * of_b + 2] = -1;
                 if (opposite) faces_[3 * of_a] = faces_[3 * of_a + 1] = faces_[3 * of_a + 2] = -1;
             });
@@ -411,7 +335,8 @@ void Simplifier::drop_unused_vertices() {
 }
 
 int64_t Simplifier::round(int64_t target_faces, Rules rules, int64_t slack) {
-    build_rings();
+    if (!rings_are_fresh_) build_rings();
+    rings_are_fresh_ = false;
     weigh_edges(rules);
     choice_.resize(positions_.size());
     parallel_for(num_vertices(), grain, [&](int64_t v) { choice_[v] = cheapest(v); });
@@ -433,11 +358,13 @@ int64_t Simplifier::round(int64_t target_faces, Rules rules, int64_t slack) {
             }
         chosen.resize(taken);
     }
-    if (rules == Rules::any_topology)
+    if (rules == Rules::any_topology) {
+        const CollapseMesh mesh = view();
         for (const Collapse& c : chosen) {
-            statistics.topology_changes += !keeps_topology(c.a, c.b, c.multiplicity);
+            statistics.topology_changes += !mesh.keeps_topology(c.a, c.b, c.multiplicity);
             parts_vanished_ = parts_vanished_ || c.removes > c.multiplicity;
         }
+    }
     statistics.collapses += static_cast<int64_t>(chosen.size());
     ++statistics.rounds;
     apply(chosen);
@@ -471,46 +398,31 @@ void Simplifier::store(float* vertices, int32_t* faces, int32_t* image) const {
     std::copy(image_.begin(), image_.end(), image);
 }
 
-// Squared distance from `p` to the surface: from the faces around `start`, on to those around the corners of the
-// closest so far, until that brings nothing. Never less than the true distance.
-double Simplifier::nearby_distance2(const Vec3d& p, int32_t start, const Groups& corners) const {
-    double least = infinite;
-    std::array<int32_t, 3> around{start, start, start};
-    for (bool closer = true; closer;) {
-        closer = false;
-        const std::array<int32_t, 3> centres = around;
-        for (const int32_t v : centres)
-            for (const int32_t* c = corners.begin(v); c < corners.end(v); ++c) {
-                const int32_t* face = faces_.data() + (*c - *c % 3);
-                const double d = triangle_distance2(positions_[face[0]] - p, positions_[face[1]] - p, positions_[face[2]] - p);
-                if (!(d < least)) continue;
-                least = d;
-                around = {face[0], face[1], face[2]};
-                closer = true;
-            }
-    }
-    return least;
-}
-
 void Simplifier::measure(const float* vertices, double* quadric_error, double* deviation, double* displacement) const {
     const Groups corners = corners_of_vertices(faces_.data(), num_faces(), num_vertices(), false);
+    CollapseMesh mesh{};
+    mesh.positions = positions_.data();
+    mesh.faces = faces_.data();
+    mesh.first = corners.first.data();
+    mesh.last = corners.first.data() + 1;
+    mesh.corners = corners.items.data();
     struct Largest {
         double deviation = 0, displacement = 0;
     };
     Largest most;
-    if (parts_vanished_) most.displacement = infinite;
+    if (parts_vanished_) most.displacement = unbounded;
     std::vector<Largest> partial(static_cast<size_t>(chunk_count(num_input_vertices_, grain)));
     parallel_chunks(num_input_vertices_, grain, [&](int64_t chunk, int64_t begin, int64_t end) {
         Largest& own = partial[chunk];
         for (int64_t v = begin; v < end; ++v) {
             if (!referenced_[v]) continue;
             if (image_[v] < 0) {
-                own.displacement = infinite;
+                own.displacement = unbounded;
                 continue;
             }
             const Vec3d p = (load_point(vertices, v) - centre_) * (1 / scale_);
             own.displacement = std::max(own.displacement, length(positions_[image_[v]] - p));
-            own.deviation = std::max(own.deviation, std::sqrt(nearby_distance2(p, image_[v], corners)));
+            own.deviation = std::max(own.deviation, std::sqrt(mesh.nearby_distance2(p, image_[v])));
         }
     });
     for (const Largest& l : partial) {
@@ -537,7 +449,7 @@ struct Simplified {
 
 TK_API int tk_mesh_simplify_begin(const float* vertices, const int32_t* faces, int64_t num_faces, int64_t num_vertices,
                                   int64_t target_faces, double regularization, double boundary_weight, double min_quality,
-                                  void** state, int64_t* counts, double* errors, int, void*) {
+                                  void** state, int64_t* counts, double* errors, void*, int64_t*, int, void*) {
     return tk::guarded([&] {
         tk::mesh::require_indexable(num_faces, num_vertices);
         tk::mesh::SimplifyOptions options;

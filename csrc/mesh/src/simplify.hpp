@@ -4,16 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "simplify_quadric.hpp"
-#include "topology.hpp"
+#include "simplify_rules.hpp"
 
 namespace tk::mesh {
-
-struct SimplifyOptions {
-    double regularization = 3e-4;
-    double boundary_weight = 10;
-    double min_quality = 0.1;
-};
 
 struct SimplifyStatistics {
     int64_t rounds = 0, collapses = 0, topology_changes = 0;
@@ -36,9 +29,6 @@ public:
     SimplifyStatistics statistics;
 
 private:
-    // How far a round may go. Each is taken up only when the one before finds nothing left to collapse.
-    enum class Rules { all, any_shape, any_topology };
-    enum Kind : uint8_t { smooth, curve, corner };
     struct Collapse {
         int32_t a, b;  // b becomes a
         float cost;
@@ -47,14 +37,9 @@ private:
         int32_t removes = 0;  // faces
     };
 
+    CollapseMesh view() const;
     void make_quadrics();
     void build_rings();
-    void classify();
-    float edge_cost(int32_t a, int32_t b, int multiplicity, Rules rules, Vec3d& point) const;
-    bool is_valid(int32_t a, int32_t b, int multiplicity, const Vec3d& point, Rules rules) const;
-    bool keeps_topology(int32_t a, int32_t b, int multiplicity) const;
-    bool keeps_sides(int32_t moved, int32_t other, const Vec3d& point, double& worst_before, double& worst_after) const;
-    int32_t removed_by(int32_t a, int32_t b, int multiplicity, Rules rules) const;
     void weigh_edges(Rules rules);
     int64_t cheapest(int64_t v) const;
     float cost_limit(int64_t rank) const;
@@ -64,28 +49,6 @@ private:
     void apply(const std::vector<Collapse>& chosen);
     void compact();
     void drop_unused_vertices();
-    int multiplicity(int32_t a, int32_t b) const;
-    Vec3d normal_across(int32_t a, int32_t b, int32_t not_this, bool backward) const;
-    double nearby_distance2(const Vec3d& p, int32_t start, const Groups& corners) const;
-
-    // body(face at a, face at b, opposite) for the pairs of faces that the collapse of (a, b) lays onto one another.
-    template <class Body>
-    void each_coincident(int32_t a, int32_t b, Body&& body) const {
-        for (const int32_t* c = corners_.begin(a); c < corners_.end(a); ++c) {
-            const int32_t* face = faces_.data() + (*c - *c % 3);
-            if (face[0] < 0) continue;
-            const int32_t u = face[next_corner(*c % 3)], w = face[prev_corner(*c % 3)];
-            if (u == b || w == b) continue;
-            for (const int32_t* d = corners_.begin(b); d < corners_.end(b); ++d) {
-                const int32_t* other = faces_.data() + (*d - *d % 3);
-                if (other[0] < 0) continue;
-                const int32_t s = other[next_corner(*d % 3)], t = other[prev_corner(*d % 3)];
-                if (!((s == u && t == w) || (s == w && t == u))) continue;
-                body(*c / 3, *d / 3, s == w);
-                break;
-            }
-        }
-    }
 
     SimplifyOptions options_;
     Vec3d centre_{0, 0, 0};
@@ -100,9 +63,9 @@ private:
     std::vector<uint8_t> referenced_;   // whether a face used the input vertex
     std::vector<int32_t> merged_into_;  // in the present round
 
-    // Rebuilt each round. Around vertex v: corners, and from ring_begin(v) its neighbours ascending, how many
-    // faces the edge to each has, and its cost.
+    // Rebuilt each round; see CollapseMesh. Costs stand beside the rings.
     Groups corners_;
+    bool rings_are_fresh_ = false;
     std::vector<int32_t> ring_size_, ring_ids_;
     std::vector<uint8_t> ring_multiplicity_;
     std::vector<float> ring_cost_;

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +15,42 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trellis_mesh import (
+    MeshResult,
     SimplifyReport,
     boundary_edges,
     connected_components,
     edges,
     face_normals,
     repair_non_manifold_edges,
-    simplify,
 )
+from trellis_mesh import simplify as simplify_there
 from trellis_mesh._library import EXTENSION
 from trellis_native.testing import assert_same_bits_for_any_thread_count
 
 FEW = settings(deadline=None, max_examples=30)
+
+Simplify = Callable[..., MeshResult[SimplifyReport]]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+        ),
+    ],
+)
+def simplify(request: pytest.FixtureRequest) -> Simplify:
+    """simplify on each device, for meshes on the CPU."""
+
+    def call(v: torch.Tensor, f: torch.Tensor, **options: Any) -> MeshResult[SimplifyReport]:
+        result = simplify_there(v.to(request.param), f.to(request.param), **options)
+        assert result.vertices.device.type == result.report.vertex_map.device.type == request.param
+        report = replace(result.report, vertex_map=result.report.vertex_map.cpu())
+        return MeshResult(result.vertices.cpu(), result.faces.cpu(), report)
+
+    return call
 
 
 def as_mesh(mesh: trimesh.Trimesh) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,7 +120,7 @@ def test_the_oracle_of_distances() -> None:
 
 
 @pytest.mark.parametrize("target", [5000, 1000, 321, 100, 20, 8, 4])
-def test_closed_surfaces_reach_the_target(target: int) -> None:
+def test_closed_surfaces_reach_the_target(simplify: Simplify, target: int) -> None:
     v, f = sphere()
     result = simplify(v, f, target_faces=target)
     assert target - 1 <= len(result.faces) <= target
@@ -104,21 +131,21 @@ def test_closed_surfaces_reach_the_target(target: int) -> None:
     assert len(torch.unique(result.faces)) == len(result.vertices)
 
 
-def test_no_more_faces_than_asked_for_is_no_work() -> None:
+def test_no_more_faces_than_asked_for_is_no_work(simplify: Simplify) -> None:
     v, f = sphere(1)
     result = simplify(v, f, target_faces=80)
     assert torch.equal(result.vertices, v) and torch.equal(result.faces, f)
     assert result.report.collapses == 0 and result.report.vertex_map.tolist() == list(range(len(v)))
 
 
-def test_a_closed_surface_is_never_squashed_flat() -> None:
+def test_a_closed_surface_is_never_squashed_flat(simplify: Simplify) -> None:
     v, f = sphere(2)
     result = simplify(v, f, target_faces=2)
     assert len(result.faces) == 4 and not result.report.reached
     assert abs(trimesh.Trimesh(*result, process=False).volume) > 0.1
 
 
-def test_components_each_keep_their_share() -> None:
+def test_components_each_keep_their_share(simplify: Simplify) -> None:
     parts = [trimesh.creation.icosphere(2).apply_translation([3.0 * i, 0, 0]) for i in range(20)]
     v, f = as_mesh(trimesh.util.concatenate(parts))
     result = simplify(v, f, target_faces=1600)
@@ -127,7 +154,7 @@ def test_components_each_keep_their_share() -> None:
     assert count == 20 and int(labels.bincount().min()) >= 60
 
 
-def test_loose_triangles_go_only_as_a_last_resort() -> None:
+def test_loose_triangles_go_only_as_a_last_resort(simplify: Simplify) -> None:
     rng = np.random.default_rng(0)
     v = torch.tensor(rng.random((500, 1, 3)) + 0.1 * rng.random((500, 3, 3)), dtype=torch.float32).view(-1, 3)
     result = simplify(v, torch.arange(1500).view(-1, 3), target_faces=100)
@@ -139,14 +166,14 @@ def test_loose_triangles_go_only_as_a_last_resort() -> None:
 # ---- topology, boundaries, sides ----------------------------------------------------------------------------------------
 
 
-def test_a_torus_stays_a_torus() -> None:
+def test_a_torus_stays_a_torus(simplify: Simplify) -> None:
     v, f = as_mesh(trimesh.creation.torus(1, 0.4, major_sections=80, minor_sections=40))
     result = simplify(v, f, target_faces=60)
     assert len(result.faces) == 60 and euler(*result) == 0 and len(boundary_edges(result.faces)) == 0
     assert_manifold(result.faces)
 
 
-def test_a_thin_handle_is_not_pinched_off() -> None:
+def test_a_thin_handle_is_not_pinched_off(simplify: Simplify) -> None:
     # A ring of triangular section: its section is a circle of three edges that is no face.
     v, f = as_mesh(trimesh.creation.torus(1, 0.02, major_sections=300, minor_sections=3))
     result = simplify(v, f, target_faces=60)
@@ -154,7 +181,7 @@ def test_a_thin_handle_is_not_pinched_off() -> None:
     assert_manifold(result.faces)
 
 
-def test_a_ribbon_is_not_pinched() -> None:
+def test_a_ribbon_is_not_pinched(simplify: Simplify) -> None:
     # One cell wide: every edge inside joins the two sides of its outline.
     n = 200
     x = torch.arange(n + 1).repeat(2) / n
@@ -167,7 +194,7 @@ def test_a_ribbon_is_not_pinched() -> None:
 
 
 @pytest.mark.parametrize("roughness", [0.02, 0.1])
-def test_rough_surfaces_stay_manifold_and_on_their_side(roughness: float) -> None:
+def test_rough_surfaces_stay_manifold_and_on_their_side(simplify: Simplify, roughness: float) -> None:
     v, f = sphere(5)
     v = v * (1 + roughness * torch.tensor(np.random.default_rng(0).normal(size=(len(v), 1)), dtype=torch.float32))
     result = simplify(v, f, target_faces=3000)
@@ -175,7 +202,7 @@ def test_rough_surfaces_stay_manifold_and_on_their_side(roughness: float) -> Non
     assert_manifold(result.faces)
 
 
-def test_flat_ground_does_not_fold() -> None:
+def test_flat_ground_does_not_fold(simplify: Simplify) -> None:
     # On flat ground no quadric tells a fold from none: only the check of each face's side does.
     v, f = grid(48)
     inside = ((v[:, :2] > 0.01) & (v[:, :2] < 0.99)).all(1)
@@ -187,7 +214,7 @@ def test_flat_ground_does_not_fold() -> None:
         assert bool((face_normals(*result)[:, 2] > 0.99).all())
 
 
-def test_holes_stay_open_and_outlines_in_place() -> None:
+def test_holes_stay_open_and_outlines_in_place(simplify: Simplify) -> None:
     v, f = grid(30)
     centre = v[f.long()].mean(1)
     hole = ((centre - torch.tensor([0.4, 0.6, 0])).abs() < 0.1).all(1)
@@ -206,7 +233,7 @@ def test_holes_stay_open_and_outlines_in_place() -> None:
     assert bool((face_normals(*result)[:, 2] > 0.999).all())
 
 
-def test_no_face_turns_over() -> None:
+def test_no_face_turns_over(simplify: Simplify) -> None:
     v, f = sphere(5)
     result = simplify(v, f, target_faces=600)
     centre = result.vertices[result.faces.long()].mean(1)
@@ -214,7 +241,7 @@ def test_no_face_turns_over() -> None:
     assert float(towards.min()) > 0.9
 
 
-def test_pages_of_a_book_keep_their_spine() -> None:
+def test_pages_of_a_book_keep_their_spine(simplify: Simplify) -> None:
     pages = []
     for angle in (0.0, 2.0, 4.0):
         x, y = torch.meshgrid(torch.linspace(0, 1, 13), torch.linspace(0, 1, 13), indexing="ij")
@@ -237,7 +264,7 @@ def bumpy() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("target", [600, 150, 20])
-def test_reported_distances_hold(target: int) -> None:
+def test_reported_distances_hold(simplify: Simplify, target: int) -> None:
     v, f = bumpy()
     result = simplify(v, f, target_faces=target)
     report = result.report
@@ -254,7 +281,7 @@ def test_reported_distances_hold(target: int) -> None:
 
 @FEW
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))
-def test_the_vertex_map_takes_simplices_to_simplices(seed: int, target: int) -> None:
+def test_the_vertex_map_takes_simplices_to_simplices(simplify: Simplify, seed: int, target: int) -> None:
     # This is what makes error_bound a bound, for any tangle of faces.
     rng = np.random.default_rng(seed)
     v = torch.tensor(rng.normal(size=(20, 3)), dtype=torch.float32)
@@ -274,7 +301,7 @@ def test_the_vertex_map_takes_simplices_to_simplices(seed: int, target: int) -> 
 
 @FEW
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
-def test_any_tangle_gives_a_sound_result(seed: int, target: int) -> None:
+def test_any_tangle_gives_a_sound_result(simplify: Simplify, seed: int, target: int) -> None:
     rng = np.random.default_rng(seed)
     v = torch.tensor(rng.integers(0, 4, size=(30, 3)), dtype=torch.float32)
     f = torch.tensor(rng.integers(0, 30, (80, 3)))
@@ -286,7 +313,7 @@ def test_any_tangle_gives_a_sound_result(seed: int, target: int) -> None:
 # ---- quality ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_sphere_is_approximated_as_well_as_its_faces_allow() -> None:
+def test_a_sphere_is_approximated_as_well_as_its_faces_allow(simplify: Simplify) -> None:
     v, f = sphere(5)
     result = simplify(v, f, target_faces=500)
     radius = result.vertices.norm(dim=1)
@@ -299,7 +326,7 @@ def test_a_sphere_is_approximated_as_well_as_its_faces_allow() -> None:
     assert trimesh.Trimesh(*result, process=False).volume == pytest.approx(4 / 3 * math.pi, rel=0.015)
 
 
-def test_edges_of_a_cube_stay_sharp() -> None:
+def test_edges_of_a_cube_stay_sharp(simplify: Simplify) -> None:
     box = trimesh.creation.box().subdivide().subdivide().subdivide().subdivide()
     result = simplify(*as_mesh(box), target_faces=60)
     assert result.report.deviation < 2e-3
@@ -307,7 +334,7 @@ def test_edges_of_a_cube_stay_sharp() -> None:
 
 
 @pytest.mark.parametrize("thickness", [0.1, 0.01, 0.001])
-def test_thin_sheets_keep_their_extent(thickness: float) -> None:
+def test_thin_sheets_keep_their_extent(simplify: Simplify, thickness: float) -> None:
     box = trimesh.creation.box((1, 1, thickness)).subdivide().subdivide().subdivide().subdivide()
     v, f = as_mesh(box)
     result = simplify(v, f, target_faces=100)
@@ -315,7 +342,7 @@ def test_thin_sheets_keep_their_extent(thickness: float) -> None:
     assert float(distances(v, *result).max()) < 3e-3
 
 
-def test_flat_ground_gets_even_triangles() -> None:
+def test_flat_ground_gets_even_triangles(simplify: Simplify) -> None:
     v, f = grid(60)
     result = simplify(v, f, target_faces=300)
     assert len(result.faces) <= 300
@@ -323,7 +350,7 @@ def test_flat_ground_gets_even_triangles() -> None:
     assert float(result.vertices[:, 2].abs().max()) < 1e-6
 
 
-def test_hubs_of_very_many_faces() -> None:
+def test_hubs_of_very_many_faces(simplify: Simplify) -> None:
     n = 20_000
     rim = torch.arange(2, n + 2)
     angle = 2 * math.pi * torch.arange(n) / n
@@ -338,14 +365,14 @@ def test_hubs_of_very_many_faces() -> None:
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1e-30, 0.0), (1e30, 0.0), (1.0, 100.0), (0.25, -4.0)])
-def test_scale_and_place_do_not_matter(scale: float, shift: float) -> None:
+def test_scale_and_place_do_not_matter(simplify: Simplify, scale: float, shift: float) -> None:
     v, f = bumpy()
     a, b = simplify(v, f, target_faces=200), simplify(v * scale + shift, f, target_faces=200)
     assert len(b.faces) == 200
     assert b.report.deviation / scale == pytest.approx(a.report.deviation, rel=0.5)
 
 
-def test_neighbours_may_disagree_in_orientation() -> None:
+def test_neighbours_may_disagree_in_orientation(simplify: Simplify) -> None:
     # Faces that are wound the other way look at the same surface: no crease lies between them and the rest.
     v, f = bumpy()
     wrong = torch.tensor(np.random.default_rng(0).random(len(f)) < 0.3)
@@ -356,7 +383,7 @@ def test_neighbours_may_disagree_in_orientation() -> None:
     assert float(quality(*mixed).mean()) == pytest.approx(float(quality(*plain).mean()), abs=0.02)
 
 
-def test_seams_are_welded_unless_told_otherwise() -> None:
+def test_seams_are_welded_unless_told_otherwise(simplify: Simplify) -> None:
     v, f = sphere(3)
     loose, apart = v[f.long()].reshape(-1, 3), torch.arange(f.numel()).view(-1, 3)
     result = simplify(loose, apart, target_faces=200)
@@ -365,7 +392,7 @@ def test_seams_are_welded_unless_told_otherwise() -> None:
     assert simplify(loose, apart, target_faces=200, weld=False).report.topology_changes > 0
 
 
-def test_degenerate_input() -> None:
+def test_degenerate_input(simplify: Simplify) -> None:
     points = torch.zeros((40, 3))
     assert simplify(points, torch.arange(39).view(-1, 3), target_faces=5).faces.shape == (0, 3)  # all at one place
     line = torch.stack([torch.arange(60.0), torch.zeros(60), torch.zeros(60)], 1)
@@ -380,7 +407,7 @@ def test_degenerate_input() -> None:
     assert none.faces.shape == (0, 3)
 
 
-def test_vertices_that_no_face_names() -> None:
+def test_vertices_that_no_face_names(simplify: Simplify) -> None:
     v, f = sphere(2)
     result = simplify(torch.cat([v, v[:5] + 9]), f, target_faces=100)
     assert float(result.vertices.abs().max()) < 2
@@ -393,20 +420,20 @@ def test_same_bits_for_any_number_of_threads() -> None:
     v = v * (1 + 0.1 * torch.sin(9 * v[:, :1]))
 
     def run() -> tuple[torch.Tensor, torch.Tensor, SimplifyReport]:
-        result = simplify(v, f, target_faces=3000)
+        result = simplify_there(v, f, target_faces=3000)
         return result.vertices, result.faces, result.report
 
     assert_same_bits_for_any_thread_count(EXTENSION, run)
 
 
-def test_options_have_their_effect() -> None:
+def test_options_have_their_effect(simplify: Simplify) -> None:
     v, f = bumpy()
     plain, even = (simplify(v, f, target_faces=150, regularization=r) for r in (1e-6, 0.1))
     assert float(quality(*even).mean()) > float(quality(*plain).mean()) + 0.02
     assert float(quality(*simplify(v, f, target_faces=150, min_quality=0.4)).min()) >= 0.4
 
 
-def test_bad_arguments() -> None:
+def test_bad_arguments(simplify: Simplify) -> None:
     v, f = sphere(1)
     with pytest.raises(ValueError, match=r"vertices: expected shape \[V, 3\], got \[42, 2\]"):
         simplify(v[:, :2], f, target_faces=9)

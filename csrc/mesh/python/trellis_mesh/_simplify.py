@@ -27,21 +27,32 @@ def _simplify(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     state, counts, errors = ctypes.c_void_p(), torch.zeros(5, dtype=torch.int64), torch.zeros(3, dtype=torch.float64)
     device = vertices.device
-    EXTENSION.call(
-        "simplify_begin",
-        vertices,
-        faces,
-        len(faces),
-        len(vertices),
-        target_faces,
-        regularization,
-        boundary_weight,
-        min_quality,
-        ctypes.byref(state),
-        counts.data_ptr(),
-        errors.data_ptr(),
-        device=device,
-    )
+    scratch: torch.Tensor | None = None
+    scratch_bytes = ctypes.c_int64()
+
+    def begin() -> None:
+        EXTENSION.call(
+            "simplify_begin",
+            vertices,
+            faces,
+            len(faces),
+            len(vertices),
+            target_faces,
+            regularization,
+            boundary_weight,
+            min_quality,
+            ctypes.byref(state),
+            counts.data_ptr(),
+            errors.data_ptr(),
+            scratch,
+            ctypes.byref(scratch_bytes),
+            device=device,
+        )
+
+    if device.type == "cuda":
+        begin()  # asks for the size
+        scratch = torch.empty(scratch_bytes.value, dtype=torch.uint8, device=device)
+    begin()
     try:
         v = torch.empty((int(counts[0]), 3), dtype=torch.float32, device=device)
         f = torch.empty((int(counts[1]), 3), dtype=torch.int32, device=device)
