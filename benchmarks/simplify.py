@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import defaultdict
 from datetime import date
@@ -82,9 +83,11 @@ def print_passes(v: torch.Tensor, f: torch.Tensor, target: int) -> None:
     calls: dict[str, int] = defaultdict(int)
     longest: dict[str, float] = defaultdict(float)
     for event in trace.events():
-        name = event.name.split("(")[0].split("::")[-1].split("<")[0] if "tk::" in event.name else event.name[:60]
-        if "Radix" in event.name or "Scan" in event.name or "Select" in event.name:
-            name = "cub " + event.name.split("::")[-1].split("<")[0][:40]
+        if event.device_type != torch.autograd.DeviceType.CUDA:
+            continue
+        ours = re.search(r"(\w+_kernel)\(", event.name) if "tk::" in event.name else None
+        library = re.search(r"Device(RadixSort|Scan|Select)\w*", event.name)
+        name = ours[1] if ours else library[0] if library else event.name[:60]
         total[name] += event.device_time / 1000
         longest[name] = max(longest[name], event.device_time / 1000)
         calls[name] += 1
