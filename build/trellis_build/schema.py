@@ -77,7 +77,7 @@ _EXTRA_FILE: Fields = {
     "file": (True, _text(re.compile(r"[^/\\]+\.whl")), "the bare name of a wheel"),
     "sha256": (True, _text(re.compile(r"[0-9a-f]{64}")), "64 lower-case hexadecimal digits"),
 }
-_GROUPS = ("runtime", "test", "lint", "build", "lock", "flash-attn")
+_GROUPS = ("runtime", "generate", "test", "lint", "build", "lock", "flash-attn")
 _EXACT = ("build", "lock", "flash-attn")
 _ONLY = {"nvcc-packages": ("nvcc",), "home-or-clang": ("clang", "clang-cuda")}
 

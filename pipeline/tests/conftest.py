@@ -1,10 +1,11 @@
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from trellis_pipeline.remake import RemakeOptions, remake
-from trellis_pipeline.testing import write_painted_asset
+from trellis_pipeline.testing import make_checkpoint, write_painted_asset
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,15 @@ def remade(painted, tmp_path_factory):
     out = tmp_path_factory.mktemp("remade") / "remade.glb"
     options = RemakeOptions(resolution=96, faces=6000, texture=512)
     return Remade(painted, out, remake(painted, out, options, quiet=True), options, (5, -2, 3), 4)
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(tmp_path_factory):
+    """A tiny random checkpoint in the real layout."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def copied(checkpoint_folder, tmp_path):
+    """A copy of it that a test may break."""
+    return Path(shutil.copytree(checkpoint_folder, tmp_path / "copy"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
+from .generate_command import add_parsers
 
 MAX_RESOLUTION, MAX_TEXTURE = 2048, 16384
 
@@ -97,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
         "--environment", type=Path, metavar="FILE.hdr", help="light from a lat-long HDR or EXR (a studio by default)"
     )
     render.set_defaults(run=_render)
+
+    add_parsers(commands, _bounded, _device)
     return parser
 
 

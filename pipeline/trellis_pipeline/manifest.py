@@ -16,10 +16,14 @@ from typing import Any
 import torch
 import trellis_native
 
+from .artifacts import write_whole
+
 SCHEMA = 1
+_WIDTH = 14
 _PACKAGES = (
     "trellis-native", "trellis-sparse", "trellis-mesh", "trellis-voxel", "trellis-raster", "trellis-shade",
-    "trellis-regression", "trellis-pipeline", "torch", "numpy", "trimesh", "pygltflib", "pillow", "xatlas",
+    "trellis-regression", "trellis-pipeline", "torch", "numpy", "trimesh", "pygltflib", "pillow", "xatlas", "safetensors",
+    "transformers", "huggingface-hub", "rembg", "flash-attn", "xformers",
 )  # fmt: skip
 
 
@@ -66,11 +70,22 @@ class Manifest:
         }
         self._start = time.perf_counter()
 
+    def say(self, text: str) -> None:
+        """Shows a line or more while the run goes on."""
+        if not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def progress(self, name: str, done: int, of: int) -> None:
+        """Redraws the running stage's line with a bar, on a terminal."""
+        if not self._quiet and sys.stderr.isatty():
+            bar = "#" * (20 * done // max(of, 1))
+            print(f"\r{name:<{_WIDTH}} [{bar:<20}] {done}/{of} ", end="", file=sys.stderr, flush=True)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
         """Times the body; what the body puts into the yielded dictionary is kept with the stage."""
         if not self._quiet:
-            print(f"{name:<12}", end=" ", file=sys.stderr, flush=True)
+            print(f"{name:<{_WIDTH}}", end=" ", file=sys.stderr, flush=True)
         facts: dict[str, Any] = {}
         start = time.perf_counter()
         try:
@@ -89,7 +104,8 @@ class Manifest:
                 for k, v in facts.items()
                 if isinstance(v, (int, float, str)) and k != "seconds"
             )
-            print(f"{facts['seconds']:7.2f} s  {shown}", file=sys.stderr, flush=True)
+            again = f"\r\x1b[K{name:<{_WIDTH}} " if sys.stderr.isatty() else ""  # over the bar, if there was one
+            print(f"{again}{facts['seconds']:7.2f} s  {shown}", file=sys.stderr, flush=True)
 
     def finish(self) -> dict[str, Any]:
         """Adds the seconds since construction and returns all facts."""
@@ -98,9 +114,9 @@ class Manifest:
 
 
 def write_manifest(facts: dict[str, Any], path: str | Path) -> None:
-    """Writes a run's facts as JSON."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(facts, indent=1) + "\n")
+    """Writes a run's facts as JSON, whole or not at all."""
+    text = json.dumps(facts, indent=1) + "\n"
+    write_whole(Path(path), lambda file: file.write_text(text))
 
 
 def _short(value: float | str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -58,7 +59,7 @@ def guide(
 def sample_flow(
     model: Any, noise: State, *, cond: torch.Tensor, neg_cond: torch.Tensor, steps: int = 12, rescale_t: float = 1.0,
     guidance_strength: float = 1.0, guidance_rescale: float = 0.0, guidance_interval: tuple[float, float] = (0.0, 1.0),
-    sigma_min: float = 1e-5, **inputs: Any,
+    sigma_min: float = 1e-5, progress: Callable[[int, int], None] | None = None, **inputs: Any,
 ) -> State:  # fmt: skip
     """Integrates the flow from `noise` at t = 1 to data at t = 0.
 
@@ -67,6 +68,7 @@ def sample_flow(
         noise: the starting point, a tensor [B, ...] or a SparseTensor.
         cond, neg_cond: image features [B, L, D] and what stands for "no image".
         guidance_interval: times, ends included, at which guidance is applied; elsewhere the condition alone.
+        progress: called with the steps done and the steps in all.
         inputs: passed to the model at every step (such as concat_cond).
 
     Returns:
@@ -76,7 +78,7 @@ def sample_flow(
     low, high = guidance_interval
     step = _Passes(model, noise, cond, neg_cond, inputs)
     x = noise
-    for t, next_t in pairwise(times):
+    for done, (t, next_t) in enumerate(pairwise(times), 1):
         if low <= t <= high and guidance_strength != 1:
             velocity, without = step.both(x, t)
             velocity = guide(
@@ -85,6 +87,8 @@ def sample_flow(
         else:
             velocity = step.conditional(x, t)
         x = _replace(x, _feats(x) - (t - next_t) * velocity)
+        if progress is not None:
+            progress(done, steps)
     return x
 
 

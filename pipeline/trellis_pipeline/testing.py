@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import trimesh
 import trimesh.visual
-from PIL import Image
+from PIL import Image, ImageDraw
+
+from .random_checkpoint import make_checkpoint
+
+__all__ = ["DIRECTION_COLORS", "make_checkpoint", "object_picture", "painted_mesh", "write_painted_asset"]
 
 DIRECTION_COLORS = {
     "+x": (220, 40, 40), "-x": (40, 200, 200), "+y": (40, 190, 60), "-y": (200, 50, 200), "+z": (50, 70, 220), "-z": (220, 200, 40),
@@ -53,3 +57,12 @@ def write_painted_asset(path: Path, *, offset: tuple[float, float, float] = (0, 
     scene.add_geometry(painted_mesh(), transform=transform)
     path.write_bytes(scene.export(file_type="glb"))
     return path
+
+
+def object_picture(size: int = 320) -> Image.Image:
+    """A picture of an object with transparency around it, off the middle."""
+    picture = Image.new("RGBA", (size, size * 3 // 4), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((size * 0.3, size * 0.1, size * 0.8, size * 0.6), fill=(200, 90, 40, 255))
+    draw.rectangle((size * 0.45, size * 0.5, size * 0.65, size * 0.7), fill=(40, 90, 200, 255))
+    return picture

@@ -182,7 +182,8 @@ class Block(nn.Module):
         self.cross_attn = CrossAttention(width, context_width, heads, rms_norm_cross)
         self.mlp = FeedForward(width, hidden)
         if shared:  # one MLP for all blocks, and a learned offset in each
-            self.modulation = nn.Parameter(torch.randn(6 * width) / width**0.5)
+            self.modulation = nn.Parameter(torch.empty(6 * width))
+            nn.init.normal_(self.modulation, std=width**-0.5)
         else:
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 

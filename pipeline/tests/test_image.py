@@ -1,0 +1,173 @@
+"""The image side: what is cropped, what is refused, and DINOv3 through whichever transformers is here."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from trellis_pipeline.errors import CheckpointError, ImageError
+from trellis_pipeline.image import background, load_image_encoder, open_image, prepare
+from trellis_pipeline.testing import object_picture
+
+CPU = torch.device("cpu")
+
+
+def box_picture(size, box, alpha=255, colour=(200, 100, 50)):
+    pixels = np.zeros((*size[::-1], 4), np.uint8)
+    left, top, right, bottom = box
+    pixels[top:bottom, left:right] = (*colour, alpha)
+    return Image.fromarray(pixels)
+
+
+def test_the_object_fills_a_square_on_black():
+    out = prepare(box_picture((300, 200), (100, 40, 200, 80)), None)
+    assert out.alpha == "own" and out.source_size == (300, 200)
+    assert out.image.mode == "RGB" and out.image.size == (98, 98)  # twice half the longer side, 99 // 2
+    pixels = np.asarray(out.image)
+    assert tuple(pixels[49, 49]) == (200, 100, 50)
+    filled = np.flatnonzero(pixels[:, 49].any(1))
+    assert len(filled) == 40 and abs(filled.mean() - 48.5) <= 1  # its 40 rows, in the middle
+    assert (pixels[:20] == 0).all()
+
+
+def test_colours_are_multiplied_by_alpha():
+    picture = np.asarray(box_picture((64, 64), (10, 10, 50, 50))).copy()
+    picture[20:30, 20:30, 3] = 51
+    picture[0, 0] = (255, 255, 255, 10)  # not solid: outside the box, and dark
+    out = np.asarray(prepare(Image.fromarray(picture), None).image)
+    assert {tuple(c) for c in out.reshape(-1, 3)} == {(200, 100, 50), (40, 20, 10)}
+
+
+def test_large_pictures_are_scaled_to_a_longest_side_of_1024():
+    out = prepare(box_picture((4096, 2048), (0, 0, 4096, 2048), alpha=254), None)
+    assert out.image.size == (1022, 1022)
+
+
+def test_opaque_pictures_need_their_background_removed():
+    picture = Image.new("RGB", (50, 40), (9, 9, 9))
+    with pytest.raises(ImageError, match="opaque"):
+        prepare(picture, None)
+    seen = []
+
+    def remove(image):
+        seen.append(image.mode)
+        return box_picture(image.size, (10, 10, 30, 30))
+
+    assert prepare(picture, remove).alpha == "removed" and seen == ["RGB"]
+    assert prepare(picture, background.choose("keep")).image.size == (48, 48)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (Image.new("RGBA", (20, 20), (1, 2, 3, 0)), "fully transparent"),
+        (Image.new("RGBA", (20, 20), (1, 2, 3, 204)), "no pixel has alpha over 0.8"),
+        (box_picture((20, 20), (5, 5, 7, 6)), "2 x 1 pixels small"),
+    ],
+)
+def test_pictures_without_an_object_are_refused(picture, message):
+    with pytest.raises(ImageError, match=message):
+        prepare(picture, None)
+
+
+def test_files_are_read_upright_and_with_their_transparency(tmp_path):
+    path = tmp_path / "photo.jpg"
+    picture = Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(path, exif=exif)
+    assert open_image(path).size == (20, 40)
+    palette = Image.new("P", (8, 8))
+    palette.info["transparency"] = 0
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert open_image(tmp_path / "p.png").mode == "RGBA"
+    deep = Image.fromarray(np.full((4, 4), 40_000, np.uint16))
+    deep.save(tmp_path / "deep.png")
+    assert open_image(tmp_path / "deep.png").getpixel((0, 0)) == (156, 156, 156)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+def test_what_is_not_a_picture_is_refused(tmp_path, content):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(ImageError, match=r"x\.png"):
+        open_image(tmp_path / "x.png")
+
+
+def test_truncated_and_huge_pictures_are_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:4000])
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        open_image(tmp_path / "cut.png")
+    Image.new("1", (40_000, 10)).save(tmp_path / "wide.png")
+    with pytest.raises(ImageError, match="40000 x 10 pixels; at most"):
+        open_image(tmp_path / "wide.png")
+
+
+def test_background_models_must_be_present(tmp_path, monkeypatch):
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
+    with pytest.raises(ImageError, match="rembg: none of its models .* is in .*birefnet: expected a folder"):
+        background.choose("auto")
+    with pytest.raises(ImageError, match="expected one of auto"):
+        background.choose("magic")
+
+
+def test_rembg_is_given_the_best_model_that_is_present(tmp_path, monkeypatch):
+    class Rembg:
+        @staticmethod
+        def new_session(name):
+            return name
+
+        @staticmethod
+        def remove(picture, session, only_mask):
+            assert session == "isnet-general-use" and only_mask
+            return Image.new("L", picture.size, 77)
+
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path))
+    monkeypatch.setitem(__import__("sys").modules, "rembg", Rembg)
+    for name in ("isnet-general-use", "u2net"):
+        (tmp_path / f"{name}.onnx").touch()
+    out = background.choose("auto")(Image.new("RGB", (6, 4), (1, 2, 3)))
+    assert out.mode == "RGBA" and out.getpixel((3, 3)) == (1, 2, 3, 77)
+
+
+@torch.no_grad()
+def test_features_are_the_hidden_states_before_the_final_norm(checkpoint_folder):
+    encoder = load_image_encoder(str(checkpoint_folder / "dinov3"))
+    picture = object_picture().convert("RGB")
+    with encoder.weights.on(CPU, "swap") as model:
+        features = encoder.encode(model, picture, 64, CPU)
+        # The same by hand, layer by layer, in the layout that the installed version has.
+        pixels = torch.from_numpy(np.array(picture.resize((64, 64), Image.Resampling.LANCZOS), np.float32) / 255)
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        pixels = ((pixels - mean) / std).permute(2, 0, 1)[None]
+        h = model.embeddings(pixels)
+        position = model.rope_embeddings(pixels)
+        layers = model.layer if hasattr(model, "layer") else model.model.layer
+        for layer in layers:
+            h = layer(h, position_embeddings=position)
+            h = h[0] if isinstance(h, tuple) else h
+        expected = F.layer_norm(h, h.shape[-1:])
+    assert features.shape == (1, 1 + 4 + 16, 32)
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+    assert not encoder.weights.placed
+
+
+def test_encoders_that_do_not_fit_are_refused(copied):
+    with pytest.raises(CheckpointError, match="holds no config.json"):
+        load_image_encoder(str(copied))
+    from safetensors.torch import load_file, save_file
+
+    path = copied / "dinov3/model.safetensors"
+    tensors = load_file(path)
+    name = next(k for k in tensors if k.endswith("norm1.weight"))
+    del tensors[name]
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"missing \(.*norm1.weight"):
+        load_image_encoder(str(copied / "dinov3"))
+
+
+def test_sizes_that_are_no_multiple_of_the_patch_are_refused(checkpoint_folder):
+    encoder = load_image_encoder(str(checkpoint_folder / "dinov3"))
+    with pytest.raises(ValueError, match="multiple of the patch of 16 pixels, got 500"):
+        encoder.encode(None, object_picture(), 500, CPU)

@@ -1,0 +1,32 @@
+"""Errors of the pipeline. All are ValueErrors: the command prints them as one line and exits with status 2."""
+
+from __future__ import annotations
+
+import torch
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, incomplete, or not what its configuration says."""
+
+
+class ImageError(ValueError):
+    """An input image cannot serve."""
+
+
+class MemoryPlanError(ValueError):
+    """A run cannot fit the memory that it was given."""
+
+
+class StageError(ValueError):
+    """A stage's result is unusable. `stage` is its name."""
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(f"stage {stage}: {message}")
+        self.stage = stage
+
+
+def require_finite(stage: str, name: str, values: torch.Tensor) -> None:
+    """Raises StageError where `values` holds a NaN or an infinity. Synchronises on CUDA."""
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise StageError(stage, f"{bad:,} of {values.numel():,} values of the {name} are not finite")

@@ -1,0 +1,91 @@
+"""``trellis generate``: one picture to one GLB, with its plan, its stages and its manifest."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .asset import GlbOptions
+from .checkpoint import DEFAULT_WEIGHTS
+from .generation import MAX_TOKENS
+from .image import open_image
+from .manifest import Manifest, sha256
+from .pipeline import Pipeline
+from .store import StageStore
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What a generation is asked for; see `Pipeline` for the fields of the same names."""
+
+    weights: str = DEFAULT_WEIGHTS
+    revision: str | None = None
+    image_encoder: str | None = None
+    type: str | None = None
+    seed: int = 42
+    steps: int | None = None
+    max_tokens: int = MAX_TOKENS
+    background: str = "auto"
+    attention: str = "auto"
+    device: str | None = None
+    vram_budget: float | None = None
+    glb: GlbOptions = field(default_factory=GlbOptions)
+
+
+def generate(
+    source: str | Path, out: str | Path, options: GenerateOptions, *, keep_stages: Path | None = None,
+    resume: bool = False, hashes: bool = True, quiet: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Generates `out` from the picture `source` and returns the manifest's facts.
+
+    The GLB appears under its name only when it is whole. Errors are ValueErrors with one line that says what to do.
+
+    Args:
+        keep_stages: a folder for every intermediate stage.
+        resume: take up the stages that lie there.
+        hashes: hash the weights' files, which are read beside the run.
+    """
+    manifest = Manifest("generate", asdict(options), quiet=quiet)
+    picture = open_image(source)  # before anything that takes long
+    manifest.facts["input"] = {"file": Path(source).name, "sha256": sha256(source), "size": list(picture.size)}
+    pipeline = Pipeline.from_pretrained(
+        options.weights, revision=options.revision, type=options.type, device=options.device,
+        vram_budget=options.vram_budget, attention_backend=options.attention, image_encoder=options.image_encoder,
+        announce=manifest.say,
+    )  # fmt: skip
+    if options.vram_budget is not None:
+        _cap(pipeline.device, options.vram_budget)
+    kind = options.type or pipeline.checkpoint.default_type
+    files = pipeline.checkpoint.files(pipeline.open(kind).roles)
+    with ThreadPoolExecutor(1) as reader:
+        digests: dict[str, Future[str]] = (
+            {role: reader.submit(sha256, f.weights) for role, f in files.items()} if hashes else {}
+        )
+        try:
+            store = StageStore(keep_stages, resume=resume) if keep_stages else None
+            asset = pipeline.run(
+                picture, seed=options.seed, type=kind, max_tokens=options.max_tokens, background=options.background,
+                steps=options.steps, store=store, record=manifest,
+            )  # fmt: skip
+            written = asset.to_glb(out, options.glb, record=manifest)
+        except BaseException:
+            reader.shutdown(wait=False, cancel_futures=True)
+            raise
+        manifest.facts["weights"] = {
+            role: {"file": f.weights.name, "model": f.config.get("name"), "bytes": f.weights.stat().st_size}
+            | ({"sha256": digests[role].result()} if hashes else {})
+            for role, f in files.items()
+        }
+    manifest.facts["type"], manifest.facts["resolution"] = kind, asset.shape.resolution
+    manifest.facts["output"] = {"file": Path(out).name, "sha256": sha256(out), **written}
+    return manifest.finish()
+
+
+def _cap(device: torch.device, budget: float) -> None:
+    """Makes torch itself keep to the budget, so that a plan that is wrong fails here and not on the smaller card."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget * 2**30 / total), device)

@@ -1,0 +1,114 @@
+"""Arguments of ``trellis generate`` and ``trellis memory``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import ImageError
+
+BACKGROUNDS = ("auto", "rembg", "birefnet", "keep")
+TYPES = ("512", "1024", "1024_cascade", "1536_cascade")
+
+
+def add_parsers(
+    commands: Any, bounded: Callable[[int, int], Callable[[str], int]], device: Callable[[str], str]
+) -> None:
+    """Adds both commands. `bounded` and `device` are the argument types that all commands share."""
+    from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
+
+    generate = commands.add_parser("generate", help="make a textured GLB from a picture of an object")
+    generate.add_argument("source", type=Path, metavar="IMAGE")
+    generate.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.glb")
+    model = generate.add_argument_group("model")
+    model.add_argument(
+        "--weights",
+        default="microsoft/TRELLIS.2-4B",
+        metavar="DIR|ID",
+        help="checkpoint folder or hub id (TRELLIS.2-4B)",
+    )
+    model.add_argument("--revision", help="of a hub id (by default a pinned one)")
+    model.add_argument("--image-encoder", metavar="DIR|ID", help="DINOv3, if not the one that the checkpoint names")
+    model.add_argument("--type", choices=TYPES, help="by default what the checkpoint names")
+    model.add_argument("--seed", type=bounded(0, 2**63 - 1), default=42)
+    model.add_argument("--steps", type=bounded(1, 1000), help="of every sampler (by default the checkpoint's)")
+    model.add_argument(
+        "--max-tokens", type=bounded(1, 1 << 24), default=49_152, help="a cascade lowers its resolution at this (49152)"
+    )
+    model.add_argument(
+        "--background", choices=BACKGROUNDS, default="auto", help="how an opaque picture's object is found (auto)"
+    )
+    machine = generate.add_argument_group("machine")
+    machine.add_argument("--device", type=device, help="by default the first CUDA device, else the CPU")
+    machine.add_argument("--vram-budget", type=_gibibytes, metavar="GIB", help="by default what is free now")
+    machine.add_argument("--attention", default="auto", metavar="BACKEND", help="by default the fastest that works")
+    glb = generate.add_argument_group("result")
+    glb.add_argument("--faces", type=bounded(4, 100_000_000), default=200_000, help="at most this many faces (200000)")
+    glb.add_argument("--texture", type=bounded(16, 16384), default=2048, help="texture side in texels (2048)")
+    glb.add_argument("--unwrap", choices=("fast", "xatlas"), default="fast")
+    glb.add_argument("--alpha", choices=ALPHA_MODES, default="auto")
+    glb.add_argument("--format", choices=IMAGE_FORMATS, default="png", help="texture images (png)")
+    glb.add_argument("--manifest", type=Path, metavar="FILE", help="write what was done as JSON")
+    glb.add_argument("--keep-stages", type=Path, metavar="DIR", help="keep every stage as .safetensors")
+    glb.add_argument("--resume", action="store_true", help="take up the stages in --keep-stages")
+    glb.add_argument("-q", "--quiet", action="store_true")
+    generate.set_defaults(run=_generate)
+
+    memory = commands.add_parser("memory", help="draw the memory of a run from its manifest")
+    memory.add_argument("manifest", type=Path, metavar="MANIFEST")
+    memory.add_argument("-o", "--out", type=Path, required=True, metavar="CHART.svg")
+    memory.set_defaults(run=_memory)
+
+
+def _gibibytes(text: str) -> float:
+    value = float(text)
+    if not 0.5 <= value <= 4096:
+        raise argparse.ArgumentTypeError(f"expected GiB from 0.5 to 4096, got {text}")
+    return value
+
+
+_gibibytes.__name__ = "number"
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from .asset import GlbOptions
+    from .generate import GenerateOptions, generate
+    from .manifest import write_manifest
+
+    if arguments.resume and not arguments.keep_stages:
+        raise ValueError("--resume: it needs --keep-stages DIR, the folder to take up")
+    if arguments.out.is_dir():
+        raise ValueError(f"--out: {arguments.out} is a folder")
+    if not arguments.source.is_file():
+        raise ImageError(f"{arguments.source}: there is no such file")
+    options = GenerateOptions(
+        arguments.weights, arguments.revision, arguments.image_encoder, arguments.type, arguments.seed, arguments.steps,
+        arguments.max_tokens, arguments.background, arguments.attention, arguments.device, arguments.vram_budget,
+        GlbOptions(
+            arguments.faces, arguments.texture, unwrap=arguments.unwrap, alpha=arguments.alpha, image_format=arguments.format
+        ),
+    )  # fmt: skip
+    facts = generate(
+        arguments.source, arguments.out, options, keep_stages=arguments.keep_stages, resume=arguments.resume,
+        hashes=arguments.manifest is not None, quiet=arguments.quiet,
+    )  # fmt: skip
+    if arguments.manifest:
+        write_manifest(facts, arguments.manifest)
+    if not arguments.quiet:
+        print(f"{arguments.out}: {facts['output']['faces']:,} faces, {facts['seconds']:.1f} s")
+
+
+def _memory(arguments: argparse.Namespace) -> None:
+    from .artifacts import write_whole
+    from .memory.chart import chart
+
+    try:
+        facts = json.loads(arguments.manifest.read_text())
+    except ValueError as error:
+        raise ValueError(f"{arguments.manifest}: not a manifest: {error}") from None
+    picture = chart(facts)
+    write_whole(arguments.out, lambda file: file.write_text(picture))
+    print(f"{arguments.out}: {len(facts['memory']['stages'])} stages")

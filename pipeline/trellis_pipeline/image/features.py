@@ -1,0 +1,100 @@
+"""DINOv3 features: the hidden states after all layers, normalised without the model's own scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ..checkpoint import REVISIONS, gated
+from ..errors import CheckpointError
+from ..memory.residency import Weights
+
+# The statistics of ImageNet, which DINOv3 was trained with.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MIN_TRANSFORMERS = "4.56"
+
+
+class ImageEncoder:
+    """DINOv3 through transformers, in either of its layouts (4.56, 5).
+
+    The last hidden states before the final norm are taken where they enter that norm: no attribute or return value
+    that moved between versions is touched.
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+
+    @property
+    def patch(self) -> int:
+        """Side of a patch in pixels."""
+        return int(self.weights.module.config.patch_size)  # type: ignore[union-attr, arg-type]
+
+    @torch.no_grad()
+    def encode(self, model: Any, image: Image.Image, size: int, device: torch.device) -> torch.Tensor:
+        """Features float32 [1, tokens, D] of an RGB picture resized to `size`^2: class, registers, patches.
+
+        Args:
+            model: the module of `weights`, on `device`.
+
+        Raises:
+            ValueError: size is not a multiple of the patch.
+        """
+        if size % self.patch:
+            raise ValueError(f"size: expected a multiple of the patch of {self.patch} pixels, got {size}")
+        resized = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.array(resized, np.float32) / 255).permute(2, 0, 1)[None].to(device)
+        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
+        seen: list[torch.Tensor] = []
+        hook = model.norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            model((pixels - mean) / std)
+        finally:
+            hook.remove()
+        if len(seen) != 1 or seen[0].dim() != 3:
+            raise RuntimeError("DINOv3: the final norm was not met once; this transformers has another layout")
+        return F.layer_norm(seen[0].float(), seen[0].shape[-1:])
+
+
+def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder:
+    """DINOv3 from a folder or a hub id, strictly: every key present, none left over.
+
+    Raises:
+        CheckpointError: transformers is missing or too old, the model is gated or not there, or keys do not fit.
+    """
+    try:
+        import transformers
+        from transformers import DINOv3ViTModel
+    except ImportError as error:
+        raise CheckpointError(
+            f"DINOv3 needs transformers {_MIN_TRANSFORMERS} or newer: pip install 'trellis-pipeline[generate]' ({error})"
+        ) from None
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise CheckpointError(f"{source}: it holds no config.json; expected DINOv3 as transformers saves it")
+    level = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()  # what it would warn of is an error below
+    try:
+        model, report = DINOv3ViTModel.from_pretrained(
+            source,
+            revision=(revision or REVISIONS.get(source)) if not Path(source).is_dir() else None,
+            output_loading_info=True,
+            dtype=torch.float32,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+        )
+    except OSError as error:
+        text = str(error)
+        if "gated" in text.lower() or "403" in text or "401" in text:
+            raise CheckpointError(gated(source)) from None
+        raise CheckpointError(f"{source}: DINOv3 could not be loaded: {' '.join(text.split())[:300]}") from None
+    finally:
+        transformers.utils.logging.set_verbosity(level)
+    wrong = {k: sorted(map(str, v)) for k, v in report.items() if k.endswith("_keys") and v}
+    if wrong:
+        some = "; ".join(f"{len(v)} {k.removesuffix('_keys')} ({', '.join(v[:3])})" for k, v in wrong.items())
+        raise CheckpointError(f"{source}: it is not DINOv3 as this transformers knows it: {some}")
+    return ImageEncoder(Weights.of_module("image encoder", model.eval().requires_grad_(False)))

@@ -1,0 +1,65 @@
+"""A folder where a run keeps its stages, and takes them up again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from .artifacts import load, save, write_whole
+from .errors import CheckpointError
+
+T = TypeVar("T")
+_RUN = "run.json"
+
+
+class StageStore:
+    """Stages of one run as files.
+
+    Args:
+        folder: made when the first stage is kept.
+        resume: take up what lies there. It must come from the same input, options and weights, or it is an error:
+            stages of two runs are never mixed.
+    """
+
+    def __init__(self, folder: Path, *, resume: bool = False) -> None:
+        self.folder, self.resume = folder, resume
+        self.resumed: list[str] = []
+
+    def begin(self, identity: dict[str, Any]) -> None:
+        """Binds the folder to a run.
+
+        Raises:
+            CheckpointError: resuming from a folder of another run; the message names what differs.
+        """
+        path = self.folder / _RUN
+        if self.resume:
+            try:
+                kept = json.loads(path.read_text())
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{self.folder}: there is no run to resume ({error})") from None
+            differ = [k for k in identity if kept.get(k) != identity[k]]
+            if differ:
+                what = "; ".join(f"{k} was {kept.get(k)!r}, is {identity[k]!r}" for k in differ)
+                raise CheckpointError(f"{self.folder}: its stages come from another run: {what}")
+            return
+        for old in self.folder.glob("*.safetensors"):
+            old.unlink()
+        write_whole(path, lambda file: file.write_text(json.dumps(identity, indent=1) + "\n"))
+
+    def find(self, name: str, kind: type[T]) -> tuple[T, torch.Tensor | None] | None:
+        """A kept stage and its noise generator's state, if resuming and it is there."""
+        path = self._path(name)
+        if not self.resume or not path.is_file():
+            return None
+        self.resumed.append(name)
+        return load(kind, path)
+
+    def keep(self, name: str, artifact: Any, rng: torch.Generator | None = None) -> None:
+        """Writes a stage, whole or not at all."""
+        save(artifact, self._path(name), rng=None if rng is None else rng.get_state())
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
