@@ -166,7 +166,7 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(source):
 
 
 def test_a_folder_without_pipeline_json_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="holds no pipeline.json"):
+    with pytest.raises(CheckpointError, match="holds no pipeline"):
         open_checkpoint(tmp_path)
 
 
@@ -194,12 +194,10 @@ def test_hub_files_are_taken_at_pinned_revisions(monkeypatch, checkpoint_folder)
 
 def test_gated_and_absent_repositories_say_what_to_do(monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
-    httpx = pytest.importorskip("httpx")
-    response = httpx.Response(403, request=httpx.Request("GET", "https://example.invalid"))
 
     def refuse(kind):
         def download(*_, **__):
-            raise kind("no", response=response) if kind is not hub.errors.LocalEntryNotFoundError else kind("no")
+            raise kind.__new__(kind)  # its __init__ wants a response of the network library
 
         monkeypatch.setattr(hub, "hf_hub_download", download)
 
@@ -225,5 +223,5 @@ def test_fingerprints_tell_files_apart(copied):
 def test_a_checkpoint_names_roles_that_it_does_not_have(checkpoint_folder):
     opened = open_checkpoint(checkpoint_folder)
     assert isinstance(opened, Checkpoint)
-    with pytest.raises(CheckpointError, match="nonsense: pipeline.json names no such model"):
+    with pytest.raises(CheckpointError, match=r"nonsense: pipeline\.json names no such model"):
         opened.files(["nonsense"])

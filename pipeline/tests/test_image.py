@@ -106,7 +106,7 @@ def test_truncated_and_huge_pictures_are_refused(tmp_path):
 
 def test_background_models_must_be_present(tmp_path, monkeypatch):
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    with pytest.raises(ImageError, match="rembg: none of its models .* is in .*birefnet: expected a folder"):
+    with pytest.raises(ImageError, match=r"rembg: none of its models .* is in .*birefnet: expected a folder"):
         background.choose("auto")
     with pytest.raises(ImageError, match="expected one of auto"):
         background.choose("magic")
@@ -154,7 +154,7 @@ def test_features_are_the_hidden_states_before_the_final_norm(checkpoint_folder)
 
 
 def test_encoders_that_do_not_fit_are_refused(copied):
-    with pytest.raises(CheckpointError, match="holds no config.json"):
+    with pytest.raises(CheckpointError, match="holds no config"):
         load_image_encoder(str(copied))
     from safetensors.torch import load_file, save_file
 

@@ -86,6 +86,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 def save(artifact: Any, path: Path, *, rng: torch.Tensor | None = None) -> None:
     """Writes an artifact as .safetensors: tensors as they are, all else as JSON in the metadata.
 
@@ -130,7 +134,7 @@ def load(kind: type[T], path: Path) -> tuple[T, torch.Tensor | None]:
             elif nested:
                 values[name] = nested
             else:
-                values[name] = plain[name]
+                values[name] = _tuples(plain[name])
         return kind(**values), rng
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         if isinstance(error, (CheckpointError, FileNotFoundError)):

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import trellis_mesh as mesh
 
 from . import export
 from .artifacts import Conditioning, Latent, Structure, to_device
-from .errors import StageError
 from .export import VoxelAsset
 from .image import PreparedImage
 from .manifest import Manifest
@@ -54,33 +52,13 @@ class Asset:
             facts about the file.
         """
         options, record = options or GlbOptions(), record or Manifest("export", {}, quiet=True)
-        voxels = to_device(self.voxels, torch.device(device or self.device))
-        with record.stage("extract") as facts:
-            raw = export.extract(voxels)
-            facts.update(faces=len(raw.faces))
-        with record.stage("clean") as facts:
-            cleaned, report = export.clean(raw, min_fraction=options.min_fraction)
-            facts.update(report)
-        with record.stage("orient") as facts:
-            fine = outward(cleaned)
-            facts.update(faces=len(fine.faces))
-        if not len(fine.faces):
-            raise StageError("orient", "no face is left of the surface")
-        with record.stage("simplify") as facts:
-            coarse, report = export.simplify(fine, options.faces or len(fine.faces))
-            facts.update(report)
-        with record.stage("unwrap") as facts:
-            unwrapped, report = export.unwrap(coarse, texture_size=options.texture, method=options.unwrap)
-            facts.update(report)
-        with record.stage("bake") as facts:
-            bvh = mesh.Bvh(fine.vertices, fine.faces)
-            textures, report = export.bake(unwrapped, fine, bvh, voxels, texture_size=options.texture)
-            facts.update(report)
-        with record.stage("write") as facts:
-            facts.update(
-                export.write_glb(path, unwrapped, textures, image_format=options.image_format, alpha_mode=options.alpha)
-            )
-        return facts
+        place = torch.device(device or self.device)
+        report = export.export_asset(
+            to_device(self.voxels, place), path, faces=options.faces, texture=options.texture,
+            min_fraction=options.min_fraction, remeshed=options.remesh, unwrap_method=options.unwrap, alpha=options.alpha,
+            image_format=options.image_format, stage=record.stage,
+        )  # fmt: skip
+        return report["write"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +69,7 @@ class GlbOptions:
         faces: upper bound for the face count; None keeps every face.
         texture: side of the square textures, in texels.
         min_fraction: components smaller than this share of the whole are removed.
+        remesh: close the surface anew: one watertight shell without inner layers.
         unwrap: "fast" or "xatlas".
         alpha: "auto", "opaque", "mask" or "blend".
         image_format: "png" or "webp".
@@ -99,24 +78,7 @@ class GlbOptions:
     faces: int | None = 200_000
     texture: int = 2048
     min_fraction: float = 1e-5
+    remesh: bool = False
     unwrap: str = "fast"
     alpha: str = "auto"
     image_format: str = "png"
-
-
-def outward(surface: export.Mesh) -> export.Mesh:
-    """Each component consistently wound and turned so that the volume that it encloses is positive.
-
-    A dual grid has no inside, and a generated asset no source to take the side from; an open component that encloses
-    about nothing may face either way, which is why materials are double-sided.
-    """
-    v, f = mesh.unify_orientation(surface.vertices, surface.faces)
-    if not len(f):
-        return export.Mesh(v, f)
-    a, b, c = v[f.long()].double().unbind(1)
-    volume = (a * torch.linalg.cross(b, c)).sum(1)
-    count, labels = mesh.connected_components(f, len(v))
-    # Sorted segments, so that the sums do not depend on the order of unordered atomics.
-    order = torch.argsort(labels, stable=True)
-    sums = torch.segment_reduce(volume[order], "sum", lengths=torch.bincount(labels.long(), minlength=count))
-    return export.Mesh(v, torch.where((sums[labels.long()] < 0)[:, None], f.flip(1), f))

@@ -57,6 +57,7 @@ def generate(
         vram_budget=options.vram_budget, attention_backend=options.attention, image_encoder=options.image_encoder,
         announce=manifest.say,
     )  # fmt: skip
+    manifest.device = pipeline.device
     if options.vram_budget is not None:
         _cap(pipeline.device, options.vram_budget)
     kind = options.type or pipeline.checkpoint.default_type

@@ -48,6 +48,9 @@ def add_parsers(
     glb = generate.add_argument_group("result")
     glb.add_argument("--faces", type=bounded(4, 100_000_000), default=200_000, help="at most this many faces (200000)")
     glb.add_argument("--texture", type=bounded(16, 16384), default=2048, help="texture side in texels (2048)")
+    glb.add_argument(
+        "--remesh", action="store_true", help="close the surface anew: one watertight shell without inner layers"
+    )
     glb.add_argument("--unwrap", choices=("fast", "xatlas"), default="fast")
     glb.add_argument("--alpha", choices=ALPHA_MODES, default="auto")
     glb.add_argument("--format", choices=IMAGE_FORMATS, default="png", help="texture images (png)")
@@ -84,12 +87,14 @@ def _generate(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--out: {arguments.out} is a folder")
     if not arguments.source.is_file():
         raise ImageError(f"{arguments.source}: there is no such file")
+    glb = GlbOptions(
+        arguments.faces, arguments.texture, remesh=arguments.remesh, unwrap=arguments.unwrap, alpha=arguments.alpha,
+        image_format=arguments.format,
+    )  # fmt: skip
     options = GenerateOptions(
         arguments.weights, arguments.revision, arguments.image_encoder, arguments.type, arguments.seed, arguments.steps,
         arguments.max_tokens, arguments.background, arguments.attention, arguments.device, arguments.vram_budget,
-        GlbOptions(
-            arguments.faces, arguments.texture, unwrap=arguments.unwrap, alpha=arguments.alpha, image_format=arguments.format
-        ),
+        glb,
     )  # fmt: skip
     facts = generate(
         arguments.source, arguments.out, options, keep_stages=arguments.keep_stages, resume=arguments.resume,

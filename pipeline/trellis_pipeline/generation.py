@@ -17,6 +17,7 @@ from .artifacts import Latent, Structure
 from .checkpoint import Normalization, SamplerConfig
 from .errors import StageError, require_finite
 from .export import VoxelAsset
+from .models import replay
 from .sampling import sample_flow
 from .sparse import SparseTensor
 
@@ -61,17 +62,20 @@ TYPES = {
 }
 
 
-def unconditional(features: torch.Tensor) -> torch.Tensor:
-    """What stands for "no image": one token of zeros.
+def unconditional(features: torch.Tensor, *, tokens: int = 1) -> torch.Tensor:
+    """What stands for "no image": zeros.
 
-    Upstream passes as many zero tokens as the image has. Zero tokens all give the same key and value, and attention
-    over equal keys returns that value whatever their number, so one token is the same and costs a thousandth.
+    Upstream passes as many zero tokens as the image has. They all give the same key and value, and attention over
+    equal keys returns that value whatever their number, so one token is the same and costs a thousandth.
     """
-    return torch.zeros_like(features[:, :1])
+    return torch.zeros_like(features[:, :1]).expand(-1, tokens, -1)
 
 
 def _sample(model: Any, noise: Any, features: torch.Tensor, config: SamplerConfig, **inputs: Any) -> Any:
-    return sample_flow(model, noise, cond=features, neg_cond=unconditional(features), **asdict(config), **inputs)
+    # Where both passes of a guided step run as one batch they need the same number of tokens.
+    tokens = features.shape[1] if replay.pays(noise) else 1
+    without = unconditional(features, tokens=tokens)
+    return sample_flow(model, noise, cond=features, neg_cond=without, **asdict(config), **inputs)
 
 
 @torch.no_grad()

@@ -47,14 +47,14 @@ class Manifest:
     """Collects a run's facts and writes them as JSON. `stage` times a stage and prints its name while it runs.
 
     Args:
-        device: where the stages work; each stage ends when the device is done with it.
+        device: where the stages work; each stage ends when the device is done with it. May be set later.
     """
 
     def __init__(
         self, command: str, options: dict[str, Any], *, quiet: bool = False, device: torch.device | None = None
     ) -> None:
         self._quiet = quiet
-        self._device = device
+        self.device = device
         self.facts: dict[str, Any] = {
             "schema": SCHEMA,
             "command": command,
@@ -90,8 +90,8 @@ class Manifest:
         start = time.perf_counter()
         try:
             yield facts
-            if self._device is not None and self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
+            if self.device is not None and self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
         except BaseException:
             if not self._quiet:
                 print("failed", file=sys.stderr, flush=True)

@@ -203,7 +203,7 @@ def _make_blob(module: nn.Module, tensors: dict[str, torch.Tensor], device: torc
     """Channel 0 carries the field; channels 1 and 2 hold constants so large that norms leave the field's size alone."""
 
     def constant(width: int) -> float:
-        return 8 * (width / 2) ** 0.5
+        return 8 * math.sqrt(width / 2)
 
     def box(gain: float) -> torch.Tensor:
         return torch.full((3, 3, 3), gain / 27, device=device)
@@ -245,4 +245,6 @@ def _threshold(module: nn.Module, tensors: dict[str, torch.Tensor], device: torc
     logits = torch.func.functional_call(module, values, (latent,))
     pooled = nn.functional.max_pool3d(logits.float(), logits.shape[2] // 32)
     top = pooled.flatten().sort(descending=True).values
-    return float(top[_CELLS[size] - 1 : _CELLS[size] + 1].mean().item())
+    low, high = top[_CELLS[size] - 1 : _CELLS[size] + 1].tolist()
+    middle: float = (low + high) / 2
+    return middle

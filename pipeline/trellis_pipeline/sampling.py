@@ -104,7 +104,9 @@ class _Passes:
     ) -> None:
         self._small = replay.pays(noise)
         self._model: Any = model
-        self._run: Any = replay.Replay(model) if self._small else model
+        # Weights that stream are at another place at each pass, which a recording would not know.
+        recordable = self._small and not getattr(model, "streams", False)
+        self._run: Any = replay.Replay(model) if recordable else model
         self._cond, self._neg_cond, self._inputs = cond, neg_cond, inputs
         self._conditions: dict[str, Any] = {}
         self._pair: SparseTensor | None = None

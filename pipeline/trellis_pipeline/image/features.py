@@ -75,8 +75,10 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
         ) from None
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise CheckpointError(f"{source}: it holds no config.json; expected DINOv3 as transformers saves it")
-    level = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()  # what it would warn of is an error below
+    log = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()  # what it would warn of is an error below
+    log.disable_progress_bar()
     try:
         model, report = DINOv3ViTModel.from_pretrained(
             source,
@@ -92,7 +94,9 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
             raise CheckpointError(gated(source)) from None
         raise CheckpointError(f"{source}: DINOv3 could not be loaded: {' '.join(text.split())[:300]}") from None
     finally:
-        transformers.utils.logging.set_verbosity(level)
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
     wrong = {k: sorted(map(str, v)) for k, v in report.items() if k.endswith("_keys") and v}
     if wrong:
         some = "; ".join(f"{len(v)} {k.removesuffix('_keys')} ({', '.join(v[:3])})" for k, v in wrong.items())

@@ -174,6 +174,7 @@ class _Stream:
         self._arrived: list[torch.cuda.Event | None] = [None, None]
         self._done: list[torch.cuda.Event | None] = [None, None]
         self._wrapped: list[tuple[nn.Module, str]] = []
+        weights.module.streams = True  # type: ignore[assignment]
         for i, unit in enumerate(stream_units(weights.module)):
             for entry in _ENTRIES:
                 if hasattr(unit, entry):
@@ -244,6 +245,7 @@ class _Stream:
             self._done[slot] = event
 
     def close(self) -> None:
+        del self._weights.module.streams
         for unit, entry in self._wrapped:
             delattr(unit, entry)  # the class's own method is seen again
         if self._copy_stream is not None:

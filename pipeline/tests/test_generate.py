@@ -1,0 +1,122 @@
+"""``trellis generate`` and ``trellis memory`` as a user types them."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+from trellis_pipeline import attention, generate_command, generation
+from trellis_pipeline.cli import main
+from trellis_pipeline.image import background
+from trellis_pipeline.manifest import sha256
+from trellis_pipeline.memory.plan import GIB
+from trellis_pipeline.testing import object_picture
+
+
+@pytest.fixture
+def picture(tmp_path):
+    object_picture().save(tmp_path / "object.png")
+    return tmp_path / "object.png"
+
+
+def run(capsys, *arguments):
+    try:
+        status = main([str(a) for a in arguments])
+    except SystemExit as error:
+        status = error.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+QUICK = ("--type", "512", "--steps", 1, "--faces", 800, "--texture", 64, "--device", "cpu")
+
+
+def test_generate_writes_a_glb_and_its_manifest(picture, checkpoint_folder, tmp_path, capsys):
+    out, manifest, stages = tmp_path / "deep/o.glb", tmp_path / "m.json", tmp_path / "stages"
+    status, text, progress = run(
+        capsys, "generate", picture, "-o", out, "--weights", checkpoint_folder, *QUICK, "--seed", 5,
+        "--manifest", manifest, "--keep-stages", stages,
+    )  # fmt: skip
+    assert status == 0, progress
+    assert f"{out}:" in text and "faces" in text
+    assert "attention: sdpa" in progress and "decode_texture" in progress
+    facts = json.loads(manifest.read_text())
+    assert facts["input"]["sha256"] == sha256(picture) and facts["output"]["sha256"] == sha256(out)
+    weights = checkpoint_folder / "ckpts/shape_dec_next_dc_f16c32_fp16.safetensors"
+    assert facts["weights"]["shape_slat_decoder"]["sha256"] == sha256(weights)
+    assert facts["options"]["seed"] == 5 and facts["type"] == "512" and facts["attention"]["name"] == "sdpa"
+    assert {"encode", "structure", "write"} <= facts["stages"].keys()
+    # The rest of the road again, from the stages that were kept.
+    (stages / "voxels.safetensors").unlink()
+    again = tmp_path / "again.glb"
+    status, _, progress = run(
+        capsys, "generate", picture, "-o", again, "--weights", checkpoint_folder, *QUICK, "--seed", 5,
+        "--keep-stages", stages, "--resume", "-q",
+    )  # fmt: skip
+    assert status == 0 and progress == ""
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_what_is_wrong_is_one_line_and_leaves_nothing(picture, checkpoint_folder, tmp_path, capsys):
+    Image.new("RGBA", (30, 30)).save(tmp_path / "empty.png")
+    (tmp_path / "text.png").write_text("no picture")
+    out = tmp_path / "out" / "o.glb"
+    weights = ("--weights", checkpoint_folder)
+    for arguments, message in [
+        ((tmp_path / "missing.png", *weights), "missing.png: there is no such file"),
+        ((tmp_path / "text.png", *weights), "not a picture"),
+        ((tmp_path / "empty.png", *weights), "fully transparent"),
+        ((picture, "--weights", tmp_path), "holds no pipeline.json"),
+        ((picture, "--weights", "no/such/place"), "neither a folder nor a hub id"),
+        ((picture, *weights, "--attention", "flash-attn-2"), "flash-attn-2 was asked for"),
+        ((picture, *weights, "--resume"), "--resume: it needs --keep-stages"),
+        ((picture, *weights, "--vram-budget", "8"), "limits a CUDA device"),
+    ]:
+        status, text, error = run(capsys, "generate", *arguments, "-o", out, "--device", "cpu")
+        assert status == 2, arguments
+        lines = [line for line in error.splitlines() if line.startswith("trellis: error:")]
+        assert len(lines) == 1 and message in lines[0]
+        assert "Traceback" not in error and text == ""
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--type", "2048"),
+        ("--seed", "-1"),
+        ("--steps", "0"),
+        ("--vram-budget", "x"),
+        ("--alpha", "glass"),
+        ("--faces", 1),
+    ],
+)
+def test_arguments_out_of_range_are_refused(picture, tmp_path, capsys, arguments):
+    assert run(capsys, "generate", picture, "-o", tmp_path / "o.glb", *arguments)[0] == 2
+
+
+def test_the_commands_choices_are_the_modules_own():
+    assert generate_command.BACKGROUNDS == background.METHODS
+    assert list(generation.TYPES) == list(generate_command.TYPES)
+    assert "auto" not in attention.BACKENDS
+
+
+def test_memory_draws_a_manifest(tmp_path, capsys):
+    stage = {
+        "stage": "shape",
+        "planned": GIB,
+        "before": 0,
+        "peak": GIB,
+        "reserved": GIB,
+        "peak_reserved": GIB,
+        "after": 0,
+    }
+    (tmp_path / "m.json").write_text(json.dumps({"memory": {"device": "cuda:0", "stages": [stage]}}))
+    out = tmp_path / "chart.svg"
+    assert run(capsys, "memory", tmp_path / "m.json", "-o", out)[0] == 0
+    assert out.read_text().startswith("<svg")
+    (tmp_path / "m.json").write_text("{}")
+    out.unlink()
+    status, _, error = run(capsys, "memory", tmp_path / "m.json", "-o", out)
+    assert status == 2 and "no memory ledger" in error and not out.exists()
+    assert torch.get_num_threads() > 0

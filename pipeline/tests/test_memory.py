@@ -1,0 +1,211 @@
+"""Where weights are, what a plan decides, and that nothing stays behind."""
+
+import gc
+import json
+import weakref
+import xml.etree.ElementTree as ET
+
+import pytest
+import torch
+from trellis_pipeline.errors import MemoryPlanError
+from trellis_pipeline.memory.chart import chart
+from trellis_pipeline.memory.costs import Cost, cost
+from trellis_pipeline.memory.ledger import Ledger
+from trellis_pipeline.memory.plan import GIB, Need, draw_up
+from trellis_pipeline.memory.residency import Weights, stream_units
+from trellis_pipeline.random_checkpoint import public_configs
+from trellis_pipeline.sparse import SparseTensor
+from trellis_pipeline.weights import build
+
+CPU = torch.device("cpu")
+
+
+def made(role, seed=0):
+    """A tiny model's weights with random values."""
+    generator = torch.Generator().manual_seed(seed)
+    module = build(public_configs("tiny")[role])
+    host = {
+        k: torch.rand(v.shape, generator=generator) if "norm" in k else torch.randn(v.shape, generator=generator) * 0.1
+        for k, v in module.state_dict().items()
+    }
+    return Weights(role, module, host)
+
+
+def call(role, model):
+    torch.manual_seed(3)
+    if role == "shape_slat_decoder":
+        coords = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4], [0, 5, 5, 5]]).int()
+        h, subdivisions = model(SparseTensor(torch.randn(3, 32), coords))
+        return [h.feats, *(s.feats for s in subdivisions)]
+    x, t, context = torch.randn(1, 8, 8, 8, 8), torch.tensor([500.0]), torch.randn(1, 5, 32)
+    return [model(x, t, context), model(x, t, model.encode_condition(context))]
+
+
+@pytest.mark.parametrize("role", ["sparse_structure_flow_model", "shape_slat_decoder"])
+@torch.no_grad()
+def test_a_model_gives_the_same_bits_whole_and_streaming_and_is_away_after(role):
+    weights = made(role)
+    assert all(p.is_meta for p in weights.module.parameters())
+    with weights.on(CPU, "swap") as model:
+        whole = call(role, model)
+    assert all(p.is_meta for p in weights.module.parameters()) and not weights.placed
+    with weights.on(CPU, "stream") as model:
+        inside = {id(p) for unit in stream_units(model) for p in unit.parameters()}
+        assert any(not p.is_meta for p in model.parameters() if id(p) not in inside)
+        assert all(p.is_meta for unit in stream_units(model) for p in unit.parameters())
+        streamed = call(role, model)
+        again = call(role, model)
+        on_device = [unit for unit in stream_units(model) if not next(unit.parameters()).is_meta]
+        assert len(on_device) <= 2  # no more than the slots hold
+    assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(whole, streamed, again, strict=True))
+    assert all(p.is_meta for p in weights.module.parameters())
+    assert not hasattr(weights.module, "streams")
+
+
+def test_resident_models_stay():
+    weights = made("shape_slat_decoder")
+    with weights.on(CPU, "resident"):
+        pass
+    assert weights.placed and not any(p.is_meta for p in weights.module.parameters())
+    with weights.on(CPU, "swap"):  # another stage's wish does not send a resident away
+        pass
+    assert weights.placed
+    weights.release()
+    assert all(p.is_meta for p in weights.module.parameters())
+
+
+def test_weights_that_are_away_cannot_be_used():
+    weights = made("sparse_structure_flow_model")
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        float(call("sparse_structure_flow_model", weights.module)[0].sum())
+
+
+def test_no_tensor_survives_its_stage():
+    weights = made("shape_slat_decoder")
+    weights._host = {k: v.double() for k, v in weights._host.items()}  # so that the placed copies are their own
+    with weights.on(CPU, "stream") as model, torch.no_grad():
+        call("shape_slat_decoder", model)
+        refs = [weakref.ref(p.untyped_storage()) for p in model.parameters() if not p.is_meta]
+        refs += [weakref.ref(p) for p in model.parameters() if not p.is_meta]
+    with weights.on(CPU, "swap") as model:
+        refs += [weakref.ref(p) for p in model.parameters()]
+        assert all(not p.is_meta for p in model.parameters())
+    gc.collect()
+    assert [r for r in refs[len(refs) // 2 :] if r() is not None] == []
+
+
+def test_sizes_are_those_of_the_public_models():
+    flow = Weights.__new__(Weights)
+    module = build(public_configs()["shape_slat_flow_model_512"])
+    Weights.__init__(flow, "flow", module, module.state_dict())
+    assert flow.nbytes == sum(v.numel() * v.element_size() for v in module.state_dict().values())
+    assert flow.nbytes == pytest.approx(2.6185e9, rel=1e-3)
+    block = sum(p.numel() * 2 for p in module.blocks[0].parameters())
+    stem = flow.nbytes - 30 * block
+    assert flow.streaming_bytes == pytest.approx(stem + 2 * block, rel=1e-3)
+    context = cost(flow, context=4101, guided=True)
+    assert context.activations(0) == pytest.approx(4102 * 30 * 2 * 1536 * 2, rel=0.01)
+    growth = (context.activations(20_000) - context.activations(10_000)) / 10_000
+    assert 8192 * 2 * 2 <= growth <= 60_000  # at least the MLP's hidden layer twice
+
+
+def need(name, weights, streaming, per_token, typical=1000):
+    return Need(name, f"role of {name}", Cost(weights, streaming, lambda tokens: per_token * tokens), typical)
+
+
+NEEDS = [
+    need("a", 2 * GIB, GIB // 4, 1 << 20),
+    need("b", 3 * GIB, GIB // 2, 2 << 20),
+    need("c", GIB, GIB // 8, 1 << 20),
+]
+
+
+def test_with_room_for_all_everything_stays():
+    plan = draw_up(NEEDS, 20 * GIB, whole_card=False, max_tokens=5000)
+    assert [s.mode for s in plan.stages] == ["resident"] * 3
+    assert plan.stages[0].peak == 6 * GIB + 1000 * (1 << 20)
+    assert plan.decide("b", 1000, resident=3 * GIB) == ("resident", False, 6 * GIB + 2000 * (1 << 20))
+    # More tokens than an ordinary object has: the others leave first, and if that is not enough its own weights stream.
+    assert plan.decide("b", 7000, resident=3 * GIB)[:2] == ("swap", True)
+    assert plan.decide("b", 8300, resident=3 * GIB)[:2] == ("stream", True)
+    with pytest.raises(MemoryPlanError, match=r"stage b needs .* for 99,999 tokens even with streamed weights"):
+        plan.decide("b", 99_999, resident=0)
+
+
+def test_with_less_room_each_model_comes_and_goes_and_then_streams():
+    plan = draw_up(NEEDS, 6 * GIB, whole_card=False, max_tokens=5000)
+    assert [s.mode for s in plan.stages] == ["swap"] * 3
+    plan = draw_up(NEEDS, int(3.2 * GIB), whole_card=False, max_tokens=5000)
+    assert [s.mode for s in plan.stages] == ["swap", "stream", "swap"]
+    assert all(s.peak <= plan.usable for s in plan.stages)
+    # The limit on tokens is what the tightest stage can take.
+    b = plan.stages[1]
+    assert NEEDS[1].total("stream", b.capacity) <= plan.usable < NEEDS[1].total("stream", b.capacity + 1)
+    assert plan.max_tokens == b.capacity < 5000
+
+
+def test_what_cannot_fit_is_refused_with_the_reason():
+    with pytest.raises(MemoryPlanError, match=r"stage b needs 2.45 GiB for 1,000 tokens .*--vram-budget"):
+        draw_up(NEEDS, 2 * GIB, whole_card=False, max_tokens=5000)
+
+
+def test_a_whole_card_has_room_for_its_context_to_spare():
+    mine = draw_up(NEEDS, 10 * GIB, whole_card=False, max_tokens=5000)
+    card = draw_up(NEEDS, 10 * GIB, whole_card=True, max_tokens=5000)
+    assert mine.usable - card.usable == pytest.approx(0.94 * (600 << 20), rel=1e-3)
+
+
+def test_the_plan_is_shown_and_recorded():
+    plan = draw_up(NEEDS, 6 * GIB, whole_card=False, max_tokens=100)
+    lines = plan.describe().splitlines()
+    assert lines[0].startswith("memory plan for 6.0 GiB") and len(lines) == 5
+    assert [line.split()[:2] for line in lines[2:]] == [["a", "swap"], ["b", "swap"], ["c", "swap"]]
+    assert json.loads(json.dumps(plan.facts()))["stages"][1]["name"] == "b"
+
+
+def test_the_chart_shows_each_stage_with_its_peak():
+    def stage(name, planned, before, peak):
+        return {
+            "stage": name,
+            "planned": planned,
+            "before": before,
+            "peak": peak,
+            "reserved": peak,
+            "peak_reserved": 3 * GIB,
+        }
+
+    stages = [stage("shape", 3 * GIB, GIB // 2, 2 * GIB), stage("<texture>", None, 0, GIB)]
+    facts = {"memory": {"device": "cuda:0", "stages": stages}, "plan": {"budget": 4 * GIB}}
+    root = ET.fromstring(chart(facts))
+    name = "{http://www.w3.org/2000/svg}"
+    texts = [t.text for t in root.iter(f"{name}text")]
+    assert {"shape", "<texture>", "2.00", "1.00"} <= set(texts)
+    peaks = [
+        float(r.get("width"))
+        for r in root.iter(f"{name}rect")
+        if r.get("fill") == "#5b8def" and r.get("height") != "12"
+    ]
+    assert peaks[0] == pytest.approx(2 * peaks[1], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({}, "no memory ledger"),
+        ({"memory": {"device": "cpu", "stages": [{"stage": "x", "process": 1}]}}, "run was on cpu"),
+    ],
+)
+def test_manifests_without_device_memory_have_no_chart(facts, message):
+    with pytest.raises(ValueError, match=message):
+        chart(facts)
+
+
+def test_the_ledger_records_stages_that_fail_too():
+    ledger = Ledger(CPU)
+    with ledger.stage("good", 5):
+        pass
+    with pytest.raises(KeyError), ledger.stage("bad"):
+        raise KeyError
+    entries = ledger.facts()["stages"]
+    assert [e["stage"] for e in entries] == ["good", "bad"] and entries[0]["planned"] == 5
+    assert entries[0]["process"] > 1 << 20
