@@ -14,6 +14,7 @@ class _Grid:
     """What depends on the coordinates alone, computed when first asked for and shared by all tensors on them."""
 
     neighbors: torch.Tensor | None = None
+    plan: trellis_sparse.ConvPlan | None = None
     lengths: list[int] | None = None
 
 
@@ -38,7 +39,7 @@ class SparseTensor:
             raise ValueError(f"feats: expected shape [{len(self.coords)}, C], got {list(self.feats.shape)}")
 
     def replace(self, feats: torch.Tensor) -> SparseTensor:
-        """Other features at the same voxels; neighbour map and batch lengths are kept."""
+        """Other features at the same voxels; neighbour map, plan and batch lengths are kept."""
         return SparseTensor(feats, self.coords, self._grid)
 
     @property
@@ -58,3 +59,10 @@ class SparseTensor:
             b, x, y, z = ((self.coords.amax(0) + 1).tolist()) if len(self.coords) else (1, 1, 1, 1)
             self._grid.neighbors = trellis_sparse.neighbor_map(self.coords, (b, x, y, z))
         return self._grid.neighbors
+
+    @property
+    def plan(self) -> trellis_sparse.ConvPlan:
+        """The plan of convolutions over `neighbors`."""
+        if self._grid.plan is None:
+            self._grid.plan = trellis_sparse.conv_plan(self.neighbors)
+        return self._grid.plan

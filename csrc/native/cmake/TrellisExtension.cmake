@@ -1,6 +1,8 @@
-# trellis_extension(NAME CPU sources... CUDA sources... UNFUSED sources...)
+# trellis_extension(NAME CPU sources... CUDA sources... UNFUSED sources... SM90A sources...)
 #
 # UNFUSED are CUDA sources compiled without fused multiply-add, for the bits of the CPU.
+# SM90A are CUDA sources that use what only Hopper has (wgmma): they are built for sm_90a instead of sm_90, and only
+# where sm_90 is asked for; TK_SM90A is then defined for all CUDA sources. The library still counts as one for sm_90.
 #
 # Builds one shared library per flavour asked for in TRELLIS_FLAVOURS (default "cpu"; also "cuda12",
 # "cuda13") and installs each with a JSON note of how it was built, beside the public C header.
@@ -31,7 +33,7 @@ set(TRELLIS_CPU_OPTIONS -O3 -ffp-contract=off)
 set(TRELLIS_CUDA_OPTIONS -std=c++17 -O3 -DNDEBUG)
 
 function(trellis_extension name)
-  cmake_parse_arguments(ARG "" "" "CPU;CUDA;UNFUSED" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "CPU;CUDA;UNFUSED;SM90A" ${ARGN})
   set(header "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h")
   file(SHA256 "${header}" abi)
   file(STRINGS "${CMAKE_CURRENT_SOURCE_DIR}/pyproject.toml" version REGEX "^version = ")
@@ -55,7 +57,13 @@ function(trellis_extension name)
       if(NOT TRELLIS_CUDA${major}_COMPILER)
         message(FATAL_ERROR "flavour ${flavour} needs TRELLIS_CUDA${major}_COMPILER; `nox -s build` finds one and sets it")
       endif()
-      _trellis_cuda_objects(objects ${name} ${major} "${includes}" "${defines}" "${ARG_CUDA}" "${ARG_UNFUSED}")
+      set(cuda_defines "${defines}")
+      set(hopper "")
+      if(ARG_SM90A AND "sm_90" IN_LIST TRELLIS_CUDA${major}_ARCHS)
+        list(APPEND cuda_defines TK_SM90A)
+        set(hopper "${ARG_SM90A}")
+      endif()
+      _trellis_cuda_objects(objects ${name} ${major} "${includes}" "${cuda_defines}" "${ARG_CUDA}" "${ARG_UNFUSED}" "${hopper}")
       add_library(${target} MODULE ${objects})
       set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
       target_link_libraries(${target} PRIVATE ${TRELLIS_CUDA${major}_LIBRARIES} dl rt)
@@ -95,7 +103,19 @@ function(trellis_extension name)
   install(FILES "${header}" DESTINATION "trellis_${name}/include")
 endfunction()
 
-function(_trellis_cuda_objects result name major includes defines fused unfused)
+# Flags that target sm_90 alone, as sm_90a, of those that target several architectures.
+function(_trellis_sm90a_flags result flags)
+  list(FILTER flags EXCLUDE REGEX "^-gencode=.*code=(sm|compute)_([0-8]|9[1-9]|[1-9][0-9][0-9])")
+  list(FILTER flags EXCLUDE REGEX "^-gencode=.*code=compute_")
+  list(FILTER flags EXCLUDE REGEX "^--(offload-arch|cuda-gpu-arch)=sm_([0-8]|9[1-9]|[1-9][0-9][0-9])")
+  list(FILTER flags EXCLUDE REGEX "^--cuda-include-ptx=sm_")
+  list(TRANSFORM flags REPLACE "(compute|sm)_90$" "\\1_90a")
+  list(TRANSFORM flags REPLACE "compute_90," "compute_90a,")
+  set(${result} "${flags}" PARENT_SCOPE)
+endfunction()
+
+function(_trellis_cuda_objects result name major includes defines fused unfused hopper)
+  _trellis_sm90a_flags(hopper_flags "${TRELLIS_CUDA${major}_FLAGS}")
   list(TRANSFORM includes PREPEND "-I")
   list(TRANSFORM defines PREPEND "-D")
   set(host -fPIC -fvisibility=hidden ${TRELLIS_PREFIX_MAPS})
@@ -111,10 +131,14 @@ function(_trellis_cuda_objects result name major includes defines fused unfused)
   if(TRELLIS_CUDA${major}_STYLE STREQUAL "clang")
     set(no_fusion -ffp-contract=off)
   endif()
-  foreach(source IN LISTS fused unfused)
+  foreach(source IN LISTS fused unfused hopper)
     set(fusion "")
+    set(flags "${TRELLIS_CUDA${major}_FLAGS}")
     if(source IN_LIST unfused)
       set(fusion ${no_fusion})
+    endif()
+    if(source IN_LIST hopper)
+      set(flags "${hopper_flags}")
     endif()
     string(REPLACE "/" "_" file "${source}")
     set(object "${folder}/${file}.o")
@@ -128,7 +152,7 @@ function(_trellis_cuda_objects result name major includes defines fused unfused)
     endif()
     add_custom_command(
       OUTPUT "${object}"
-      COMMAND ${TRELLIS_CUDA${major}_COMPILER} ${TRELLIS_CUDA${major}_FLAGS} ${host} ${names}
+      COMMAND ${TRELLIS_CUDA${major}_COMPILER} ${flags} ${host} ${names}
               ${TRELLIS_CUDA_OPTIONS} ${fusion} ${includes} ${defines} -MD -MF "${object}.d" -c "${CMAKE_CURRENT_SOURCE_DIR}/${source}" -o "${object}"
       DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${source}" "${CMAKE_CURRENT_SOURCE_DIR}/include/trellis_${name}.h"
       DEPFILE "${object}.d"

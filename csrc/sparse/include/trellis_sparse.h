@@ -9,7 +9,7 @@
  * Voxels outside the grid are no error: nothing ever finds them. Where coordinates repeat, the first row
  * stands for the voxel.
  *
- * `precision` is 32 when the real arrays of a call hold float, 64 when they hold double.
+ * `precision` tells what the real arrays of a call hold, and for convolution how they are multiplied.
  */
 #ifndef TRELLIS_SPARSE_H
 #define TRELLIS_SPARSE_H
@@ -24,6 +24,16 @@ TK_API const char* tk_sparse_version(void);
 TK_API const char* tk_sparse_abi(void);
 /* CPU only. Threads for later calls; 0 returns to the default (TRELLIS_NUM_THREADS, else all cores). */
 TK_API int tk_sparse_set_num_threads(int threads);
+
+/* `precision`. Sums are in float, of double in double. The CPU knows FLOAT32 and FLOAT64 only, as does grid sampling.
+ * TF32 is for arrays of float that tensor cores read with 10 bits of mantissa. */
+enum {
+    TK_SPARSE_FLOAT16 = 16,
+    TK_SPARSE_BFLOAT16 = 17,
+    TK_SPARSE_TF32 = 19,
+    TK_SPARSE_FLOAT32 = 32,
+    TK_SPARSE_FLOAT64 = 64
+};
 
 enum { TK_SPARSE_MORTON = 0, TK_SPARSE_HILBERT = 1 };
 enum { TK_SPARSE_TRILINEAR = 0, TK_SPARSE_NEAREST = 1 };
@@ -42,37 +52,74 @@ TK_API int tk_sparse_encode_order(const int32_t* coords, int64_t n, int curve, i
 TK_API int tk_sparse_decode_order(const int64_t* codes, int64_t n, int curve, int bits, int32_t* coords, int device,
                                   void* stream);
 
-/* Bytes of scratch that neighbor_map and grid_sample_3d need for n voxels on this kind of device; 0 on the CPU.
+/* Bytes of an index of n voxels on this kind of device; 0 on the CPU, whose functions find voxels by themselves.
  *   bytes   int64 [1] in host memory, written */
-TK_API int tk_sparse_index_scratch(int64_t n, int64_t* bytes, int device, void* stream);
+TK_API int tk_sparse_index_bytes(int64_t n, int64_t* bytes, int device, void* stream);
+/* Makes the index by which neighbor_map, grid_sample_3d and its gradient find voxels of one grid.
+ *   coords   int32 [n, 4] at a multiple of 16 bytes, n < 2^31
+ *   index    bytes as index_bytes says, at a multiple of 32, written; null when that is 0
+ *   outside  int64 [1] on the device, written: the first row that lies outside the grid, or a number beyond all rows */
+TK_API int tk_sparse_index_build(const int32_t* coords, int64_t n, int batch, int width, int height, int depth,
+                                 void* index, int64_t* outside, int device, void* stream);
 
 /* For each voxel and each offset of a kernel_x * kernel_y * kernel_z kernel the row of the voxel there, or -1.
  * Column (i * kernel_y + j) * kernel_z + k stands for offset ((i - kernel_x / 2) * dilation_x, likewise y, z).
- *   coords     int32 [n, 4], n < 2^31
- *   scratch    bytes as index_scratch says, any contents; null when that is 0
+ *   coords     int32 [n, 4] at a multiple of 16 bytes, n < 2^31
+ *   index      as index_build made it for these coords and this grid; null on the CPU
  *   neighbors  int32 [n, kernel_x * kernel_y * kernel_z], written */
 TK_API int tk_sparse_neighbor_map(const int32_t* coords, int64_t n, int batch, int width, int height, int depth,
                                   int kernel_x, int kernel_y, int kernel_z, int dilation_x, int dilation_y,
-                                  int dilation_z, void* scratch, int32_t* neighbors, int device, void* stream);
+                                  int dilation_z, const void* index, int32_t* neighbors, int device,
+                                  void* stream);
+
+/* A plan of convolution on tensor cores (CUDA): orders of the rows of a map in which neighbouring rows have the same
+ * neighbours. The taps are cut into `parts` of equal size (to one), at most 26 taps each (27 if there are 27), and each
+ * part has its order, within chunks of chunk_rows rows. Convolution with several parts adds up as many arrays of sums.
+ * At most 125 taps.
+ *   bytes   int64 [1] in host memory, written: scratch that conv_plan needs */
+TK_API int tk_sparse_conv_plan_scratch(int64_t rows_out, int64_t taps, int parts, int64_t chunk_rows, int64_t* bytes,
+                                       int device, void* stream);
+/*   neighbors  int32 [rows_out, taps]
+ *   scratch    bytes as conv_plan_scratch says, any contents; null when that is 0
+ *   order      int32 [parts, rows_out], written
+ *   masks      uint32 [parts, ceil(rows_out / 64)], written: the part's taps that any of 64 rows of its order has
+ *   tiles      int32 [parts * ceil(rows_out / 128)], written: tiles of 128 rows of the orders, costly ones first; or null
+ *   wrong      int64 [1] on the device, written: the first place of neighbors outside [-1, rows_in), or a number beyond
+ *              all places */
+TK_API int tk_sparse_conv_plan(const int32_t* neighbors, int64_t rows_in, int64_t rows_out, int64_t taps, int parts,
+                               int64_t chunk_rows, void* scratch, int32_t* order, uint32_t* masks, int32_t* tiles,
+                               int64_t* wrong, int device, void* stream);
+/* The transpose of a map, as far as it is one: inverse[r, t] is the smallest i with remaining[i, t] == r, or -1. Those
+ * entries of `remaining` become -1, so that calls until nothing remains give all readers of every row.
+ *   remaining  int32 [rows_out, taps], each in [-1, rows_in), changed
+ *   inverse    int32 [rows_in, taps], written
+ *   left       int64 [1] on the device, written: how many entries of `remaining` are not -1 afterwards */
+TK_API int tk_sparse_invert_map(int32_t* remaining, int64_t rows_in, int64_t rows_out, int64_t taps, int32_t* inverse,
+                                int64_t* left, int device, void* stream);
 
 /* out[i] = bias + sum over taps t, where r = neighbors[i, t] is not -1, of weight[:, t, :] feats[r].
  *   feats      real [rows_in, channels_in]
  *   weight     real [channels_out, taps, channels_in]
  *   bias       real [channels_out], or null for none
  *   neighbors  int32 [rows_out, taps], each in [-1, rows_in)
+ *   order, masks, tiles, parts
+ *              CUDA only: the map's plan, for tensor cores; rows of feats, weight and out are then multiples of 16
+ *              bytes at multiples of 16. Null (and 1) for the plain kernel, which does not know TF32.
+ *   workspace  with a plan: float [4 + (parts > 1 ? parts * rows_out * channels_out : 0)], any contents; otherwise null
  *   out        real [rows_out, channels_out], written */
 TK_API int tk_sparse_submanifold_conv3d(const void* feats, const void* weight, const void* bias,
                                         const int32_t* neighbors, int64_t rows_in, int64_t rows_out,
                                         int64_t channels_in, int64_t channels_out, int64_t taps, int precision,
-                                        void* out, int device, void* stream);
-/* The gradient of submanifold_conv3d for its feats, for any neighbors (repeated ones too).
+                                        const int32_t* order, const uint32_t* masks, const int32_t* tiles, int parts,
+                                        float* workspace, void* out, int device, void* stream);
+/* CPU only. The gradient of submanifold_conv3d for its feats, for any neighbors (repeated ones too).
  *   grad_out    real [rows_out, channels_out]
  *   grad_feats  real [rows_in, channels_in], written */
 TK_API int tk_sparse_submanifold_conv3d_grad_feats(const void* grad_out, const void* weight, const int32_t* neighbors,
                                                    int64_t rows_in, int64_t rows_out, int64_t channels_in,
                                                    int64_t channels_out, int64_t taps, int precision,
                                                    void* grad_feats, int device, void* stream);
-/* The gradients of submanifold_conv3d for its weight and its bias.
+/* CPU only. The gradients of submanifold_conv3d for its weight and its bias.
  *   grad_out     real [rows_out, channels_out]
  *   grad_weight  real [channels_out, taps, channels_in], written; null when not wanted
  *   grad_bias    real [channels_out], written; null when not wanted */
@@ -88,18 +135,23 @@ TK_API int tk_sparse_submanifold_conv3d_grad_weight(const void* grad_out, const 
  *   coords   int32 [n, 4], n < 2^31
  *   points   float [batch, points_per_batch, 3]; points of batch b see voxels of batch b
  *   mode     TK_SPARSE_TRILINEAR or TK_SPARSE_NEAREST
- *   scratch  bytes as index_scratch says, any contents; null when that is 0
+ *   index    as index_build made it for these coords and this grid; null on the CPU
  *   out      real [batch, points_per_batch, channels], written */
 TK_API int tk_sparse_grid_sample_3d(const void* feats, const int32_t* coords, int64_t n, int64_t channels, int batch,
                                     int width, int height, int depth, const float* points, int64_t points_per_batch,
-                                    int mode, int precision, void* scratch, void* out, int device, void* stream);
-/* The gradient of grid_sample_3d for its feats.
- *   grad_out    real [batch, points_per_batch, channels]
+                                    int mode, int precision, const void* index, void* out, int device,
+                                    void* stream);
+/* The gradient of grid_sample_3d for its feats; on CUDA for fewer than 2^29 points.
+ *   bytes   int64 [1] in host memory, written: scratch that grid_sample_3d_grad needs; 0 on the CPU */
+TK_API int tk_sparse_grid_sample_3d_grad_scratch(int64_t n, int batch, int64_t points_per_batch, int64_t* bytes,
+                                                 int device, void* stream);
+/*   grad_out    real [batch, points_per_batch, channels]
+ *   scratch     bytes as grid_sample_3d_grad_scratch says, any contents; null when that is 0
  *   grad_feats  real [n, channels], written */
 TK_API int tk_sparse_grid_sample_3d_grad(const void* grad_out, const int32_t* coords, int64_t n, int64_t channels,
                                          int batch, int width, int height, int depth, const float* points,
-                                         int64_t points_per_batch, int mode, int precision, void* grad_feats,
-                                         int device, void* stream);
+                                         int64_t points_per_batch, int mode, int precision, const void* index,
+                                         void* scratch, void* grad_feats, int device, void* stream);
 
 /* The voxels of the grid of half the size that hold the given ones, in ascending order of (batch, x, y, z).
  *   coords   int32 [n, 4], each in [0, 65535]; others give parents without meaning

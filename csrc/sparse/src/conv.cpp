@@ -145,7 +145,8 @@ void grad_feats(const T* grad_out, const T* weight, const int32_t* neighbors, co
 TK_API int tk_sparse_submanifold_conv3d(const void* feats, const void* weight, const void* bias,
                                         const int32_t* neighbors, int64_t rows_in, int64_t rows_out,
                                         int64_t channels_in, int64_t channels_out, int64_t taps, int precision,
-                                        void* out, int, void*) {
+                                        const int32_t*, const uint32_t*, const int32_t*, int, float*, void* out, int,
+                                        void*) {
     return tk::guarded([&] {
         const ConvShape s{rows_in, rows_out, channels_in, channels_out, taps};
         check_conv(s, precision);

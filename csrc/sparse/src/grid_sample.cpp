@@ -71,7 +71,7 @@ void check(int64_t n, int64_t channels, int64_t per_batch, int mode, int precisi
 
 TK_API int tk_sparse_grid_sample_3d(const void* feats, const int32_t* coords, int64_t n, int64_t channels, int batch,
                                     int width, int height, int depth, const float* points, int64_t points_per_batch,
-                                    int mode, int precision, void*, void* out, int, void*) {
+                                    int mode, int precision, const void*, void* out, int, void*) {
     return tk::guarded([&] {
         check(n, channels, points_per_batch, mode, precision);
         const Grid grid = checked_grid(batch, width, height, depth);
@@ -83,9 +83,18 @@ TK_API int tk_sparse_grid_sample_3d(const void* feats, const int32_t* coords, in
     });
 }
 
+TK_API int tk_sparse_grid_sample_3d_grad_scratch(int64_t n, int, int64_t points_per_batch, int64_t* bytes, int, void*) {
+    return tk::guarded([&] {
+        require_count("n", n, INT32_MAX);
+        require_count("points_per_batch", points_per_batch);
+        *bytes = 0;
+    });
+}
+
 TK_API int tk_sparse_grid_sample_3d_grad(const void* grad_out, const int32_t* coords, int64_t n, int64_t channels,
                                          int batch, int width, int height, int depth, const float* points,
-                                         int64_t points_per_batch, int mode, int precision, void* grad_feats, int, void*) {
+                                         int64_t points_per_batch, int mode, int precision, const void*, void*,
+                                         void* grad_feats, int, void*) {
     return tk::guarded([&] {
         check(n, channels, points_per_batch, mode, precision);
         const Grid grid = checked_grid(batch, width, height, depth);

@@ -3,16 +3,29 @@
 #include "trellis/parallel.hpp"
 #include "voxel_index.hpp"
 
-TK_API int tk_sparse_index_scratch(int64_t n, int64_t* bytes, int, void*) {
+TK_API int tk_sparse_index_bytes(int64_t n, int64_t* bytes, int, void*) {
     return tk::guarded([&] {
         tk::sparse::require_count("n", n, INT32_MAX);
         *bytes = 0;
     });
 }
 
+TK_API int tk_sparse_index_build(const int32_t* coords, int64_t n, int batch, int width, int height, int depth, void*,
+                                 int64_t* outside, int, void*) {
+    return tk::guarded([&] {
+        using namespace tk::sparse;
+        require_count("n", n, INT32_MAX);
+        const Grid grid = checked_grid(batch, width, height, depth);
+        *outside = 0;
+        const int32_t* c = coords;
+        while (*outside < n && grid.holds(c[0], c[1], c[2], c[3])) ++*outside, c += 4;
+        if (*outside == n) *outside = INT64_MAX;
+    });
+}
+
 TK_API int tk_sparse_neighbor_map(const int32_t* coords, int64_t n, int batch, int width, int height, int depth,
                                   int kernel_x, int kernel_y, int kernel_z, int dilation_x, int dilation_y,
-                                  int dilation_z, void*, int32_t* neighbors, int, void*) {
+                                  int dilation_z, const void*, int32_t* neighbors, int, void*) {
     return tk::guarded([&] {
         using namespace tk::sparse;
         require_count("n", n, INT32_MAX);

@@ -34,12 +34,14 @@ def _calls() -> dict[str, tuple[object, ...]]:
     return {
         "encode_order": (COORDS[:, 1:], "hilbert", 22),
         "decode_order": (torch.tensor([0, 5]), "morton", 22),
-        "neighbor_map": (COORDS, SHAPE, [3, 3, 3], [1, 1, 1]),
-        "submanifold_conv3d": (feats.requires_grad_(), weight.requires_grad_(), torch.randn(3), neighbors),
-        "submanifold_conv3d_grad_feats": (torch.randn(4, 3), weight.detach(), neighbors, 4),
+        "voxel_index": (COORDS, SHAPE),
+        "neighbor_map": (COORDS, SHAPE, [3, 3, 3], [1, 1, 1], None),
+        "conv_plan": (neighbors, 4, 2, 4),
+        "submanifold_conv3d": (feats.requires_grad_(), weight.requires_grad_(), torch.randn(3), neighbors, [], [], False),
+        "submanifold_conv3d_grad_feats": (torch.randn(4, 3), weight.detach(), neighbors, 4, [], False),
         "submanifold_conv3d_grad_weight": (torch.randn(4, 3), feats.detach(), neighbors, [3, 3, 3]),
-        "grid_sample_3d": (feats, COORDS, SHAPE, points, "trilinear"),
-        "grid_sample_3d_grad": (torch.randn(2, 5, 2), COORDS, SHAPE, points, "nearest"),
+        "grid_sample_3d": (feats, COORDS, SHAPE, points, "trilinear", None),
+        "grid_sample_3d_grad": (torch.randn(2, 5, 2), COORDS, SHAPE, points, "nearest", None),
         "downsample": (COORDS,),
         "upsample": (COORDS, torch.ones(4, 8, dtype=torch.bool)),
     }
@@ -82,9 +84,16 @@ def test_the_c_functions_check_what_python_already_did() -> None:
 
     def convolve(taps: int = 1, precision: int = 32) -> None:
         sizes = (4, 4, 1, 1, taps)
-        EXTENSION.call("submanifold_conv3d", real, real, None, neighbors, *sizes, precision, real.clone(), device=cpu)
+        plan = (None, None, None, 1, None)
+        EXTENSION.call("submanifold_conv3d", real, real, None, neighbors, *sizes, precision, *plan, real.clone(), device=cpu)
 
-    for call in (encode, find, sample, convolve):
+    def plan(taps: int = 1, parts: int = 1, chunk: int = 4) -> None:
+        out = torch.zeros(64, dtype=torch.int32)
+        EXTENSION.call(
+            "conv_plan", neighbors, 4, 4, taps, parts, chunk, None, out, out.clone(), None, codes.clone(), device=cpu
+        )
+
+    for call in (encode, find, sample, convolve, plan):
         call()
     for call, wrong, message in (
         (encode, {"n": -1}, "n: expected in [0, 9223372036854775807), got -1"),
@@ -98,6 +107,10 @@ def test_the_c_functions_check_what_python_already_did() -> None:
         (sample, {"precision": 16}, "precision: expected 32 or 64, got 16"),
         (sample, {"per_batch": -1}, "points_per_batch: expected in [0, 9223372036854775807), got -1"),
         (convolve, {"taps": 1 << 18}, "taps: expected in [0, 262144), got 262144"),
+        (plan, {"taps": 417}, "taps: expected in [1, 416] for a plan, got 417"),
+        (plan, {"parts": 2}, "parts: expected in [1, 16], at most one a tap, got 2"),
+        (plan, {"taps": 28}, "parts: 1 are too few for 28 taps; a part holds at most 26"),
+        (plan, {"chunk": 0}, "chunk_rows: expected at least 1, got 0"),
         (convolve, {"precision": 0}, "precision: expected 32 or 64, got 0"),
     ):
         with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):

@@ -265,7 +265,7 @@ def test_neighbours_that_do_not_exist_are_refused(wrong: int) -> None:
         submanifold_conv3d(feats, weight, bias, neighbors)
     grad = torch.randn(10, 6)
     with pytest.raises(ValueError, match=message):
-        torch.ops.trellis_sparse.submanifold_conv3d_grad_feats(grad, weight, neighbors, 10)
+        torch.ops.trellis_sparse.submanifold_conv3d_grad_feats(grad, weight, neighbors, 10, [], False)
     with pytest.raises(ValueError, match=message):
         torch.ops.trellis_sparse.submanifold_conv3d_grad_weight(grad, feats, neighbors, [3, 3, 3])
 

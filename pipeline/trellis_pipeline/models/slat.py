@@ -28,7 +28,8 @@ class SparseConv3d(nn.Module):
         nn.init.kaiming_uniform_(self.weight.view(out_channels, -1), a=5**0.5)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return x.replace(trellis_sparse.submanifold_conv3d(x.feats, self.weight, self.bias, x.neighbors))
+        feats = trellis_sparse.submanifold_conv3d(x.feats, self.weight, self.bias, x.neighbors, plan=x.plan)
+        return x.replace(feats)
 
 
 class SparseConvNeXtBlock3d(nn.Module):

@@ -1,14 +1,19 @@
 """Sparse voxel operations: submanifold convolution, grid sampling, resampling, space-filling orders."""
 
+from ._index import VoxelIndex, voxel_index
 from ._ops_conv import neighbor_map, submanifold_conv3d
 from ._ops_grid import grid_sample_3d
 from ._ops_norm import layer_norm, norm_heads, residual_norm
 from ._ops_order import decode_order, encode_order
 from ._ops_resample import Resampled, channel_to_space, downsample, space_to_channel, upsample
+from ._plan import ConvPlan, conv_plan
 
 __all__ = [
+    "ConvPlan",
     "Resampled",
+    "VoxelIndex",
     "channel_to_space",
+    "conv_plan",
     "decode_order",
     "downsample",
     "encode_order",
@@ -20,4 +25,5 @@ __all__ = [
     "space_to_channel",
     "submanifold_conv3d",
     "upsample",
+    "voxel_index",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,8 +32,11 @@ def require_range(name: str, values: torch.Tensor, most: Sequence[int]) -> None:
     """Checks that column i of `values` [N, len(most)] is in [0, most[i]]. Synchronises on CUDA."""
     if len(values) == 0:
         return
-    low, high = (v.tolist() for v in torch.aminmax(values, dim=0))
-    if min(low) >= 0 and all(h <= m for h, m in zip(high, most, strict=True)):
+    if len(set(most)) == 1:
+        low, high = ([int(v)] for v in torch.aminmax(values))
+    else:
+        low, high = (v.tolist() for v in torch.aminmax(values, dim=0))
+    if min(low) >= 0 and all(h <= m for h, m in zip(high, most, strict=False)):
         return
     bad = ((values < 0) | (values > torch.tensor(most, device=values.device))).any(1)
     row = int(bad.int().argmax())
@@ -59,9 +61,3 @@ def working(tensor: torch.Tensor) -> torch.Tensor:
     """`tensor` in the dtype that native code computes in: float64 stays, all else is float32."""
     return tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).contiguous()
 
-
-def index_scratch(rows: int, device: torch.device) -> torch.Tensor | None:
-    """Memory for the voxel lookup of `rows` voxels on `device`; None where none is needed."""
-    size = ctypes.c_int64()
-    EXTENSION.call("index_scratch", rows, ctypes.addressof(size), device=device)
-    return torch.empty(size.value, dtype=torch.uint8, device=device) if size.value else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from trellis_native import check
 
-from ._library import EXTENSION, OPS, REAL, grid_shape, index_scratch, precision, voxels, working
+from ._index import VoxelIndex, indexed, table_of
+from ._library import EXTENSION, OPS, REAL, grid_shape, precision, working
 
 _MODES = ("trilinear", "nearest")
 
@@ -19,6 +21,8 @@ def grid_sample_3d(
     shape: Sequence[int],
     points: torch.Tensor,
     mode: str = "trilinear",
+    *,
+    index: VoxelIndex | None = None,
 ) -> torch.Tensor:
     """Samples sparse voxel features at points.
 
@@ -35,6 +39,7 @@ def grid_sample_3d(
         shape: size of the grid (B, W, H, D), each 1 to 65535.
         points: float32 [B, L, 3] in voxel units; points of batch b see voxels of batch b.
         mode: "trilinear" or "nearest".
+        index: `voxel_index(coords, shape)`, to make it once for several calls.
 
     Returns:
         [B, L, C] in the dtype of feats; sums are in float32 (float64 for float64).
@@ -47,75 +52,91 @@ def grid_sample_3d(
     feats = check.tensor("feats", feats, dtype=REAL, shape=["N", "C"])
     coords = check.tensor("coords", coords, dtype=torch.int32, shape=[feats.shape[0], 4], like=feats)
     points = check.tensor("points", points, dtype=torch.float32, shape=[size[0], "L", 3], like=feats)
-    result: torch.Tensor = _grid_sample_3d(feats, coords, size, points, check.choice("mode", mode, _MODES))
+    mode = check.choice("mode", mode, _MODES)
+    result: torch.Tensor = _grid_sample_3d(feats, coords, size, points, mode, table_of(index, coords, size))
     return result
 
 
-@OPS.define("grid_sample_3d(Tensor feats, Tensor coords, int[] shape, Tensor points, str mode) -> Tensor")
+@OPS.define(
+    "grid_sample_3d(Tensor feats, Tensor coords, int[] shape, Tensor points, str mode, Tensor? table) -> Tensor"
+)
 def _grid_sample_3d(
-    feats: torch.Tensor, coords: torch.Tensor, shape: list[int], points: torch.Tensor, mode: str
+    feats: torch.Tensor,
+    coords: torch.Tensor,
+    shape: list[int],
+    points: torch.Tensor,
+    mode: str,
+    table: torch.Tensor | None,
 ) -> torch.Tensor:
-    coords, points = voxels(coords, [size - 1 for size in shape]), points.contiguous()
-    x = working(feats)
+    coords, table = indexed(coords, shape, table)
+    points, x = points.contiguous(), working(feats)
     out = torch.empty((*points.shape[:2], x.shape[1]), dtype=x.dtype, device=x.device)
     EXTENSION.call(
-        "grid_sample_3d",
-        x,
-        coords,
-        *x.shape,
-        *shape,
-        points,
-        points.shape[1],
-        _MODES.index(mode),
-        precision(x.dtype),
-        index_scratch(len(coords), coords.device),
-        out,
-        device=feats.device,
-    )
+        "grid_sample_3d", x, coords, *x.shape, *shape, points, points.shape[1], _MODES.index(mode),
+        precision(x.dtype), table, out, device=feats.device,
+    )  # fmt: skip
     return out.to(feats.dtype)
 
 
 @OPS.fake("grid_sample_3d")
-def _(feats: torch.Tensor, coords: torch.Tensor, shape: list[int], points: torch.Tensor, mode: str) -> torch.Tensor:
+def _(
+    feats: torch.Tensor,
+    coords: torch.Tensor,
+    shape: list[int],
+    points: torch.Tensor,
+    mode: str,
+    table: torch.Tensor | None,
+) -> torch.Tensor:
     return feats.new_empty((points.shape[0], points.shape[1], feats.shape[1]))
 
 
-@OPS.define("grid_sample_3d_grad(Tensor grad, Tensor coords, int[] shape, Tensor points, str mode) -> Tensor")
+@OPS.define(
+    "grid_sample_3d_grad(Tensor grad, Tensor coords, int[] shape, Tensor points, str mode, Tensor? table) -> Tensor"
+)
 def _grid_sample_3d_grad(
-    grad: torch.Tensor, coords: torch.Tensor, shape: list[int], points: torch.Tensor, mode: str
+    grad: torch.Tensor,
+    coords: torch.Tensor,
+    shape: list[int],
+    points: torch.Tensor,
+    mode: str,
+    table: torch.Tensor | None,
 ) -> torch.Tensor:
-    coords, points = coords.contiguous(), points.contiguous()
-    g = working(grad)
-    out = torch.empty((len(coords), g.shape[2]), dtype=g.dtype, device=g.device)
+    coords, table = indexed(coords, shape, table)
+    points, g, device = points.contiguous(), working(grad), grad.device
+    size = ctypes.c_int64()
     EXTENSION.call(
-        "grid_sample_3d_grad",
-        g,
-        coords,
-        *out.shape,
-        *shape,
-        points,
-        points.shape[1],
-        _MODES.index(mode),
-        precision(g.dtype),
-        out,
-        device=grad.device,
+        "grid_sample_3d_grad_scratch", len(coords), shape[0], points.shape[1], ctypes.addressof(size), device=device
     )
+    scratch = torch.empty(size.value, dtype=torch.uint8, device=device)
+    out = torch.empty((len(coords), g.shape[2]), dtype=g.dtype, device=device)
+    EXTENSION.call(
+        "grid_sample_3d_grad", g, coords, *out.shape, *shape, points, points.shape[1], _MODES.index(mode),
+        precision(g.dtype), table, scratch, out, device=device,
+    )  # fmt: skip
     return out.to(grad.dtype)
 
 
 @OPS.fake("grid_sample_3d_grad")
-def _(grad: torch.Tensor, coords: torch.Tensor, shape: list[int], points: torch.Tensor, mode: str) -> torch.Tensor:
+def _(
+    grad: torch.Tensor,
+    coords: torch.Tensor,
+    shape: list[int],
+    points: torch.Tensor,
+    mode: str,
+    table: torch.Tensor | None,
+) -> torch.Tensor:
     return grad.new_empty((coords.shape[0], grad.shape[2]))
 
 
 def _save_sample(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    _, coords, ctx.shape, points, ctx.mode = inputs
-    ctx.save_for_backward(coords, points)
+    _, coords, ctx.shape, points, ctx.mode, table = inputs
+    ctx.save_for_backward(coords, points, *([] if table is None else [table]))
 
 
 def _sample_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    coords, points = ctx.saved_tensors
-    return _grid_sample_3d_grad(grad, coords, ctx.shape, points, ctx.mode), None, None, None, None
+    coords, points, *table = ctx.saved_tensors
+    grad_feats = _grid_sample_3d_grad(grad, coords, ctx.shape, points, ctx.mode, table[0] if table else None)
+    return grad_feats, None, None, None, None, None
 
 
 OPS.autograd("grid_sample_3d", _sample_backward, setup_context=_save_sample)

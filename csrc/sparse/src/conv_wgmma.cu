@@ -1,0 +1,357 @@
+// Submanifold convolution on Hopper's tensor cores (sm_90a): an implicit matrix product. A tile of rows, sorted so that
+// they have nearly the same neighbours, goes through the taps that any of them has; for each, the neighbours' features
+// are gathered into shared memory by one warpgroup, beside a box of the tap's weights, and multiplied by others.
+#include <cuda.h>
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <type_traits>
+
+#include "conv_cuda.cuh"
+#include "conv_store.cuh"
+#include "wgmma.cuh"
+
+namespace {
+
+using namespace tk::sparse;
+using namespace tk::sparse::hopper;
+
+constexpr int line = 128;  // bytes of a row in one stage
+constexpr int gatherers = 128;
+
+// The shared memory of a block. Tiles of a and b lie at multiples of 1024 bytes.
+template <int groups, int columns, int stages>
+struct Layout {
+    static constexpr int rows = groups * group_rows;
+    static constexpr int map_stride = rows + 1;  // odd, so that taps of a row lie in different banks
+    static constexpr int a = 0, b = a + stages * rows * line, ids = b + stages * columns * line;
+    static constexpr int barriers = ids + rows * 4, full = barriers, empty = full + 8 * stages, map_full = empty + 8 * stages,
+                         item_full = map_full + 16, item_empty = item_full + 16, items = item_empty + 16, maps = items + 8;
+    static int bytes(int most_taps) { return 1024 + maps + 2 * most_taps * map_stride * 4; }
+};
+
+struct Args {
+    const uint8_t* feats;
+    const int32_t *neighbors, *order;
+    const uint32_t* masks;
+    const int32_t* tiles;
+    Output output;
+    int* next;
+    PlanShape plan;
+    int groups, tiles_of_part, column_tiles, count;  // count: of all items
+    int row_bytes, most_taps;
+};
+
+struct Item {
+    int part, tile, column;
+
+    __device__ Item(const Args& a, int index) {
+        column = index % a.column_tiles;
+        const int entry = a.tiles ? a.tiles[index / a.column_tiles] : index / a.column_tiles;
+        part = entry / a.tiles_of_part;
+        tile = entry % a.tiles_of_part;
+    }
+};
+
+__device__ __forceinline__ uint32_t tile_mask(const Args& a, const Item& item, int groups_of_tile) {
+    uint32_t all = 0;
+    for (int g = 0; g < groups_of_tile; ++g) {
+        const int group = item.tile * groups_of_tile + g;
+        if (group < a.groups) all |= a.masks[static_cast<int64_t>(item.part) * a.groups + group];
+    }
+    return all;
+}
+
+// The gathering warpgroup: fills stages with neighbours' features and weights, and hands out tiles.
+template <class T, int groups_of_tile, int columns, int stages>
+__device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight, uint32_t base, uint8_t* memory) {
+    using L = Layout<groups_of_tile, columns, stages>;
+    constexpr int rows = L::rows, mine = rows / 16;  // eight threads read a row's line
+    constexpr int channels = line / static_cast<int>(sizeof(T));
+    const int thread = threadIdx.x % gatherers, chunk = thread % 8, first_row = thread / 8;
+    int32_t* ids = reinterpret_cast<int32_t*>(memory + L::ids);
+    int32_t* maps = reinterpret_cast<int32_t*>(memory + L::maps);
+    volatile int* items = reinterpret_cast<volatile int*>(memory + L::items);
+    const int steps = (a.row_bytes + line - 1) / line;
+    const auto sync = [] { asm volatile("bar.sync 1, 128;\n" ::: "memory"); };
+
+    // Starts the copies of an item's part of the neighbour map.
+    int32_t id[(rows + gatherers - 1) / gatherers];
+    const auto read_ids = [&](int index) {
+        if (index >= a.count) return;
+        const Item item(a, index);
+#pragma unroll
+        for (int i = 0; i * gatherers < rows; ++i) {
+            const int64_t row = static_cast<int64_t>(item.tile) * rows + i * gatherers + thread;
+            id[i] = row < a.plan.rows && i * gatherers + thread < rows ? a.order[item.part * a.plan.rows + row] : -1;
+        }
+    };
+    const auto read_map = [&](int index, int buffer) {
+        if (index < a.count) {
+            const Item item(a, index);
+#pragma unroll
+            for (int i = 0; i * gatherers < rows; ++i)
+                if (i * gatherers + thread < rows) ids[i * gatherers + thread] = id[i];
+            sync();
+            int32_t* map = maps + buffer * a.most_taps * L::map_stride;
+            const int first_tap = a.plan.first_tap(item.part), taps = a.plan.taps_of(item.part);
+            int row = thread / taps, tap = thread % taps;
+            for (int i = thread; i < rows * taps; i += gatherers) {
+                const int32_t from = ids[row];
+                int32_t* to = map + tap * L::map_stride + row;
+                if (from < 0)
+                    *to = -1;
+                else
+                    copy_4(shared_address(to), a.neighbors + static_cast<int64_t>(from) * a.plan.taps + first_tap + tap);
+                tap += gatherers;
+                while (tap >= taps) {
+                    tap -= taps;
+                    ++row;
+                }
+            }
+        }
+        barrier_arrive_after_copies(base + L::map_full + 8 * buffer);
+    };
+
+    int index = blockIdx.x, turn = 0, stage = 0;
+    uint32_t phase = 1;  // of `empty`: the first round of stages waits for nobody
+    int upcoming = 0;
+    if (thread == 0) upcoming = static_cast<int>(gridDim.x) + atomicAdd(a.next, 1);
+    read_ids(index);
+    read_map(index, 0);
+    while (index < a.count) {
+        const int buffer = turn & 1;
+        barrier_wait(base + L::map_full + 8 * buffer, turn >> 1 & 1);
+        if (thread == 0) {
+            // The slot was last used two turns ago: wait until all have read it.
+            const int slot = (turn + 1) & 1;
+            barrier_wait(base + L::item_empty + 8 * slot, (turn >> 1 & 1) ^ 1);
+            items[slot] = upcoming;
+            barrier_arrive(base + L::item_full + 8 * slot);
+            if (upcoming < a.count) upcoming = static_cast<int>(gridDim.x) + atomicAdd(a.next, 1);
+        }
+        sync();  // also: nobody reads the other map any more
+        const int next = items[(turn + 1) & 1];
+        read_ids(next);
+        const Item item(a, index);
+        uint32_t mask[groups_of_tile], all = 0;
+#pragma unroll
+        for (int g = 0; g < groups_of_tile; ++g) {
+            const int group = item.tile * groups_of_tile + g;
+            mask[g] = group < a.groups ? a.masks[static_cast<int64_t>(item.part) * a.groups + group] : 0;
+            all |= mask[g];
+        }
+        const int32_t* map = maps + buffer * a.most_taps * L::map_stride;
+        const int first_tap = a.plan.first_tap(item.part);
+        bool told = false;
+        for (uint32_t left = all; left; left &= left - 1) {
+            const int tap = __ffs(left) - 1;
+            int32_t from[mine];
+#pragma unroll
+            for (int i = 0; i < mine; ++i) from[i] = map[tap * L::map_stride + first_row + 16 * i];
+            for (int step = 0; step < steps; ++step) {
+                barrier_wait(base + L::empty + 8 * stage, phase);
+                const uint32_t full = base + L::full + 8 * stage;
+                if (thread == 0) {
+                    barrier_arrive_expecting(full, columns * line);
+                    copy_box(base + L::b + stage * columns * line, weight, step * channels, first_tap + tap,
+                             item.column * columns, full);
+                }
+                const int at = step * line + chunk * 16;
+                const uint32_t to = base + L::a + stage * rows * line + first_row * line + ((chunk ^ (first_row & 7)) << 4);
+#pragma unroll
+                for (int i = 0; i < mine; ++i)
+                    if (mask[i / 4] >> tap & 1)
+                        copy_16(to + i * 16 * line, a.feats + static_cast<int64_t>(from[i] < 0 ? 0 : from[i]) * a.row_bytes + (at < a.row_bytes ? at : 0),
+                                from[i] >= 0 && at < a.row_bytes ? 16 : 0);
+                barrier_arrive_after_copies(full);
+                if (++stage == stages) stage = 0, phase ^= 1;
+                if (!told) {
+                    told = true;
+                    read_map(next, buffer ^ 1);
+                }
+            }
+        }
+        if (!told) read_map(next, buffer ^ 1);
+        index = next;
+        ++turn;
+    }
+}
+
+// A multiplying warpgroup: 64 rows of the tile. It waits for every stage but leaves out taps that its rows lack.
+template <class T, int groups_of_tile, int columns, int stages>
+__device__ __forceinline__ void multiply(const Args& a, uint32_t base, uint8_t* memory) {
+    using L = Layout<groups_of_tile, columns, stages>;
+    const int warpgroup = threadIdx.x / 128 - 1, lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, q = lane % 4;
+    volatile int* items = reinterpret_cast<volatile int*>(memory + L::items);
+    const int steps = (a.row_bytes + line - 1) / line;
+    int index = blockIdx.x, turn = 0, stage = 0;
+    uint32_t phase = 0;
+    float d[columns / 2];
+    while (index < a.count) {
+        const Item item(a, index);
+        const uint32_t all = tile_mask(a, item, groups_of_tile);
+        const int group = item.tile * groups_of_tile + warpgroup;
+        const uint32_t own = group < a.groups ? a.masks[static_cast<int64_t>(item.part) * a.groups + group] : 0;
+        const int64_t place = static_cast<int64_t>(group) * group_rows + warp * 16 + lane / 4;
+        const int32_t* order = a.order + item.part * a.plan.rows;
+        const bool valid[2] = {place < a.plan.rows, place + 8 < a.plan.rows};
+        const int64_t row[2] = {valid[0] ? order[place] : 0, valid[1] ? order[place + 8] : 0};
+#pragma unroll
+        for (int i = 0; i < columns / 2; ++i) d[i] = 0;
+        int unreleased = -1;  // the stage that the multiplications in flight read
+        for (uint32_t left = all; left; left &= left - 1) {
+            const bool wanted = own & left & (0u - left);
+            for (int step = 0; step < steps; ++step) {
+                barrier_wait(base + L::full + 8 * stage, phase);
+                if (wanted) {
+                    fence_for_multiply();
+                    const uint64_t left_matrix = descriptor(base + L::a + (stage * groups_of_tile + warpgroup) * group_rows * line);
+                    const uint64_t right_matrix = descriptor(base + L::b + stage * columns * line);
+                    multiply_fence();
+#pragma unroll
+                    for (int k = 0; k < 4; ++k) Multiply<T, columns>::add(d, left_matrix + 2 * k, right_matrix + 2 * k);
+                    multiply_commit();
+                    if (unreleased >= 0) {
+                        multiply_wait<1>();
+                        if (lane == 0) barrier_arrive(base + L::empty + 8 * unreleased);
+                    }
+                    unreleased = stage;
+                } else {
+                    // Nothing may stay held here: the next stage that is wanted could be more than a round away.
+                    multiply_wait<0>();
+                    if (lane == 0) {
+                        if (unreleased >= 0) barrier_arrive(base + L::empty + 8 * unreleased);
+                        barrier_arrive(base + L::empty + 8 * stage);
+                    }
+                    unreleased = -1;
+                }
+                if (++stage == stages) stage = 0, phase ^= 1;
+            }
+        }
+        multiply_wait<0>();
+        if (unreleased >= 0 && lane == 0) barrier_arrive(base + L::empty + 8 * unreleased);
+        ++turn;
+        const int slot = turn & 1;
+        barrier_wait(base + L::item_full + 8 * slot, (turn - 1) >> 1 & 1);
+        index = items[slot];
+        __syncwarp();
+        if (lane == 0) barrier_arrive(base + L::item_empty + 8 * slot);
+        store_row<T, columns>(a.output, d, 0, row[0], valid[0], item.part, item.column * columns, q);
+        store_row<T, columns>(a.output, d, 1, row[1], valid[1], item.part, item.column * columns, q);
+    }
+}
+
+template <class T, int groups_of_tile, int columns, int stages>
+__global__ __launch_bounds__((groups_of_tile + 1) * 128, 1) void convolve(const __grid_constant__ CUtensorMap weight, const Args a) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    using L = Layout<groups_of_tile, columns, stages>;
+    extern __shared__ uint8_t dynamic[];
+    const uint32_t start = shared_address(dynamic), base = (start + 1023) / 1024 * 1024;
+    uint8_t* memory = dynamic + (base - start);
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < stages; ++i) {
+            barrier_init(base + L::full + 8 * i, gatherers + 1);
+            barrier_init(base + L::empty + 8 * i, groups_of_tile * 4);
+        }
+        for (int i = 0; i < 2; ++i) {
+            barrier_init(base + L::map_full + 8 * i, gatherers);
+            barrier_init(base + L::item_full + 8 * i, 1);
+            barrier_init(base + L::item_empty + 8 * i, groups_of_tile * 4);
+        }
+        asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
+    }
+    __syncthreads();
+    if (threadIdx.x < gatherers)
+        gather<T, groups_of_tile, columns, stages>(a, &weight, base, memory);
+    else
+        multiply<T, groups_of_tile, columns, stages>(a, base, memory);
+#endif
+}
+
+// The driver's function, found where the process has loaded it: the library is linked with the runtime alone.
+using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
+                            const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
+                            CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+Encode encoder() {
+    void* driver = dlopen("libcuda.so.1", RTLD_NOW);
+    void* found = driver ? dlsym(driver, "cuTensorMapEncodeTiled") : nullptr;
+    if (!found) throw tk::Error(TK_CUDA_ERROR, "libcuda.so.1 has no cuTensorMapEncodeTiled: the driver is older than CUDA 12");
+    return reinterpret_cast<Encode>(found);
+}
+
+CUtensorMap weight_map(const TensorConv& c, int element_bytes, int columns) {
+    const CUtensorMapDataType type = c.precision == TK_SPARSE_FLOAT16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                     : c.precision == TK_SPARSE_BFLOAT16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                                         : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+    const auto channels = static_cast<cuuint64_t>(c.channels_in), taps = static_cast<cuuint64_t>(c.plan.taps);
+    const cuuint64_t sizes[] = {channels, taps, static_cast<cuuint64_t>(c.channels_out)};
+    const cuuint64_t strides[] = {channels * element_bytes, taps * channels * element_bytes};
+    const cuuint32_t box[] = {static_cast<cuuint32_t>(line / element_bytes), 1, static_cast<cuuint32_t>(columns)}, step[] = {1, 1, 1};
+    CUtensorMap map;
+    static const Encode encode = encoder();
+    const CUresult result = encode(&map, type, 3, const_cast<void*>(c.weight), sizes, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                   CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (result != CUDA_SUCCESS) throw tk::Error(TK_CUDA_ERROR, tk::format("cuTensorMapEncodeTiled failed with code %d", static_cast<int>(result)));
+    return map;
+}
+
+template <class T, int groups_of_tile, int columns, int stages>
+void launch(const TensorConv& c) {
+    using L = Layout<groups_of_tile, columns, stages>;
+    Args a{};
+    a.feats = static_cast<const uint8_t*>(c.feats);
+    a.neighbors = c.neighbors;
+    a.order = c.order;
+    a.masks = c.masks;
+    a.tiles = groups_of_tile == 2 ? c.tiles : nullptr;
+    a.output = output_of(c);
+    a.next = c.next;
+    a.plan = c.plan;
+    a.groups = static_cast<int>(c.plan.groups());
+    a.tiles_of_part = (a.groups + groups_of_tile - 1) / groups_of_tile;
+    a.column_tiles = (c.channels_out + columns - 1) / columns;
+    const int64_t count = static_cast<int64_t>(c.plan.parts) * a.tiles_of_part * a.column_tiles;
+    if (count > INT32_MAX / 2) throw tk::Error(TK_INVALID_ARGUMENT, "too many tiles: rows_out times channels_out is too large");
+    a.count = static_cast<int>(count);
+    a.row_bytes = c.channels_in * static_cast<int>(sizeof(T));
+    for (int part = 0; part < c.plan.parts; ++part) a.most_taps = std::max(a.most_taps, c.plan.taps_of(part));
+    const auto kernel = convolve<T, groups_of_tile, columns, stages>;
+    const int bytes = L::bytes(a.most_taps);
+    TK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    kernel<<<std::min(a.count, c.processors), (groups_of_tile + 1) * 128, bytes, c.stream>>>(
+        weight_map(c, static_cast<int>(sizeof(T)), columns), a);
+    TK_CUDA(cudaGetLastError());
+}
+
+template <class T>
+void choose(const TensorConv& c) {
+    int config = c.channels_out > 128 ? 0 : c.channels_out > 64 ? 2 : 4;
+    if (const char* e = std::getenv("TK_CONFIG")) config = std::atoi(e);
+    if constexpr (sizeof(T) == 2 && std::is_same_v<T, __half>) {
+        switch (config) {
+            case 1: return launch<T, 3, 128, 4>(c);
+            case 3: return launch<T, 2, 128, 6>(c);
+            case 5: return launch<T, 2, 64, 8>(c);
+        }
+    }
+    if constexpr (std::is_same_v<T, __half>) if (config == 2) return launch<T, 4, 128, 3>(c);
+    if (config < 3) return launch<T, 2, 256, 4>(c);
+    return launch<T, 4, 64, 4>(c);
+}
+
+}  // namespace
+
+namespace tk::sparse {
+
+void conv_wgmma(const TensorConv& c) {
+    if (c.precision == TK_SPARSE_FLOAT16)
+        choose<__half>(c);
+    else if (c.precision == TK_SPARSE_BFLOAT16)
+        choose<__nv_bfloat16>(c);
+    else
+        choose<Tf32>(c);
+}
+
+}  // namespace tk::sparse
