@@ -56,9 +56,15 @@ def repeated(call: Callable[[], object], device: torch.device, repeats: int) -> 
 
 
 def convolutions(
-    levels: dict[int, torch.Tensor], resolution: int, device: torch.device, dtype: torch.dtype, known: dict[str, dict[str, float]]
+    levels: dict[int, torch.Tensor],
+    resolution: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    known: dict[str, dict[str, float]],
 ) -> None:
-    print("| level, rows, channels | conv ms | upstream | ratio | TFLOP/s in pairs, executed | map + plan ms | upstream |")
+    print(
+        "| level, rows, channels | conv ms | upstream | ratio | TFLOP/s in pairs, executed | map + plan ms | upstream |"
+    )
     print("|---|---|---|---|---|---|---|")
     repeats = 20 if device.type == "cuda" else 3
     for coarser, channels in reversed(CHANNELS.items()):
@@ -99,14 +105,19 @@ def others(coords: torch.Tensor, resolution: int, device: torch.device, known: d
     mask = torch.rand(len(coords), 8, device=device, generator=g) < 0.5
     operations: dict[str, Callable[[], object]] = {
         f"neighbor_map, {len(coords):,} voxels": lambda: sparse.neighbor_map(coords, shape),
-        f"grid_sample_3d, {len(rows):,} points, 6 channels": lambda: sparse.grid_sample_3d(feats, coords, shape, points),
+        f"grid_sample_3d, {len(rows):,} points, 6 channels": lambda: sparse.grid_sample_3d(
+            feats, coords, shape, points
+        ),
         "downsample": lambda: sparse.downsample(coords),
         "upsample": lambda: sparse.upsample(coords, mask),
         "encode_order, Hilbert": lambda: sparse.encode_order(coords[:, 1:], "hilbert"),
     }
     for name, call in operations.items():
         theirs = known.get(f"grid_sample_{resolution}_ms") if name.startswith("grid_sample") else None
-        print(f"| {name} | {repeated(call, device, repeats):.3f} | {'' if theirs is None else f'{theirs:.2f}'} |", flush=True)
+        print(
+            f"| {name} | {repeated(call, device, repeats):.3f} | {'' if theirs is None else f'{theirs:.2f}'} |",
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -25,14 +25,14 @@ TK_API const char* tk_sparse_abi(void);
 /* CPU only. Threads for later calls; 0 returns to the default (TRELLIS_NUM_THREADS, else all cores). */
 TK_API int tk_sparse_set_num_threads(int threads);
 
-/* `precision`. Sums are in float, of double in double. The CPU knows FLOAT32 and FLOAT64 only, as does grid sampling.
+/* `precision`. Sums are in float, of double in double. The CPU knows F32 and F64 only, as does grid sampling.
  * TF32 is for arrays of float that tensor cores read with 10 bits of mantissa. */
 enum {
-    TK_SPARSE_FLOAT16 = 16,
-    TK_SPARSE_BFLOAT16 = 17,
+    TK_SPARSE_F16 = 16,
+    TK_SPARSE_BF16 = 17,
     TK_SPARSE_TF32 = 19,
-    TK_SPARSE_FLOAT32 = 32,
-    TK_SPARSE_FLOAT64 = 64
+    TK_SPARSE_F32 = 32,
+    TK_SPARSE_F64 = 64
 };
 
 enum { TK_SPARSE_MORTON = 0, TK_SPARSE_HILBERT = 1 };

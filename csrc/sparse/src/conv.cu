@@ -138,18 +138,18 @@ TK_API int tk_sparse_submanifold_conv3d(const void* feats, const void* weight, c
         require_count("channels_in", channels_in, INT32_MAX);
         require_count("channels_out", channels_out, INT32_MAX);
         require_count("taps", taps, 1 << 18);
-        const bool half = precision == TK_SPARSE_FLOAT16 || precision == TK_SPARSE_BFLOAT16, tf32 = precision == TK_SPARSE_TF32;
-        tk::require(half || tf32 || precision == TK_SPARSE_FLOAT32 || precision == TK_SPARSE_FLOAT64,
+        const bool half = precision == TK_SPARSE_F16 || precision == TK_SPARSE_BF16, tf32 = precision == TK_SPARSE_TF32;
+        tk::require(half || tf32 || precision == TK_SPARSE_F32 || precision == TK_SPARSE_F64,
                     tk::format("precision: expected 16, 17, 19, 32 or 64, got %d", precision));
         if (rows_out == 0 || channels_out == 0) return;
         const auto queue = static_cast<cudaStream_t>(stream);
         if (!order) {
             tk::require(!tf32, "order: expected a plan for TF32, got null");
-            if (precision == TK_SPARSE_FLOAT16)
+            if (precision == TK_SPARSE_F16)
                 plain<__half, float>(feats, weight, bias, neighbors, rows_out, channels_in, channels_out, taps, out, queue);
-            else if (precision == TK_SPARSE_BFLOAT16)
+            else if (precision == TK_SPARSE_BF16)
                 plain<__nv_bfloat16, float>(feats, weight, bias, neighbors, rows_out, channels_in, channels_out, taps, out, queue);
-            else if (precision == TK_SPARSE_FLOAT32)
+            else if (precision == TK_SPARSE_F32)
                 plain<float, float>(feats, weight, bias, neighbors, rows_out, channels_in, channels_out, taps, out, queue);
             else
                 plain<double, double>(feats, weight, bias, neighbors, rows_out, channels_in, channels_out, taps, out, queue);
@@ -186,9 +186,9 @@ TK_API int tk_sparse_submanifold_conv3d(const void* feats, const void* weight, c
 #endif
             conv_mma(c);
         if (parts == 1) return;
-        if (precision == TK_SPARSE_FLOAT16)
+        if (precision == TK_SPARSE_F16)
             add_parts<__half>(c);
-        else if (precision == TK_SPARSE_BFLOAT16)
+        else if (precision == TK_SPARSE_BF16)
             add_parts<__nv_bfloat16>(c);
         else
             add_parts<float>(c);

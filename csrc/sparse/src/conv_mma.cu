@@ -209,9 +209,9 @@ void launch(const TensorConv& c, int element_bytes) {
 namespace tk::sparse {
 
 void conv_mma(const TensorConv& c) {
-    if (c.precision == TK_SPARSE_FLOAT16)
+    if (c.precision == TK_SPARSE_F16)
         launch<__half>(c, 2);
-    else if (c.precision == TK_SPARSE_BFLOAT16)
+    else if (c.precision == TK_SPARSE_BF16)
         launch<__nv_bfloat16>(c, 2);
     else
         launch<Tf32>(c, 4);

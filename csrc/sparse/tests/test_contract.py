@@ -37,7 +37,15 @@ def _calls() -> dict[str, tuple[object, ...]]:
         "voxel_index": (COORDS, SHAPE),
         "neighbor_map": (COORDS, SHAPE, [3, 3, 3], [1, 1, 1], None),
         "conv_plan": (neighbors, 4, 2, 4),
-        "submanifold_conv3d": (feats.requires_grad_(), weight.requires_grad_(), torch.randn(3), neighbors, [], [], False),
+        "submanifold_conv3d": (
+            feats.requires_grad_(),
+            weight.requires_grad_(),
+            torch.randn(3),
+            neighbors,
+            [],
+            [],
+            False,
+        ),
         "submanifold_conv3d_grad_feats": (torch.randn(4, 3), weight.detach(), neighbors, 4, [], False),
         "submanifold_conv3d_grad_weight": (torch.randn(4, 3), feats.detach(), neighbors, [3, 3, 3]),
         "grid_sample_3d": (feats, COORDS, SHAPE, points, "trilinear", None),
@@ -85,7 +93,9 @@ def test_the_c_functions_check_what_python_already_did() -> None:
     def convolve(taps: int = 1, precision: int = 32) -> None:
         sizes = (4, 4, 1, 1, taps)
         plan = (None, None, None, 1, None)
-        EXTENSION.call("submanifold_conv3d", real, real, None, neighbors, *sizes, precision, *plan, real.clone(), device=cpu)
+        EXTENSION.call(
+            "submanifold_conv3d", real, real, None, neighbors, *sizes, precision, *plan, real.clone(), device=cpu
+        )
 
     def plan(taps: int = 1, parts: int = 1, chunk: int = 4) -> None:
         out = torch.zeros(64, dtype=torch.int32)

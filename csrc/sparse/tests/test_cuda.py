@@ -3,6 +3,7 @@
 import pytest
 import torch
 from trellis_sparse import (
+    conv_plan,
     decode_order,
     downsample,
     encode_order,
@@ -10,7 +11,9 @@ from trellis_sparse import (
     neighbor_map,
     submanifold_conv3d,
     upsample,
+    voxel_index,
 )
+from trellis_sparse._plan import _conv_plan, _invert_map
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -68,7 +71,190 @@ def test_empty() -> None:
     assert encode_order(none[:, 1:]).shape == (0,)
 
 
-def test_convolution_says_that_it_is_missing() -> None:
-    x = torch.zeros(1, 1, device="cuda")
-    with pytest.raises(NotImplementedError, match=r"sparse\.submanifold_conv3d has no cuda1[23] kernel"):
-        submanifold_conv3d(x, torch.zeros(1, 1, 1, 1, 1, device="cuda"), None, x.int())
+@pytest.mark.parametrize("kernel", [3, (3, 1, 3)])
+def test_voxels_at_the_far_corner_of_the_largest_grid_small(kernel: int | tuple[int, ...]) -> None:
+    near = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    coords = torch.cat([near, 65534 - near, near])
+    coords = torch.cat([torch.arange(len(coords))[:, None] // 54 * 65534, coords], 1).int()
+    shape = (65535,) * 4
+    got = neighbor_map(coords.cuda(), shape, kernel)
+    assert torch.equal(got.cpu(), neighbor_map(coords, shape, kernel))
+
+
+def test_the_first_of_repeated_voxels_is_found_small() -> None:
+    coords = torch.randint(0, 4, (1000, 4), generator=torch.Generator().manual_seed(3), dtype=torch.int32)
+    assert torch.equal(neighbor_map(coords.cuda(), (4,) * 4).cpu(), neighbor_map(coords, (4,) * 4))
+
+
+def test_an_index_serves_several_calls(coords: torch.Tensor) -> None:
+    there = coords.cuda()
+    index = voxel_index(there, SHAPE)
+    assert torch.equal(neighbor_map(there, SHAPE, index=index), neighbor_map(there, SHAPE))
+    feats, points = torch.randn(len(there), 3, device="cuda"), torch.rand(2, 99, 3, device="cuda") * 20
+    assert torch.equal(
+        grid_sample_3d(feats, there, SHAPE, points, index=index), grid_sample_3d(feats, there, SHAPE, points)
+    )
+    with pytest.raises(ValueError, match="index: expected one made for `coords` and `shape`"):
+        neighbor_map(there.clone(), SHAPE, index=index)
+    there[7, 2] = 30
+    with pytest.raises(ValueError, match=r"coords: expected entries from 0 to \(1, 19, 29, 39\)"):
+        voxel_index(there, SHAPE)
+
+
+@pytest.mark.parametrize("mode", ["trilinear", "nearest"])
+@pytest.mark.parametrize("channels", [1, 6, 8])
+def test_gradient_of_samples_small(mode: str, channels: int) -> None:
+    g = torch.Generator().manual_seed(4)
+    voxels = torch.randint(0, 6, (300, 4), generator=g).remainder(torch.tensor([2, 6, 6, 6])).int()
+    points = torch.rand(2, 200, 3, generator=g) * 7 - 0.5
+    feats, grad = torch.randn(300, channels, generator=g), torch.randn(2, 200, channels, generator=g)
+    results = []
+    for device in ("cpu", "cuda", "cuda"):
+        leaf = feats.clone().to(device).requires_grad_()
+        grid_sample_3d(leaf, voxels.to(device), (2, 6, 6, 6), points.to(device), mode).backward(grad.to(device))
+        assert leaf.grad is not None
+        results.append(leaf.grad.cpu())
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
+    assert torch.equal(results[1], results[2])
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("rows", [1, 64, 129, 5000])
+def test_plans_are_those_of_the_cpu_small(coords: torch.Tensor, rows: int, parts: int) -> None:
+    neighbors = neighbor_map(coords[:rows].contiguous(), SHAPE)
+    for chunk in (rows, 1 + rows // 3):
+        ours = _conv_plan(neighbors.cuda(), rows, parts, chunk)
+        cpu = _conv_plan(neighbors, rows, parts, chunk)
+        for mine, theirs in zip(ours[:3], cpu[:3], strict=True):
+            assert torch.equal(mine.cpu(), theirs)
+        assert int(ours[3]) > neighbors.numel()
+
+
+def test_a_neighbour_that_is_no_row_is_refused_small() -> None:
+    neighbors = torch.zeros((10, 27), dtype=torch.int32, device="cuda")
+    neighbors[7, 3] = 10
+    feats, weight = torch.zeros(10, 4, device="cuda"), torch.zeros(6, 3, 3, 3, 4, device="cuda")
+    for dtype in (torch.float16, torch.float32):
+        with pytest.raises(ValueError, match=r"neighbors: expected rows in \[-1, 10\), got 10 at \[7, 3\]"):
+            submanifold_conv3d(feats.to(dtype), weight.to(dtype), None, neighbors)
+    with pytest.raises(ValueError, match="got 10 at"):
+        conv_plan(neighbors)
+
+
+def test_the_transpose_of_a_map(coords: torch.Tensor) -> None:
+    neighbors = neighbor_map(coords, SHAPE)  # with repeated voxels
+    ours, cpu = neighbors.cuda(), neighbors.clone()
+    for mine, theirs in zip(_invert_map(ours, len(coords)), _invert_map(cpu, len(coords)), strict=True):
+        assert torch.equal(mine.cpu(), theirs)
+    assert torch.equal(ours.cpu(), cpu)
+
+
+# ||difference|| / ||result||: rounding of inputs is shared, so what remains is that of the output, or of TF32.
+TOLERANCE = {"float16": 6e-4, "bfloat16": 5e-3, "float32": 2e-6, "tf32": 1e-3, "float64": 1e-12}
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    a, b = a.detach().double().cpu(), b.detach().double()
+    return float((a - b).norm() / b.norm().clamp_min(1e-300))
+
+
+@pytest.fixture(params=["best", "mma"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRELLIS_CUDA", request.param)
+
+
+@pytest.fixture
+def tf32(monkeypatch: pytest.MonkeyPatch):
+    before = torch.get_float32_matmul_precision()
+    yield lambda on: torch.set_float32_matmul_precision("high" if on else "highest")
+    torch.set_float32_matmul_precision(before)
+
+
+def conv_case(rows: int, channels_in: int, channels_out: int, kernel: int) -> tuple[torch.Tensor, ...]:
+    g = torch.Generator().manual_seed(rows)
+    cells = torch.randperm(20**3, generator=g)[:rows]
+    coords = torch.stack([cells * 0, cells // 400, cells // 20 % 20, cells % 20], 1).int()
+    weight = torch.randn(channels_out, kernel, kernel, kernel, channels_in, generator=g) / (8 * channels_in) ** 0.5
+    neighbors = neighbor_map(coords, (1, 20, 20, 20), kernel)
+    return torch.randn(rows, channels_in, generator=g), weight, torch.randn(channels_out, generator=g), neighbors
+
+
+# One row; a group and a tile of rows to one more; channels of a line, of two, odd ones; many taps.
+CONVS = [
+    pytest.param(1, 8, 8, 3, id="small-1"), pytest.param(65, 64, 64, 3, id="small-65"),
+    pytest.param(129, 5, 3, 3, id="small-odd"), pytest.param(300, 72, 136, 3, id="small-300"),
+    pytest.param(257, 64, 264, 3, id="257"), pytest.param(7000, 128, 256, 3, id="7000"),
+    pytest.param(900, 24, 40, 5, id="125 taps"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "channels_in", "channels_out", "kernel"), CONVS)
+@pytest.mark.parametrize("precision", list(TOLERANCE))
+def test_convolution(kernels, tf32, precision, rows, channels_in, channels_out, kernel) -> None:
+    dtype = getattr(torch, precision, torch.float32)
+    *real, neighbors = conv_case(rows, channels_in, channels_out, kernel)
+    real = [t.to(dtype) for t in real]
+    expected = submanifold_conv3d(*[t if dtype == torch.float64 else t.float() for t in real], neighbors)
+    tf32(precision == "tf32")
+    there = [t.cuda() for t in real]
+    plan = conv_plan(neighbors.cuda())
+    got = submanifold_conv3d(*there, plan.neighbors, plan=plan)
+    assert got.dtype == dtype
+    assert relative(got, expected) < TOLERANCE[precision]
+    assert torch.equal(got, submanifold_conv3d(*there, neighbors.cuda()))
+    without_bias = submanifold_conv3d(there[0], there[1], None, plan.neighbors, plan=plan)
+    assert relative(without_bias, expected - real[2].to(expected.dtype)) < 2 * TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("precision", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_gradients_of_convolution_small(precision: str, repeated: bool) -> None:
+    dtype = getattr(torch, precision)
+    *real, neighbors = conv_case(200, 20, 12, 3)
+    if repeated:  # a map that neighbor_map would not make: some rows are read several times at a tap
+        neighbors[:5, 2] = 7
+    real, results = [t.to(dtype) for t in real], []
+    for device in ("cpu", "cuda", "cuda"):
+        leaves = [t.clone().to(device).requires_grad_() for t in real]
+        plan = conv_plan(neighbors.to(device)) if len(results) == 1 else None
+        out = submanifold_conv3d(*leaves, plan.neighbors if plan else neighbors.to(device), plan=plan)
+        results.append(torch.autograd.grad(out, leaves, torch.ones_like(out)))
+    for cpu, ours, again in zip(*results, strict=True):
+        assert relative(ours, cpu) < 2 * TOLERANCE[precision]
+        assert torch.equal(ours, again)
+
+
+def test_rows_without_neighbours_get_the_bias_small() -> None:
+    neighbors = torch.full((70, 27), -1, dtype=torch.int32, device="cuda")
+    bias = torch.randn(8, device="cuda", dtype=torch.float16)
+    feats = torch.full((70, 8), float("nan"), device="cuda", dtype=torch.float16)
+    weight = torch.randn(8, 3, 3, 3, 8, device="cuda", dtype=torch.float16)
+    assert torch.equal(submanifold_conv3d(feats, weight, bias, neighbors), bias.expand(70, 8))
+
+
+def test_empty_convolution_small() -> None:
+    feats, weight = torch.empty(0, 4, device="cuda"), torch.randn(6, 3, 3, 3, 4, device="cuda")
+    neighbors = torch.empty(0, 27, dtype=torch.int32, device="cuda")
+    for plan in (None, conv_plan(neighbors)):
+        assert submanifold_conv3d(feats, weight, None, neighbors, plan=plan).shape == (0, 6)
+
+
+def test_another_stream() -> None:
+    *real, neighbors = conv_case(5000, 64, 64, 3)
+    there = [t.half().cuda() for t in real]
+    expected = submanifold_conv3d(*there, neighbors.cuda())
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(20_000_000)
+        late = [t.half().to("cuda", non_blocking=True) for t in real]
+        got = submanifold_conv3d(*late, neighbors.to("cuda", non_blocking=True))
+    stream.synchronize()
+    assert torch.equal(got, expected)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device")
+def test_another_device(coords: torch.Tensor) -> None:
+    *real, neighbors = conv_case(500, 64, 64, 3)
+    results = [submanifold_conv3d(*[t.half().to(d) for t in real], neighbors.to(d)).cpu() for d in ("cuda:0", "cuda:1")]
+    assert torch.equal(*results)
+    assert torch.equal(neighbor_map(coords.to("cuda:1"), SHAPE).cpu(), neighbor_map(coords, SHAPE))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ._library import EXTENSION
-from ._plan import MAX_TAPS, planned, plannable, refuse_wrong, transposed
+from ._plan import MAX_TAPS, plannable, planned, refuse_wrong, transposed
 
 _PRECISION = {torch.float16: 16, torch.bfloat16: 17, torch.float32: 32, torch.float64: 64}
 _TF32 = 19
@@ -16,7 +16,9 @@ def on_tensor_cores(feats: torch.Tensor, neighbors: torch.Tensor, tf32: bool) ->
     major = torch.cuda.get_device_capability(feats.device)[0]
     if not plannable(neighbors) or feats.shape[1] == 0:
         return False
-    return feats.dtype == torch.float16 or (major >= 8 and (feats.dtype == torch.bfloat16 or (feats.dtype == torch.float32 and tf32)))
+    return feats.dtype == torch.float16 or (
+        major >= 8 and (feats.dtype == torch.bfloat16 or (feats.dtype == torch.float32 and tf32))
+    )
 
 
 def convolve(
@@ -71,7 +73,9 @@ def grad_feats(
     """The gradient [rows, Ci] for feats: a convolution of `grad` by the transposed map and matrices."""
     if not back:
         if neighbors.numel() == 0 or neighbors.shape[1] > MAX_TAPS:
-            raise ValueError(f"neighbors: expected 1 to {MAX_TAPS} taps for the gradient on CUDA, got {neighbors.shape[1]}")
+            raise ValueError(
+                f"neighbors: expected 1 to {MAX_TAPS} taps for the gradient on CUDA, got {neighbors.shape[1]}"
+            )
         _check(neighbors, rows)
         back = transposed(neighbors, rows)
     turned = weight.reshape(weight.shape[0], -1, weight.shape[-1]).permute(2, 1, 0)

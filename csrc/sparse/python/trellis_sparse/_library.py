@@ -60,4 +60,3 @@ def precision(dtype: torch.dtype) -> int:
 def working(tensor: torch.Tensor) -> torch.Tensor:
     """`tensor` in the dtype that native code computes in: float64 stays, all else is float32."""
     return tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).contiguous()
-

@@ -243,19 +243,20 @@ def _(
 
 
 def _save_conv(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    feats, weight, bias, neighbors, _, back, ctx.tf32 = inputs
+    feats, weight, bias, neighbors, plan, back, ctx.tf32 = inputs
+    ctx.no_gradients = [None] * len(plan), [None] * len(back)  # integers: the operator wants to hear it
     ctx.save_for_backward(feats, weight, neighbors, *back)
     ctx.has_bias = bias is not None
 
 
-def _conv_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+def _conv_backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
     feats, weight, neighbors, *back = ctx.saved_tensors
     grad_feats = grad_weight = grad_bias = None
     if ctx.needs_input_grad[0]:
         grad_feats = _grad_feats(grad, weight, neighbors, feats.shape[0], back, ctx.tf32)
     if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
         grad_weight, grad_bias = _grad_weight(grad, feats, neighbors, weight.shape[1:4])
-    return grad_feats, grad_weight, grad_bias if ctx.has_bias else None, None, None, None, None
+    return grad_feats, grad_weight, grad_bias if ctx.has_bias else None, None, *ctx.no_gradients, None
 
 
 OPS.autograd("submanifold_conv3d", _conv_backward, setup_context=_save_conv)

@@ -64,14 +64,13 @@ def parts_and_chunk(rows: int, taps: int) -> tuple[int, int]:
     """The table: into how many parts the taps of `rows` rows are cut, and how many rows sorting may mix.
 
     Measured on an H100 with surfaces of voxels, whose rows have about 14 of 27 neighbours in 10,000 combinations.
-    Few rows sorted by 27 taps at once would go through half as many taps again as they have; many rows need no
-    parts, whose sums cost memory traffic, but their feats exceed the second-level cache, so only rows that are
-    near one another are mixed.
+    Few rows sorted by 27 taps at once would go through half as many taps again as they have, which costs more than
+    adding up two parts. More rows gain less from parts than the traffic of the sums costs, and mixing all rows was
+    never slower than keeping near ones together.
     """
-    parts = 3 if rows <= 24_000 else 2 if rows <= 72_000 else 1
+    parts = 2 if rows <= 20_000 else 1
     parts = min(taps, max(parts, 1 if taps == 27 else -(-taps // 26)))
-    chunk = rows if rows <= 262_144 else max(65_536, -(-rows // 64))
-    return parts, max(chunk, 1)
+    return parts, max(rows, 1)
 
 
 def planned(neighbors: torch.Tensor, rows_in: int) -> list[torch.Tensor]:
@@ -94,8 +93,8 @@ def transposed(neighbors: torch.Tensor, rows_in: int) -> list[torch.Tensor]:
     """The transpose [rows_in, taps] of a map and its plan; more such four tensors where rows are read more than once
     at a tap. Synchronises on CUDA."""
     found: list[torch.Tensor] = []
-    remaining = neighbors.clone()
-    while not found or left:
+    remaining, left = neighbors.clone(), 1
+    while left:
         inverse, count = _invert_map(remaining, rows_in)
         left = int(count)
         found += [inverse, *planned(inverse, len(neighbors))]
@@ -143,7 +142,5 @@ def _(
 def _invert_map(remaining: torch.Tensor, rows_in: int) -> tuple[torch.Tensor, torch.Tensor]:
     inverse = torch.empty((rows_in, remaining.shape[1]), dtype=torch.int32, device=remaining.device)
     left = torch.empty((), dtype=torch.int64, device=remaining.device)
-    EXTENSION.call(
-        "invert_map", remaining, rows_in, *remaining.shape, inverse, left, device=remaining.device
-    )
+    EXTENSION.call("invert_map", remaining, rows_in, *remaining.shape, inverse, left, device=remaining.device)
     return inverse, left
