@@ -88,7 +88,7 @@ def submanifold_conv3d(
     if bias is not None:
         bias = check.tensor("bias", bias, dtype=feats.dtype, shape=[weight.shape[0]], like=feats)
     taps = weight.shape[1] * weight.shape[2] * weight.shape[3]
-    if plan is not None and plan.neighbors.data_ptr() != neighbors.data_ptr():
+    if plan is not None and plan.neighbors is not neighbors and plan.neighbors.data_ptr() != neighbors.data_ptr():
         raise ValueError("plan: expected one made for `neighbors`, got one for another map")
     neighbors = check.tensor("neighbors", neighbors, dtype=torch.int32, shape=[feats.shape[0], taps], like=feats)
     forward = plan.forward if plan else []
