@@ -91,8 +91,11 @@ def sparse_submanifold_conv3d(
         batch, _, *size = shape
         neighbors = trellis_sparse.neighbor_map(coords, (batch, *size), tuple(weight.shape[1:4]), dilation)
         neighbor_cache = SubMConv3dNeighborCache(neighbor_map=neighbors, plan=trellis_sparse.conv_plan(neighbors))
-    plan = getattr(neighbor_cache, "plan", None)  # a cache that the caller made holds a map alone
-    out = trellis_sparse.submanifold_conv3d(feats, weight, bias, neighbor_cache["neighbor_map"], plan=plan)
+    neighbors = neighbor_cache["neighbor_map"]
+    plan = getattr(neighbor_cache, "plan", None)
+    if plan is not None and plan.neighbors is not neighbors:  # the caller's own map
+        plan = None
+    out = trellis_sparse.submanifold_conv3d(feats, weight, bias, neighbors, plan=plan)
     return out, neighbor_cache
 
 
