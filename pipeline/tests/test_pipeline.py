@@ -1,13 +1,15 @@
 """The pipeline end to end on a tiny checkpoint, and what it says when a stage's result is unusable."""
 
-from dataclasses import fields, replace
+import shutil
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from trellis_pipeline import Pipeline, generation
-from trellis_pipeline.artifacts import Conditioning, Latent, Structure, load, save
-from trellis_pipeline.asset import GlbOptions
+from trellis_pipeline.artifacts import Conditioning, Latent, load, save
+from trellis_pipeline.asset import Asset, GlbOptions
 from trellis_pipeline.errors import CheckpointError, ImageError, StageError
 from trellis_pipeline.generation import TYPES, quantise, unconditional
 from trellis_pipeline.image import prepare
@@ -30,9 +32,43 @@ def picture():
     return prepare(object_picture(), None)
 
 
+@dataclass(frozen=True)
+class Done:
+    """A run, what it recorded and the folder of its stages."""
+
+    asset: Asset
+    record: Manifest
+    folder: Path
+
+
+def done(pipeline, picture, folder, **arguments):
+    record = Manifest("generate", {}, quiet=True)
+    asset = pipeline.run(picture, store=StageStore(folder), record=record, **arguments)
+    assert all(p.is_meta for w in pipeline._weights.values() for p in w.module.parameters())  # no weights stay
+    return Done(asset, record, folder)
+
+
 @pytest.fixture(scope="module")
-def asset(pipeline, picture):
-    return pipeline.run(picture, seed=7, type="1024_cascade")
+def cascade(pipeline, picture, tmp_path_factory):
+    return done(pipeline, picture, tmp_path_factory.mktemp("cascade"), seed=7, type="1024_cascade", steps=1)
+
+
+@pytest.fixture(scope="module")
+def single(pipeline, picture, tmp_path_factory):
+    return done(pipeline, picture, tmp_path_factory.mktemp("single"), seed=2, type="512", steps=1)
+
+
+@pytest.fixture(scope="module")
+def asset(cascade):
+    return cascade.asset
+
+
+def without(folder, copy, *stages):
+    """A copy of a folder of stages that lacks some."""
+    shutil.copytree(folder, copy)
+    for stage in stages:
+        (copy / f"{stage}.safetensors").unlink()
+    return copy
 
 
 def tensors(value):
@@ -71,14 +107,15 @@ def test_a_cascade_gives_an_asset_with_its_intermediates(asset):
     assert all(t.device.type == "cpu" for t in tensors(asset))
 
 
-def test_the_second_run_gives_the_bits_of_the_first_and_another_seed_others(pipeline, picture):
-    first, second, other = (pipeline.run(picture, seed=s, type="512") for s in (1, 1, 2))
-    assert same(first, second)
-    assert not same(first.shape, other.shape)
-    assert first.shape.resolution == 512 and first.shape_low is None and first.conditioning.high is None
+def test_the_second_run_gives_the_bits_of_the_first_and_another_seed_others(pipeline, picture, single):
+    again = pipeline.run(picture, seed=2, type="512", steps=1)
+    assert same(single.asset, again)
+    assert again.shape.resolution == 512 and again.shape_low is None and again.conditioning.high is None
+    more = pipeline.run(picture, seed=2, type="512")  # the checkpoint's own number of steps
+    assert not same(single.asset.shape, more.shape)
 
 
-def test_noise_is_drawn_on_the_cpu_in_the_order_of_the_stages(monkeypatch, pipeline, picture):
+def test_noise_is_drawn_on_the_cpu_in_the_order_of_the_stages(monkeypatch, pipeline, picture, single):
     seen = []
     original = generation.sample_flow
 
@@ -87,11 +124,13 @@ def test_noise_is_drawn_on_the_cpu_in_the_order_of_the_stages(monkeypatch, pipel
         return original(model, noise, **arguments)
 
     monkeypatch.setattr(generation, "sample_flow", spy)
-    asset = pipeline.run(picture, seed=5, type="512", steps=1)
+    asset = pipeline.run(object_picture(), seed=5, type="512", steps=1)  # a picture as PIL reads it
+    assert np.array_equal(np.asarray(asset.image.image), np.asarray(picture.image))
     rng = torch.Generator().manual_seed(5)
     n = len(asset.structure.coords)
     expected = [torch.randn(shape, generator=rng) for shape in ((1, 8, 8, 8, 8), (n, 32), (n, 32))]
     assert all(torch.equal(a, b) for a, b in zip(seen, expected, strict=True))
+    assert not same(asset.shape, single.asset.shape)  # another seed, another shape
 
 
 def test_the_asset_becomes_a_glb(asset, tmp_path):
@@ -102,34 +141,23 @@ def test_the_asset_becomes_a_glb(asset, tmp_path):
     assert {"extract", "bake", "write"} <= record.facts["stages"].keys()
 
 
-def test_every_stage_is_recorded(pipeline, picture):
-    record = Manifest("generate", {}, quiet=True)
-    pipeline.run(picture, type="1024_cascade", steps=1, record=record)
+def test_every_stage_is_recorded(cascade):
     names = ["encode", "structure", "occupancy", "shape_low", "cascade", "shape", "texture", "decode_shape", "decode_texture"]  # fmt: skip
-    assert list(record.facts["stages"]) == ["prepare", *names]
-    assert [s["stage"] for s in record.facts["memory"]["stages"]] == names
-    assert record.facts["attention"]["name"] == "sdpa"
-    assert record.facts["memory"]["left"] == 0
+    facts = cascade.record.facts
+    assert list(facts["stages"]) == ["prepare", *names]
+    assert [s["stage"] for s in facts["memory"]["stages"]] == names
+    assert facts["attention"]["name"] == "sdpa" and facts["memory"]["left"] == 0
 
 
-def test_no_weights_stay_after_a_run(pipeline, picture):
-    pipeline.run(picture, type="512", steps=1)
-    assert all(p.is_meta for w in pipeline._weights.values() for p in w.module.parameters())
-
-
-def test_stages_are_kept_and_taken_up_with_the_same_result(pipeline, picture, tmp_path, monkeypatch):
-    folder = tmp_path / "stages"
-    whole = pipeline.run(picture, seed=3, type="1024_cascade", steps=1, store=StageStore(folder))
-    names = {p.stem for p in folder.glob("*.safetensors")}
-    assert names == {"conditioning", "structure", "shape_low", "shape", "texture", "voxels"}
-    for late in ("texture", "voxels"):
-        (folder / f"{late}.safetensors").unlink()
+def test_stages_are_kept_and_taken_up_with_the_same_result(pipeline, picture, cascade, tmp_path, monkeypatch):
+    assert {p.stem for p in cascade.folder.glob("*.safetensors")} == {"conditioning", "structure", *LATE}
+    folder = without(cascade.folder, tmp_path / "stages", "texture", "voxels")
     monkeypatch.setattr(generation, "sample_structure", None)  # what is there is not made again
     store = StageStore(folder, resume=True)
-    resumed = pipeline.run(picture, seed=3, type="1024_cascade", steps=1, store=store)
+    resumed = pipeline.run(picture, seed=7, type="1024_cascade", steps=1, store=store)
     assert store.resumed == ["conditioning", "structure", "shape_low", "shape"]
-    assert same(whole, resumed)
-    with pytest.raises(CheckpointError, match="from another run: seed was 3, is 4"):
+    assert same(cascade.asset, resumed)
+    with pytest.raises(CheckpointError, match="from another run: seed was 7, is 4"):
         pipeline.run(picture, seed=4, type="1024_cascade", steps=1, store=StageStore(folder, resume=True))
     with pytest.raises(CheckpointError, match="no run to resume"):
         pipeline.run(picture, type="512", store=StageStore(tmp_path / "empty", resume=True))
@@ -155,37 +183,6 @@ def test_artifacts_come_back_as_they_went(tmp_path, asset):
     (tmp_path / "x.safetensors").write_bytes(b"12345678901234567890")
     with pytest.raises(CheckpointError, match="cannot be read as a saved stage"):
         load(Latent, tmp_path / "x.safetensors")
-
-
-def poison(pipeline, role, key, value):
-    """A run's weights with one tensor changed, put back by the caller."""
-    host = pipeline._weights[role]._host
-    old = host[key]
-    host[key] = torch.full_like(old, value)
-    return lambda: host.__setitem__(key, old)
-
-
-@pytest.mark.parametrize(
-    ("role", "key", "value", "stage", "message"),
-    [
-        ("sparse_structure_flow_model", "out_layer.bias", float("nan"), "structure", "occupancy latent are not finite"),
-        ("sparse_structure_decoder", "out_layer.2.bias", -1e4, "structure", "no voxel is occupied"),
-        ("shape_slat_flow_model_512", "out_layer.bias", float("inf"), "shape", "latent are not finite"),
-        ("tex_slat_flow_model_512", "out_layer.bias", float("nan"), "texture", "latent are not finite"),
-        ("shape_slat_decoder", "output_layer.bias", -1e4, "shape decoder", "no surface"),
-        ("tex_slat_decoder", "output_layer.bias", float("nan"), "texture decoder", "attributes are not finite"),
-    ],
-)
-def test_unusable_results_name_their_stage(pipeline, picture, role, key, value, stage, message):
-    pipeline.open("512")
-    restore = poison(pipeline, role, key, value)
-    try:
-        with pytest.raises(StageError, match=message) as error:
-            pipeline.run(picture, type="512", steps=1)
-    finally:
-        restore()
-    assert error.value.stage == stage
-    assert all(p.is_meta for w in pipeline._weights.values() for p in w.module.parameters())  # given back all the same
 
 
 def test_a_cascade_lowers_its_resolution_at_the_limit_and_says_so():
@@ -241,6 +238,51 @@ def test_types_name_the_models_that_they_need():
     assert "tex_slat_flow_model_512" not in TYPES["1536_cascade"].roles
 
 
+LATE = ("shape_low", "shape", "texture", "voxels")
+
+
+@pytest.mark.parametrize(
+    ("role", "key", "value", "from_stage", "stage", "message"),
+    [
+        (
+            "sparse_structure_flow_model",
+            "out_layer.bias",
+            float("nan"),
+            "structure",
+            "structure",
+            "latent are not finite",
+        ),
+        ("sparse_structure_decoder", "out_layer.2.bias", -1e4, "structure", "structure", "no voxel is occupied"),
+        ("shape_slat_flow_model_512", "out_layer.bias", float("inf"), "shape", "shape", "latent are not finite"),
+        ("tex_slat_flow_model_512", "out_layer.bias", float("nan"), "texture", "texture", "latent are not finite"),
+        ("shape_slat_decoder", "output_layer.bias", -1e4, "voxels", "shape decoder", "no surface"),
+        (
+            "tex_slat_decoder",
+            "output_layer.bias",
+            float("nan"),
+            "voxels",
+            "texture decoder",
+            "attributes are not finite",
+        ),
+    ],
+)
+def test_unusable_results_name_their_stage(
+    pipeline, picture, single, tmp_path, role, key, value, from_stage, stage, message
+):
+    order = ("structure", "shape", "texture", "voxels")
+    folder = without(single.folder, tmp_path / "stages", *order[order.index(from_stage) :])
+    host = pipeline._weights[role]._host
+    whole = host[key]
+    host[key] = torch.full_like(whole, value)
+    try:
+        with pytest.raises(StageError, match=message) as error:
+            pipeline.run(picture, seed=2, type="512", steps=1, store=StageStore(folder, resume=True))
+    finally:
+        host[key] = whole
+    assert error.value.stage == stage
+    assert all(p.is_meta for w in pipeline._weights.values() for p in w.module.parameters())  # given back all the same
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -258,13 +300,6 @@ def test_opaque_pictures_without_a_background_model_are_refused(pipeline, tmp_pa
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
     with pytest.raises(ImageError, match="background cannot be removed"):
         pipeline.run(object_picture().convert("RGB"))
-
-
-def test_a_picture_as_pil_reads_it_serves(pipeline, picture):
-    raw = pipeline.run(object_picture(), type="512", steps=1, seed=9)
-    assert same(raw, pipeline.run(picture, type="512", steps=1, seed=9))
-    assert np.array_equal(np.asarray(raw.image.image), np.asarray(picture.image))
-    assert isinstance(raw.structure, Structure) and replace(raw, seed=1).seed == 1
 
 
 @pytest.mark.cuda
