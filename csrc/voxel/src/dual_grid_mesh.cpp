@@ -97,11 +97,7 @@ TK_API int tk_voxel_dual_grid_to_mesh_fill(const int32_t* coords, const float* l
             int32_t* to = faces + memory.block_begins[block] * 6;
             for (int32_t row = begin; row < end; ++row) {
                 source.vertex(row, vertices + row * int64_t{3});
-                for (int axis = 0; axis < 3; ++axis)
-                    if (memory.axes[row] >> axis & 1) {
-                        source.write_quad(row, axis, to);
-                        to += 6;
-                    }
+                to = source.write_quads(row, memory.axes[row], to);
             }
         });
     });

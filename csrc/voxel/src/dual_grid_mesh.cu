@@ -64,12 +64,7 @@ __global__ void write_mesh(QuadSource source, const uint8_t* axes, const int64_t
     if (i >= n) return;
     const int32_t row = static_cast<int32_t>(i);
     source.vertex(row, vertices + i * 3);
-    int32_t* to = faces + (block_begins[blockIdx.x] + before) * 6;
-    for (int axis = 0; axis < 3; ++axis)
-        if (mine >> axis & 1) {
-            source.write_quad(row, axis, to);
-            to += 6;
-        }
+    source.write_quads(row, mine, faces + (block_begins[blockIdx.x] + before) * 6);
 }
 
 }  // namespace

@@ -61,29 +61,29 @@ struct GridShape {
 
 // Rows of the four voxels around the lattice edge of `row` along `axis`, in order around it, the first step along
 // axis + 2; false if one is missing.
-TK_INLINE bool quad_rows(const VoxelTable& table, int32_t row, int axis, int32_t (&rows)[4]) {
+template <int axis>
+TK_INLINE bool quad_rows(const VoxelTable& table, int32_t row, int32_t (&rows)[4]) {
     const int32_t* c = table.coords + row * int64_t{3};
-    const int u = (axis + 2) % 3, v = (axis + 1) % 3;
+    constexpr int u = (axis + 2) % 3, v = (axis + 1) % 3;
+    int32_t around[3][3], found[3];
+    for (int k = 0; k < 3; ++k) {
+        for (int a = 0; a < 3; ++a) around[k][a] = c[a];
+        around[k][u] += k < 2;
+        around[k][v] += k > 0;
+    }
+    table.find(around, found);
     rows[0] = row;
-    int32_t at[3] = {c[0], c[1], c[2]};
-    at[u] += 1;
-    rows[1] = table.find(at[0], at[1], at[2]);
-    if (rows[1] < 0) return false;
-    at[v] += 1;
-    rows[2] = table.find(at[0], at[1], at[2]);
-    if (rows[2] < 0) return false;
-    at[u] -= 1;
-    rows[3] = table.find(at[0], at[1], at[2]);
-    return rows[3] >= 0;
+    for (int k = 0; k < 3; ++k) rows[k + 1] = found[k];
+    return found[0] >= 0 && found[1] >= 0 && found[2] >= 0;
 }
 
 // The axes whose quads exist, as bits.
 TK_INLINE uint8_t quad_axes(const VoxelTable& table, const uint8_t* intersected, int32_t row) {
-    uint8_t axes = 0;
+    const uint8_t* flags = intersected + row * int64_t{3};
     int32_t rows[4];
-    for (int axis = 0; axis < 3; ++axis)
-        if (intersected[row * int64_t{3} + axis] && quad_rows(table, row, axis, rows)) axes |= static_cast<uint8_t>(1 << axis);
-    return axes;
+    const bool x = flags[0] && quad_rows<0>(table, row, rows), y = flags[1] && quad_rows<1>(table, row, rows),
+               z = flags[2] && quad_rows<2>(table, row, rows);
+    return static_cast<uint8_t>(x | y << 1 | z << 2);
 }
 
 TK_INLINE int quad_count(uint8_t axes) { return (axes & 1) + (axes >> 1 & 1) + (axes >> 2 & 1); }
@@ -135,9 +135,19 @@ struct QuadSource {
         for (int a = 0; a < 3; ++a)
             out[a] = placement.at(static_cast<float>(table.coords[row * int64_t{3} + a]), local_dual[row * int64_t{3} + a], a);
     }
-    TK_INLINE void write_quad(int32_t row, int axis, int32_t* faces) const {
+    // Writes the quads of `axes` (see quad_axes) and returns where the next ones go.
+    TK_INLINE int32_t* write_quads(int32_t row, uint8_t axes, int32_t* faces) const {
+        if (axes & 1) faces = write_quad<0>(row, faces);
+        if (axes & 2) faces = write_quad<1>(row, faces);
+        if (axes & 4) faces = write_quad<2>(row, faces);
+        return faces;
+    }
+
+private:
+    template <int axis>
+    TK_INLINE int32_t* write_quad(int32_t row, int32_t* faces) const {
         int32_t rows[4] = {};
-        quad_rows(table, row, axis, rows);
+        quad_rows<axis>(table, row, rows);
         bool across;
         if (split_weight) {
             across = !(mul(split_weight[rows[0]], split_weight[rows[2]]) > mul(split_weight[rows[1]], split_weight[rows[3]]));
@@ -151,6 +161,7 @@ struct QuadSource {
             across = flatter_across(p);
         }
         split_quad(rows, across, faces);
+        return faces + 6;
     }
 };
 

@@ -39,12 +39,23 @@ struct VoxelTable {
         }
     }
 
-    // The row of a voxel, or -1. No insertion may be under way.
-    TK_INLINE int32_t find(int32_t x, int32_t y, int32_t z) const {
-        for (uint64_t at = home(x, y, z) & mask;; at = (at + 1) & mask) {
-            const int32_t seen = slots[at];
-            if (seen < 0 || holds(seen, x, y, z)) return seen;
+    // The rows of three voxels, or -1. Their first probes do not wait for each other, and most need no second. No
+    // insertion may be under way; the table is not empty.
+    TK_INLINE void find(const int32_t (&voxels)[3][3], int32_t (&rows)[3]) const {
+        uint64_t at[3];
+        bool done[3];
+        for (int k = 0; k < 3; ++k) {
+            at[k] = home(voxels[k][0], voxels[k][1], voxels[k][2]) & mask;
+            rows[k] = slots[at[k]];
         }
+        for (int k = 0; k < 3; ++k)
+            done[k] = (rows[k] < 0) | holds(greater(rows[k], 0), voxels[k][0], voxels[k][1], voxels[k][2]);
+        for (int k = 0; k < 3; ++k)
+            while (!done[k]) {
+                at[k] = (at[k] + 1) & mask;
+                rows[k] = slots[at[k]];
+                done[k] = rows[k] < 0 || holds(rows[k], voxels[k][0], voxels[k][1], voxels[k][2]);
+            }
     }
 
 private:
@@ -62,7 +73,7 @@ private:
     }
     TK_INLINE bool holds(int32_t row, int32_t x, int32_t y, int32_t z) const {
         const int32_t* c = coords + row * int64_t{3};
-        return c[2] == z && c[1] == y && c[0] == x;
+        return (c[2] == z) & (c[1] == y) & (c[0] == x);
     }
     TK_INLINE int32_t load(uint64_t at) const {
 #ifdef __CUDA_ARCH__

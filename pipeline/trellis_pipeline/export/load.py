@@ -97,7 +97,9 @@ def voxelize(source: SourceAsset, resolution: int, device: torch.device) -> Voxe
         face_weight=1.0, boundary_weight=0.2, regularization_weight=0.01,
     )  # fmt: skip
     # The mean over the surface inside each voxel: a single sample a triangle can read across the seams of the texture.
-    coords, attrs = voxel.voxelize_attributes(source.scene, grid_size=resolution, aabb=aabb, average="area", device=device)
+    coords, attrs = voxel.voxelize_attributes(
+        source.scene, grid_size=resolution, aabb=aabb, average="area", device=device
+    )
     local = grid.dual_vertices * resolution - grid.coords
     return VoxelAsset(
         grid.coords,
