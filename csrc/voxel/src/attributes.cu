@@ -87,23 +87,23 @@ __global__ void list_stamps(Scene scene, Tasks tasks, const int64_t* begins, uin
     }
 }
 
-// Calls sample(row of the voxel, Sample) for the samples of a task in occupied voxels.
+// Calls sample(key of the voxel, Sample) for the samples of a task.
 template <class Visit>
-__device__ void sample_all(const Scene& scene, const Tasks& tasks, int64_t i, const Runs& voxels, Visit&& sample) {
+__device__ void sample_all(const Scene& scene, const Tasks& tasks, int64_t i, Visit&& sample) {
     Vec3i low, high;
     tasks.window(scene, i, low, high);
     const TexturedTriangle triangle(scene, tasks.triangles[i]);
     const double uv_area = triangle.uv_area(), finest = triangle.finest_texture();
     for_each_piece(triangle, low, high, [&](const Vec3i& voxel, const Polygon& piece) {
-        const int64_t row = voxels.find(key_of(scene, voxel));
-        if (row >= 0) for_each_sample(triangle, piece, uv_area, finest, [&](const Sample& s) { sample(row, s); });
+        const uint64_t key = key_of(scene, voxel);
+        for_each_sample(triangle, piece, uv_area, finest, [&](const Sample& s) { sample(key, s); });
     });
 }
 
-__global__ void count_samples(Scene scene, Tasks tasks, Runs voxels, int64_t* counts) {
+__global__ void count_samples(Scene scene, Tasks tasks, int64_t* counts) {
     TK_GRID_STRIDE(i, tasks.n) {
         int64_t count = 0;
-        sample_all(scene, tasks, i, voxels, [&](int64_t, const Sample&) { ++count; });
+        sample_all(scene, tasks, i, [&](uint64_t, const Sample&) { ++count; });
         counts[i] = count;
     }
 }
@@ -113,12 +113,12 @@ struct TriangleSample {
     uint32_t triangle;
 };
 
-__global__ void list_samples(Scene scene, Tasks tasks, Runs voxels, const int64_t* begins, TriangleSample* samples, uint64_t* keys, uint32_t* values) {
+__global__ void list_samples(Scene scene, Tasks tasks, const int64_t* begins, TriangleSample* samples, uint64_t* keys, uint32_t* values) {
     TK_GRID_STRIDE(i, tasks.n) {
         int64_t at = begins[i];
-        sample_all(scene, tasks, i, voxels, [&](int64_t row, const Sample& s) {
+        sample_all(scene, tasks, i, [&](uint64_t key, const Sample& s) {
             samples[at] = {s, tasks.triangles[i]};
-            keys[at] = static_cast<uint64_t>(row);
+            keys[at] = key;
             values[at] = static_cast<uint32_t>(at);
             ++at;
         });
@@ -138,7 +138,7 @@ struct Result {
     Runs voxels;
     const uint32_t* triangles;  // of each stamp, in the order of `voxels`
     const TriangleSample* samples = nullptr;
-    Pairs by_voxel;  // numbers of samples by row of the voxel
+    Pairs by_voxel;  // numbers of samples by row of the voxel; rows from voxels.n on are of none
 };
 
 __device__ void add_crossings(const Result& from, int64_t row, const Vec3i& voxel, Mean& mean) {
@@ -229,15 +229,15 @@ void find_voxels(const Workspace& workspace, const Tasks& tasks, Result& to) {
 
 void find_samples(const Workspace& workspace, const Tasks& tasks, Result& to) {
     const Counts counts(workspace, tasks.n);
-    launch(tasks.n, workspace.stream, count_samples, to.scene, tasks, to.voxels, counts.at);
+    launch(tasks.n, workspace.stream, count_samples, to.scene, tasks, counts.at);
     counts.scan(workspace);
     const int64_t total = counts.total(workspace);
     refuse_from(total, "pieces");
     TriangleSample* samples = workspace.take<TriangleSample>(total);
     to.by_voxel = Pairs(workspace, total);
-    launch(tasks.n, workspace.stream, list_samples, to.scene, tasks, to.voxels, counts.at, samples, to.by_voxel.keys, to.by_voxel.values);
+    launch(tasks.n, workspace.stream, list_samples, to.scene, tasks, counts.at, samples, to.by_voxel.keys, to.by_voxel.values);
     to.samples = samples;
-    to.by_voxel.sort(workspace, bits_below(static_cast<uint64_t>(to.voxels.n)));
+    sort_by_run(workspace, to.voxels, to.by_voxel);  // those in voxels that are not occupied go to the end
 }
 
 }  // namespace

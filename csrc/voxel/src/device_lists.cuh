@@ -143,7 +143,20 @@ static __global__ void write_runs(const uint64_t* sorted, int64_t n, const int64
     if (i == n - 1) begins[at + head] = static_cast<uint32_t>(n);
 }
 
+static __global__ void find_keys(Runs runs, uint64_t* keys, int64_t n) {
+    TK_GRID_STRIDE(i, n) {
+        const int64_t run = runs.find(keys[i]);
+        keys[i] = static_cast<uint64_t>(run < 0 ? runs.n : run);
+    }
+}
+
 }  // namespace detail
+
+// Replaces keys by the numbers of their runs, or by the number of runs where there is none, and sorts by that.
+inline void sort_by_run(const Workspace& workspace, const Runs& runs, Pairs& pairs) {
+    launch(pairs.n, workspace.stream, detail::find_keys, runs, pairs.keys, pairs.n);
+    pairs.sort(workspace, bits_below(static_cast<uint64_t>(runs.n) + 1));
+}
 
 // Of fewer than 2^32 pairs. Waits for the stream.
 inline Runs find_runs(const Workspace& workspace, const Pairs& sorted) {

@@ -158,14 +158,6 @@ __global__ void list_overlaps(Scene scene, Tasks tasks, Runs voxels, bool only_e
     }
 }
 
-// Replaces keys of voxels by their rows, or by the number of voxels where there is none.
-__global__ void find_rows(Runs voxels, uint64_t* keys, int64_t n) {
-    TK_GRID_STRIDE(i, n) {
-        const int64_t row = voxels.find(keys[i]);
-        keys[i] = static_cast<uint64_t>(row < 0 ? voxels.n : row);
-    }
-}
-
 __global__ void list_sides(Mesh mesh, uint64_t* keys, uint32_t* values) {
     TK_GRID_STRIDE(i, mesh.face_count * 3) {
         const int64_t f = i / 3;
@@ -301,8 +293,7 @@ void add_overlaps(const Workspace& workspace, const Tasks& tasks, Contributions&
     const Counts& counts = only_existing ? existing : all;
     to.overlaps = Pairs(workspace, counts.total(workspace));
     launch(tasks.n, workspace.stream, list_overlaps, to.scene, tasks, to.voxels, only_existing, counts.at, to.overlaps.keys, to.overlaps.values);
-    launch(to.overlaps.n, workspace.stream, find_rows, to.voxels, to.overlaps.keys, to.overlaps.n);
-    to.overlaps.sort(workspace, bits_below(static_cast<uint64_t>(to.voxels.n) + 1));
+    sort_by_run(workspace, to.voxels, to.overlaps);
 }
 
 void add_boundary(const Workspace& workspace, Contributions& to) {
