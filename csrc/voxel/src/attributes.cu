@@ -1,7 +1,7 @@
 // Material attributes of voxels on the GPU; see attributes.cpp for what it computes.
 //
-// A thread takes one triangle in one brick of voxels. Threads list the voxels that their triangle stamps and, when
-// averaging by area, the samples of its pieces, first counting, then filling; stable sorts by voxel keep the order of
+// A thread takes one triangle in one brick of voxels and lists the voxels that it stamps; when averaging by area, one
+// triangle in one slab of a brick, and lists the samples of its pieces. Threads count first and fill then; stable sorts by voxel keep the order of
 // the triangles, and one thread for each voxel evaluates and adds up its list. The bytes are those of the CPU (this
 // file is compiled without fused multiply-add).
 #include <memory>
@@ -27,13 +27,18 @@ TK_INLINE Vec3i voxel_of(const Scene& scene, uint64_t key) {
 // Triangles and the bricks that each may reach into, in the order of the triangles.
 struct Tasks {
     uint32_t* triangles;
-    uint64_t* bricks;  // three times 16 bits
+    uint64_t* bricks;  // three times 16 bits; in a list of slabs, above them the slab's number along x in its brick
     int64_t n;
 
     __device__ void window(const Scene& scene, int64_t i, Vec3i& low, Vec3i& high) const {
         const uint64_t brick = bricks[i];
-        low = {static_cast<int>(brick >> 32) * brick_side, static_cast<int>(brick >> 16 & 0xffff) * brick_side, static_cast<int>(brick & 0xffff) * brick_side};
+        low = {static_cast<int>(brick >> 32 & 0xffff) * brick_side, static_cast<int>(brick >> 16 & 0xffff) * brick_side, static_cast<int>(brick & 0xffff) * brick_side};
         for (int a = 0; a < 3; ++a) high[a] = lesser(low[a] + brick_side, scene.grid[a]);
+    }
+    __device__ void slab_window(const Scene& scene, int64_t i, Vec3i& low, Vec3i& high) const {
+        window(scene, i, low, high);
+        low.x += static_cast<int>(bricks[i] >> 48);
+        high.x = low.x + 1;
     }
 };
 
@@ -87,12 +92,42 @@ __global__ void list_stamps(Scene scene, Tasks tasks, const int64_t* begins, uin
     }
 }
 
-// Calls sample(key of the voxel, Sample) for the samples of a task.
-template <class Visit>
-__device__ void sample_all(const Scene& scene, const Tasks& tasks, int64_t i, Visit&& sample) {
-    Vec3i low, high;
+// The slabs of a task's brick that its triangle reaches into, with their first and last voxel along x.
+__device__ bool slabs_of_task(const Scene& scene, const Tasks& tasks, int64_t i, Vec3i& low, int& first, int& last) {
+    Vec3i high;
     tasks.window(scene, i, low, high);
-    const TexturedTriangle triangle(scene, tasks.triangles[i]);
+    const TexturedTriangle t(scene, tasks.triangles[i]);
+    const double a = t.position[0].x, b = t.position[1].x, c = t.position[2].x;
+    return slabs_of({lesser(a, b, c), greater(a, b, c)}, low.x, high.x, first, last);
+}
+
+__global__ void count_slabs(Scene scene, Tasks tasks, int64_t* counts) {
+    TK_GRID_STRIDE(i, tasks.n) {
+        Vec3i low;
+        int first, last;
+        counts[i] = slabs_of_task(scene, tasks, i, low, first, last) ? last - first + 1 : 0;
+    }
+}
+
+__global__ void list_slabs(Scene scene, Tasks tasks, const int64_t* begins, Tasks slabs) {
+    TK_GRID_STRIDE(i, tasks.n) {
+        Vec3i low;
+        int first, last;
+        if (!slabs_of_task(scene, tasks, i, low, first, last)) continue;
+        int64_t at = begins[i];
+        for (int x = first; x <= last; ++x, ++at) {
+            slabs.triangles[at] = tasks.triangles[i];
+            slabs.bricks[at] = tasks.bricks[i] | static_cast<uint64_t>(x - low.x) << 48;
+        }
+    }
+}
+
+// Calls sample(key of the voxel, Sample) for the samples of a triangle in a slab.
+template <class Visit>
+__device__ void sample_all(const Scene& scene, const Tasks& slabs, int64_t i, Visit&& sample) {
+    Vec3i low, high;
+    slabs.slab_window(scene, i, low, high);
+    const TexturedTriangle triangle(scene, slabs.triangles[i]);
     const double uv_area = triangle.uv_area(), finest = triangle.finest_texture();
     for_each_piece(triangle, low, high, [&](const Vec3i& voxel, const Polygon& piece) {
         const uint64_t key = key_of(scene, voxel);
@@ -100,10 +135,10 @@ __device__ void sample_all(const Scene& scene, const Tasks& tasks, int64_t i, Vi
     });
 }
 
-__global__ void count_samples(Scene scene, Tasks tasks, int64_t* counts) {
-    TK_GRID_STRIDE(i, tasks.n) {
+__global__ void count_samples(Scene scene, Tasks slabs, int64_t* counts) {
+    TK_GRID_STRIDE(i, slabs.n) {
         int64_t count = 0;
-        sample_all(scene, tasks, i, [&](uint64_t, const Sample&) { ++count; });
+        sample_all(scene, slabs, i, [&](uint64_t, const Sample&) { ++count; });
         counts[i] = count;
     }
 }
@@ -113,11 +148,11 @@ struct TriangleSample {
     uint32_t triangle;
 };
 
-__global__ void list_samples(Scene scene, Tasks tasks, const int64_t* begins, TriangleSample* samples, uint64_t* keys, uint32_t* values) {
-    TK_GRID_STRIDE(i, tasks.n) {
+__global__ void list_samples(Scene scene, Tasks slabs, const int64_t* begins, TriangleSample* samples, uint64_t* keys, uint32_t* values) {
+    TK_GRID_STRIDE(i, slabs.n) {
         int64_t at = begins[i];
-        sample_all(scene, tasks, i, [&](uint64_t key, const Sample& s) {
-            samples[at] = {s, tasks.triangles[i]};
+        sample_all(scene, slabs, i, [&](uint64_t key, const Sample& s) {
+            samples[at] = {s, slabs.triangles[i]};
             keys[at] = key;
             values[at] = static_cast<uint32_t>(at);
             ++at;
@@ -227,15 +262,27 @@ void find_voxels(const Workspace& workspace, const Tasks& tasks, Result& to) {
     to.triangles = stamps.values;
 }
 
-void find_samples(const Workspace& workspace, const Tasks& tasks, Result& to) {
+Tasks list_slabs_of(const Workspace& workspace, const Scene& scene, const Tasks& tasks) {
     const Counts counts(workspace, tasks.n);
-    launch(tasks.n, workspace.stream, count_samples, to.scene, tasks, counts.at);
+    launch(tasks.n, workspace.stream, count_slabs, scene, tasks, counts.at);
+    counts.scan(workspace);
+    Tasks slabs;
+    slabs.n = counts.total(workspace);
+    slabs.triangles = workspace.take<uint32_t>(slabs.n);
+    slabs.bricks = workspace.take<uint64_t>(slabs.n);
+    launch(tasks.n, workspace.stream, list_slabs, scene, tasks, counts.at, slabs);
+    return slabs;
+}
+
+void find_samples(const Workspace& workspace, const Tasks& slabs, Result& to) {
+    const Counts counts(workspace, slabs.n);
+    launch(slabs.n, workspace.stream, count_samples, to.scene, slabs, counts.at);
     counts.scan(workspace);
     const int64_t total = counts.total(workspace);
     refuse_from(total, "pieces");
     TriangleSample* samples = workspace.take<TriangleSample>(total);
     to.by_voxel = Pairs(workspace, total);
-    launch(tasks.n, workspace.stream, list_samples, to.scene, tasks, counts.at, samples, to.by_voxel.keys, to.by_voxel.values);
+    launch(slabs.n, workspace.stream, list_samples, to.scene, slabs, counts.at, samples, to.by_voxel.keys, to.by_voxel.values);
     to.samples = samples;
     sort_by_run(workspace, to.voxels, to.by_voxel);  // those in voxels that are not occupied go to the end
 }
@@ -264,7 +311,7 @@ TK_API int tk_voxel_attributes_begin(const float* vertices, const int32_t* faces
         result->log2_voxel = log2_of(greater(voxel_size[0], voxel_size[1], voxel_size[2]));
         const Tasks tasks = list_tasks(workspace, result->scene);
         find_voxels(workspace, tasks, *result);
-        if (result->scene.average == Average::area && result->voxels.n > 0) find_samples(workspace, tasks, *result);
+        if (result->scene.average == Average::area && result->voxels.n > 0) find_samples(workspace, list_slabs_of(workspace, result->scene, tasks), *result);
         *count = result->voxels.n;
         *state = result.release();
     });

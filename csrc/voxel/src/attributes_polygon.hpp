@@ -57,14 +57,22 @@ TK_BOTH inline void clip(const Polygon& polygon, int axis, double plane, double 
     }
 }
 
+// The slabs k <= position <= k+1, low <= k < high, that a range reaches into, from `first` to `last`; false if none. A
+// range of no length on a lattice plane belongs to the slab above it.
+TK_INLINE bool slabs_of(const Range& range, int low, int high, int& first, int& last) {
+    if (!(range.high >= low) || !(range.low <= high)) return false;
+    first = range.low < low ? low : static_cast<int>(range.low);
+    last = range.high >= high ? high - 1 : greater(first, static_cast<int>(std::ceil(range.high)) - 1);
+    return first <= last;
+}
+
 // Calls piece(k, part) for each slab k <= position[axis] <= k+1, low <= k < high, that the polygon reaches into.
-// A polygon that lies in a lattice plane belongs to the slab above it. `scratch` is free for use in piece().
+// `scratch` is free for use in piece(). The part of one slab does not depend on low and high.
 template <class Piece>
 TK_BOTH void for_each_slab(const Polygon& polygon, int axis, int low, int high, Polygon& scratch, Piece&& piece) {
     const Range range = extent(polygon, axis);
-    if (!(range.high >= low) || !(range.low <= high)) return;
-    const int first = range.low < low ? low : static_cast<int>(range.low);
-    const int last = range.high >= high ? high - 1 : greater(first, static_cast<int>(std::ceil(range.high)) - 1);
+    int first, last;
+    if (!slabs_of(range, low, high, first, last)) return;
     Polygon part;
     for (int k = first; k <= last; ++k) {
         const bool below = range.low < k, above = range.high > k + 1;
