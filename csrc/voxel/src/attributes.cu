@@ -1,9 +1,9 @@
 // Material attributes of voxels on the GPU; see attributes.cpp for what it computes.
 //
 // A thread takes one triangle in one brick of voxels and lists the voxels that it stamps; when averaging by area, one
-// triangle in one slab of a brick, and lists the samples of its pieces. Threads count first and fill then; stable sorts by voxel keep the order of
-// the triangles, and one thread for each voxel evaluates and adds up its list. The bytes are those of the CPU (this
-// file is compiled without fused multiply-add).
+// triangle in one slab of a brick, and lists the samples of its pieces. Threads count first and fill then; stable sorts
+// by voxel keep the order of the triangles, and one thread for each voxel evaluates and adds up its list. The bytes are
+// those of the CPU (this file is compiled without fused multiply-add).
 #include <memory>
 
 #include "attributes_crossings.hpp"
@@ -32,7 +32,8 @@ struct Tasks {
 
     __device__ void window(const Scene& scene, int64_t i, Vec3i& low, Vec3i& high) const {
         const uint64_t brick = bricks[i];
-        low = {static_cast<int>(brick >> 32 & 0xffff) * brick_side, static_cast<int>(brick >> 16 & 0xffff) * brick_side, static_cast<int>(brick & 0xffff) * brick_side};
+        low = {static_cast<int>(brick >> 32 & 0xffff), static_cast<int>(brick >> 16 & 0xffff), static_cast<int>(brick & 0xffff)};
+        low = {low.x * brick_side, low.y * brick_side, low.z * brick_side};
         for (int a = 0; a < 3; ++a) high[a] = lesser(low[a] + brick_side, scene.grid[a]);
     }
     __device__ void slab_window(const Scene& scene, int64_t i, Vec3i& low, Vec3i& high) const {
@@ -215,8 +216,9 @@ __global__ void write_voxels(Result from, int32_t* coords, uint8_t* attributes) 
 }
 
 void refuse_from(int64_t count, const char* what) {
-    require(count < int64_t{1} << 32, format("grid_size: the surface has %lld %s in this grid, expected fewer than 2^32 on a CUDA device; use the CPU",
-                                             static_cast<long long>(count), what));
+    require(count < int64_t{1} << 32,
+            format("grid_size: the surface has %lld %s in this grid, expected fewer than 2^32 on a CUDA device; use the CPU",
+                   static_cast<long long>(count), what));
 }
 
 template <class T>
@@ -296,14 +298,16 @@ TK_API int tk_voxel_attributes_begin(const float* vertices, const int32_t* faces
                                      const float* colors, const int32_t* face_materials, const float* material_factors_,
                                      const int32_t* material_indices_, int64_t material_count, const uint8_t* texels, int64_t texel_bytes,
                                      const int64_t* textures, int64_t texture_count, const double* voxel_size, const int32_t* grid_size,
-                                     double mip_bias, int average, void* allocate, void** state, int64_t* count, int device, void* stream) {
+                                     double mip_bias, int average, void* allocate, void** state, int64_t* count, int device,
+                                     void* stream) {
     *state = nullptr;
     return tk::guarded_on(device, [&] {
         const Workspace workspace(allocate, static_cast<cudaStream_t>(stream));
         const std::vector<Texture> table = read_textures(texels, texel_bytes, textures, texture_count);
         check_materials(material_indices_, material_count, table);
         auto result = std::make_unique<Result>();
-        result->scene = make_scene({vertices, faces, face_count, normals, uvs, colors, face_materials, nullptr, nullptr, nullptr, {}, {}, mip_bias, {}},
+        result->scene = make_scene({vertices, faces, face_count, normals, uvs, colors, face_materials, nullptr, nullptr, nullptr, {}, {},
+                                    mip_bias, {}},
                                    voxel_size, grid_size, average);
         result->scene.factors = copied(workspace, material_factors_, material_count * material_factors);
         result->scene.indices = copied(workspace, material_indices_, material_count * material_indices);
@@ -311,7 +315,8 @@ TK_API int tk_voxel_attributes_begin(const float* vertices, const int32_t* faces
         result->log2_voxel = log2_of(greater(voxel_size[0], voxel_size[1], voxel_size[2]));
         const Tasks tasks = list_tasks(workspace, result->scene);
         find_voxels(workspace, tasks, *result);
-        if (result->scene.average == Average::area && result->voxels.n > 0) find_samples(workspace, list_slabs_of(workspace, result->scene, tasks), *result);
+        if (result->scene.average == Average::area && result->voxels.n > 0)
+            find_samples(workspace, list_slabs_of(workspace, result->scene, tasks), *result);
         *count = result->voxels.n;
         *state = result.release();
     });
