@@ -135,7 +135,7 @@ def mesh_to_dual_grid(
         TypeError: an argument has another type or dtype.
         ValueError: an argument has another shape, an index is out of range, a vertex is not finite, a weight is
             negative or above 1e12, or the surface crosses 2^31 or more lattice edges.
-        torch.OutOfMemoryError: the device has no room for the lists in between, about 160 bytes a voxel.
+        torch.OutOfMemoryError: the device has no room for the lists in between, about 230 bytes a voxel.
 
     Source: Xiang et al., "Native and Compact Structured Latents for 3D Generation" (2025); Ju et al., "Dual
     contouring of Hermite data", SIGGRAPH 2002.
