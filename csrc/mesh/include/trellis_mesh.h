@@ -132,10 +132,10 @@ TK_API int tk_mesh_simplify_end(void* state);
  * with indices in [0, V). */
 TK_API int tk_mesh_bvh_keys(const float* vertices, const int32_t* faces, int64_t num_faces, const float* bounds,
                             int64_t* keys, int device, void* stream);
-/* CPU only. order int32[F]: the faces by their keys int64[F], and within spans of 32768 faces by recursive cuts in
- * space. (On CUDA the caller sorts the keys.) */
+/* order int32[F]: the faces by their keys int64[F], and on the CPU within spans of 32768 faces by recursive cuts in
+ * space. */
 TK_API int tk_mesh_bvh_order(const float* vertices, const int32_t* faces, int64_t num_faces, const int64_t* keys,
-                             int32_t* order, int device, void* stream);
+                             int32_t* order, void* scratch, int64_t* scratch_bytes, int device, void* stream);
 /* Fills leaves, ids and nodes; order int32[F] is a permutation of [0, F). */
 TK_API int tk_mesh_bvh_fill(const float* vertices, const int32_t* faces, int64_t num_faces, const int32_t* order,
                             float* leaves, int32_t* ids, float* nodes, int device, void* stream);
@@ -144,20 +144,22 @@ TK_API int tk_mesh_bvh_fill(const float* vertices, const int32_t* faces, int64_t
  * No face: inf, -1, zeros. A point that is not finite: NaN, -1, zeros. */
 TK_API int tk_mesh_bvh_closest_point(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
                                      const float* points, int64_t num_points, float max_distance, float* distance,
-                                     int64_t* face, float* barycentric, int device, void* stream);
+                                     int64_t* face, float* barycentric, void* scratch, int64_t* scratch_bytes,
+                                     int device, void* stream);
 /* For each ray (origins, directions float[R][3]; directions of any length but 0) the first face met at a distance in
  * [t_min, t_max], of equally distant ones (as floats) that of smallest number: distance float[R], face int64[R],
  * barycentric float[R][3]. No face: inf, -1, zeros. A ray that is not finite or has no direction: NaN, -1, zeros. */
 TK_API int tk_mesh_bvh_ray_cast(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
                                 const float* origins, const float* directions, int64_t num_rays, float t_min,
-                                float t_max, float* distance, int64_t* face, float* barycentric, int device,
-                                void* stream);
+                                float t_max, float* distance, int64_t* face, float* barycentric, void* scratch,
+                                int64_t* scratch_bytes, int device, void* stream);
 /* count int32[R]: faces that each ray crosses at a distance in [t_min, t_max]; of faces that share an edge or corner
  * which the ray meets exactly, as many count as for a ray beside it. -1 for a ray that is not finite or has no
  * direction. */
 TK_API int tk_mesh_bvh_count_hits(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
                                   const float* origins, const float* directions, int64_t num_rays, float t_min,
-                                  float t_max, int32_t* count, int device, void* stream);
+                                  float t_max, int32_t* count, void* scratch, int64_t* scratch_bytes, int device,
+                                  void* stream);
 
 /* ---- UV unwrapping ---------------------------------------------------------------------------------------------- */
 
@@ -190,19 +192,21 @@ TK_API int tk_mesh_measure_uv(const float* vertices, const int32_t* faces, const
 
 /* ---- Remeshing ---- */
 
-/* CPU only. A closed mesh around the mesh of a tree (its three arrays, see above): dual contouring of the distance to
+/* A closed mesh around the mesh of a tree (its three arrays, see above): dual contouring of the distance to
  * it at `band` cells on a grid of resolution^3 cells of size `cell` from (origin_x, origin_y, origin_z), which must
  * hold the mesh; vertices then go the share `project` of their way to the mesh. fill other than 0: what the band cuts
  * off from the border of the grid is solid, so that there is no inner surface. On success *state owns the result
  * (*num_vertices and *num_new_faces say its size) until tk_mesh_remesh_end; *held_back counts the vertices that went
- * less far, because a triangle would have turned over. */
+ * less far, because a triangle would have turned over. allocate: on CUDA, void* (*)(int64_t bytes), asked for each piece
+ * of device memory (null if there is none), all of which the result refers to until tk_mesh_remesh_end; null on the CPU. */
 TK_API int tk_mesh_remesh_begin(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
                                 double origin_x, double origin_y, double origin_z, double cell, int resolution,
                                 double band, double project, int fill, void** state, int64_t* num_vertices,
-                                int64_t* num_new_faces, int64_t* held_back, int device, void* stream);
-/* CPU only. Copies the result of begin to vertices float[num_vertices][3] and faces int32[num_new_faces][3]. */
+                                int64_t* num_new_faces, int64_t* held_back, void* allocate, int device,
+                                void* stream);
+/* Copies the result of begin to vertices float[num_vertices][3] and faces int32[num_new_faces][3]. */
 TK_API int tk_mesh_remesh_fill(const void* state, float* vertices, int32_t* faces, int device, void* stream);
-/* CPU only. Frees what begin made. */
+/* Frees what begin made. */
 TK_API int tk_mesh_remesh_end(void* state);
 
 #endif

@@ -111,27 +111,31 @@ TK_INLINE int64_t face_key(const float* vertices, const int32_t* face, const flo
     return static_cast<int64_t>(hilbert_key(cell[0], cell[1], cell[2], bvh_key_bits));
 }
 
+// The face in a slot, -1 for none; its corners in p, NaN without a face.
+TK_INLINE int32_t load_slot(const float* vertices, const int32_t* faces, int64_t num_faces, const int32_t* order, int64_t slot,
+                            Vec3f (&p)[3]) {
+    const float nan = __builtin_nanf("");
+    const int32_t id = slot < num_faces ? order[slot] : -1;
+    bool finite = id >= 0;
+    for (int k = 0; k < 3 && finite; ++k) {
+        p[k] = load_corner(vertices, faces[int64_t{3} * id + k]);
+        finite = all_finite(p[k]);
+    }
+    if (finite) return id;
+    p[0] = p[1] = p[2] = {nan, nan, nan};
+    return -1;
+}
+
 // Fills one leaf and, in its parent, the box of the leaf.
 TK_INLINE void fill_leaf(const float* vertices, const int32_t* faces, int64_t num_faces, const int32_t* order, int64_t leaf,
                          float* leaves, int32_t* ids, float* nodes) {
-    const float inf = __builtin_inff(), nan = __builtin_nanf("");
+    const float inf = __builtin_inff();
     float low[3] = {inf, inf, inf}, high[3] = {-inf, -inf, -inf};
     float* corners = leaves + leaf * bvh_leaf_floats;
     for (int lane = 0; lane < bvh_width; ++lane) {
         const int64_t slot = leaf * bvh_width + lane;
-        int32_t id = slot < num_faces ? order[slot] : -1;
-        Vec3f p[3] = {{nan, nan, nan}, {nan, nan, nan}, {nan, nan, nan}};
-        if (id >= 0) {
-            bool finite = true;
-            for (int k = 0; k < 3; ++k) {
-                p[k] = load_corner(vertices, faces[int64_t{3} * id + k]);
-                finite = finite && all_finite(p[k]);
-            }
-            if (!finite) {
-                id = -1;
-                p[0] = p[1] = p[2] = {nan, nan, nan};
-            }
-        }
+        Vec3f p[3];
+        const int32_t id = load_slot(vertices, faces, num_faces, order, slot, p);
         ids[slot] = id;
         for (int k = 0; k < 3; ++k)
             for (int i = 0; i < 3; ++i) {

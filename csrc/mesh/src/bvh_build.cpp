@@ -54,8 +54,8 @@ TK_API int tk_mesh_bvh_keys(const float* vertices, const int32_t* faces, int64_t
     });
 }
 
-TK_API int tk_mesh_bvh_order(const float* vertices, const int32_t* faces, int64_t num_faces, const int64_t* keys,
-                             int32_t* order, int, void*) {
+TK_API int tk_mesh_bvh_order(const float* vertices, const int32_t* faces, int64_t num_faces, const int64_t* keys, int32_t* order,
+                             void*, int64_t*, int, void*) {
     return guarded([&] {
         std::vector<uint64_t> sorted(keys, keys + num_faces);
         std::vector<int32_t> face(static_cast<size_t>(num_faces));

@@ -122,8 +122,8 @@ using namespace tk;
 using namespace tk::mesh;
 
 TK_API int tk_mesh_bvh_closest_point(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
-                                     const float* points, int64_t num_points, float max_distance, float* distance,
-                                     int64_t* face, float* barycentric, int, void*) {
+                                     const float* points, int64_t num_points, float max_distance, float* distance, int64_t* face,
+                                     float* barycentric, void*, int64_t*, int, void*) {
     return guarded([&] {
         require(num_faces > 0, format("num_faces: expected at least 1, got %lld", static_cast<long long>(num_faces)));
         const BvhView tree{nodes, leaves, ids, BvhShape(num_faces)};

@@ -112,8 +112,8 @@ using namespace tk;
 using namespace tk::mesh;
 
 TK_API int tk_mesh_bvh_ray_cast(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
-                                const float* origins, const float* directions, int64_t num_rays, float t_min,
-                                float t_max, float* distance, int64_t* face, float* barycentric, int, void*) {
+                                const float* origins, const float* directions, int64_t num_rays, float t_min, float t_max,
+                                float* distance, int64_t* face, float* barycentric, void*, int64_t*, int, void*) {
     return guarded([&] {
         require(num_faces > 0, format("num_faces: expected at least 1, got %lld", static_cast<long long>(num_faces)));
         const BvhView tree{nodes, leaves, ids, BvhShape(num_faces)};
@@ -134,8 +134,8 @@ TK_API int tk_mesh_bvh_ray_cast(const float* nodes, const float* leaves, const i
 }
 
 TK_API int tk_mesh_bvh_count_hits(const float* nodes, const float* leaves, const int32_t* ids, int64_t num_faces,
-                                  const float* origins, const float* directions, int64_t num_rays, float t_min,
-                                  float t_max, int32_t* count_out, int, void*) {
+                                  const float* origins, const float* directions, int64_t num_rays, float t_min, float t_max,
+                                  int32_t* count_out, void*, int64_t*, int, void*) {
     return guarded([&] {
         require(num_faces > 0, format("num_faces: expected at least 1, got %lld", static_cast<long long>(num_faces)));
         const BvhView tree{nodes, leaves, ids, BvhShape(num_faces)};

@@ -1,9 +1,7 @@
-// Duplicate faces and vertices, fans around vertices, and the sizes of components, on the device.
+// Duplicate faces and vertices, and fans around vertices, on the device.
 #include "disjoint_sets.cuh"
-#include "exact_sum.cuh"
 #include "first_equal.cuh"
 #include "half_edges.cuh"
-#include "normals.hpp"
 #include "point_hash.hpp"
 #include "trellis_mesh.h"
 
@@ -74,8 +72,8 @@ __global__ void join_corners_kernel(HalfEdges::View halves, const int32_t* faces
         if (!halves.starts(i) || !halves.is_edge(i) || !halves.joins_two(i)) continue;
         const int32_t g = halves.half[i], h = halves.half[i + 1], g2 = next_in_face(g), h2 = next_in_face(h);
         const bool same_direction = faces[g] == faces[h];
-        unite(parent, g, same_direction ? h : h2);
-        unite(parent, g2, same_direction ? h2 : h);
+        unite<SmallestFirst>(parent, g, same_direction ? h : h2);
+        unite<SmallestFirst>(parent, g2, same_direction ? h2 : h);
     }
 }
 
@@ -90,7 +88,7 @@ __global__ void keepers_kernel(const int32_t* faces, int64_t num_faces, int32_t*
         if (!is_proper(face)) continue;
         for (int i = 0; i < 3; ++i) {
             const int32_t corner = static_cast<int32_t>(3 * f + i);
-            if (corner < *static_cast<volatile int32_t*>(keeper + face[i])) atomicMin(keeper + face[i], corner);
+            lower_to(keeper + face[i], corner);
         }
     }
 }
@@ -107,96 +105,6 @@ __global__ void split_kernel(const int32_t* faces, int64_t num_faces, int64_t nu
         const bool is_new = added[root + 1] != added[root];
         split_faces[c] = is_new ? static_cast<int32_t>(num_vertices + added[root]) : faces[c];
     }
-}
-
-// ---- Sizes of components ----
-
-struct Sizes {
-    int64_t* face_counts;
-    double* areas;
-    float *lows, *highs;
-};
-
-__global__ void clear_sizes_kernel(Sizes sizes, int64_t count) {
-    TK_GRID_STRIDE(c, count) {
-        sizes.face_counts[c] = 0;
-        for (int k = 0; k < 3; ++k) {
-            sizes.lows[3 * c + k] = __builtin_inff();
-            sizes.highs[3 * c + k] = -__builtin_inff();
-        }
-    }
-}
-
-__device__ double face_area(const float* vertices, const int32_t* face) { return 0.5 * length(area_normal(vertices, face)); }
-
-__global__ void largest_area_kernel(const float* vertices, const int32_t* faces, int64_t num_faces, uint64_t* largest) {
-    uint64_t own = 0;
-    TK_GRID_STRIDE(f, num_faces) own = max(own, magnitude_bits(face_area(vertices, faces + 3 * f)));
-    raise_to_largest(largest, own);
-}
-
-// Floats compare as integers do once the negative ones are mirrored.
-__device__ void lower(float* low, float x) {
-    if (x < *static_cast<volatile float*>(low)) {
-        if (__float_as_int(x) >= 0)
-            atomicMin(reinterpret_cast<int*>(low), __float_as_int(x));
-        else
-            atomicMax(reinterpret_cast<unsigned*>(low), __float_as_uint(x));
-    }
-}
-__device__ void raise(float* high, float x) {
-    if (x > *static_cast<volatile float*>(high)) {
-        if (__float_as_int(x) >= 0)
-            atomicMax(reinterpret_cast<int*>(high), __float_as_int(x));
-        else
-            atomicMin(reinterpret_cast<unsigned*>(high), __float_as_uint(x));
-    }
-}
-
-__global__ void measure_kernel(const float* vertices, const int32_t* faces, const int32_t* labels, int64_t num_faces,
-                               const uint64_t* largest, ExactSum* sums, Sizes sizes) {
-    const FixedPoint fixed(*largest, num_faces);
-    const int64_t rounds = (num_faces + 31) / 32 * 32;
-    TK_GRID_STRIDE(f, rounds) {
-        const bool exists = f < num_faces;
-        const int32_t label = exists ? labels[f] : -1;
-        const double area = exists ? face_area(vertices, faces + 3 * f) : 0;
-        // A warp of one component, as most are, adds once.
-        const bool whole = __all_sync(~0u, label == __shfl_sync(~0u, label, 0));
-        ExactSum part = area > 0 && isfinite(area) ? fixed.split(area) : ExactSum{0, 0};
-        unsigned long long count = 1;
-        float low[3] = {__builtin_inff(), __builtin_inff(), __builtin_inff()}, high[3] = {-low[0], -low[0], -low[0]};
-        if (exists)
-            for (int i = 0; i < 3; ++i)
-                for (int k = 0; k < 3; ++k) {
-                    const float x = vertices[3 * int64_t{faces[3 * f + i]} + k];
-                    low[k] = x < low[k] ? x : low[k];
-                    high[k] = x > high[k] ? x : high[k];
-                }
-        if (whole) {
-            count = 32;
-            for (int step = 16; step > 0; step /= 2) {
-                part.high += __shfl_down_sync(~0u, part.high, step);
-                part.low += __shfl_down_sync(~0u, part.low, step);
-                for (int k = 0; k < 3; ++k) {
-                    low[k] = fminf(low[k], __shfl_down_sync(~0u, low[k], step));
-                    high[k] = fmaxf(high[k], __shfl_down_sync(~0u, high[k], step));
-                }
-            }
-        }
-        if (!exists || (whole && f % 32 != 0)) continue;
-        add(sums + label, part);
-        atomicAdd(reinterpret_cast<unsigned long long*>(sizes.face_counts + label), count);
-        for (int k = 0; k < 3; ++k) {
-            lower(sizes.lows + 3 * int64_t{label} + k, low[k]);
-            raise(sizes.highs + 3 * int64_t{label} + k, high[k]);
-        }
-    }
-}
-
-__global__ void areas_kernel(const uint64_t* largest, int64_t num_faces, const ExactSum* sums, int64_t count, double* areas) {
-    const FixedPoint fixed(*largest, num_faces);
-    TK_GRID_STRIDE(c, count) areas[c] = fixed.value(sums[c]);
 }
 
 }  // namespace
@@ -258,25 +166,5 @@ TK_API int tk_mesh_split_fans(const int32_t* faces, int64_t num_faces, int64_t n
         TK_LAUNCH(split_kernel, corners, s, faces, num_faces, num_vertices, parent, added, split_faces);
         *num_added = read_back(added + corners, s);
         require(num_vertices + *num_added <= INT32_MAX, "faces: the split mesh has more vertices than 32 bits can number");
-    });
-}
-
-TK_API int tk_mesh_component_sizes(const float* vertices, const int32_t* faces, const int32_t* labels, int64_t num_faces,
-                                   int64_t num_components, int64_t* face_counts, double* areas, float* lows, float* highs,
-                                   void* scratch, int64_t* scratch_bytes, int device, void* stream) {
-    return guarded_on(device, [&] {
-        Scratch room(scratch, scratch_bytes);
-        uint64_t* largest = room.take<uint64_t>(1);
-        ExactSum* sums = room.take<ExactSum>(num_components);
-        if (room.only_measured()) return;
-
-        const cudaStream_t s = as_stream(stream);
-        const Sizes sizes{face_counts, areas, lows, highs};
-        TK_LAUNCH(clear_sizes_kernel, num_components, s, sizes, num_components);
-        TK_CUDA(cudaMemsetAsync(largest, 0, sizeof *largest, s));
-        if (num_components > 0) TK_CUDA(cudaMemsetAsync(sums, 0, static_cast<size_t>(num_components) * sizeof(ExactSum), s));
-        TK_LAUNCH(largest_area_kernel, num_faces, s, vertices, faces, num_faces, largest);
-        TK_LAUNCH(measure_kernel, num_faces, s, vertices, faces, labels, num_faces, largest, sums, sizes);
-        TK_LAUNCH(areas_kernel, num_components, s, largest, num_faces, sums, num_components, areas);
     });
 }

@@ -30,26 +30,33 @@ __global__ void list_kernel(EdgeList list, int32_t* edges) {
     }
 }
 
-__global__ void singletons_kernel(int32_t* parent, int64_t n) {
-    TK_GRID_STRIDE(i, n) parent[i] = static_cast<int32_t>(i);
+__global__ void singletons_kernel(int32_t* parent, int32_t* first, int64_t n) {
+    TK_GRID_STRIDE(i, n) {
+        parent[i] = static_cast<int32_t>(i);
+        first[i] = INT32_MAX;
+    }
 }
 
 __global__ void join_faces_kernel(HalfEdges::View halves, int32_t* parent) {
     TK_GRID_STRIDE(i, halves.count) {
-        if (!halves.starts(i) && halves.is_edge(i)) unite(parent, halves.half[i - 1] / 3, halves.half[i] / 3);
+        if (!halves.starts(i) && halves.is_edge(i)) unite<ScatteredFirst>(parent, halves.half[i - 1] / 3, halves.half[i] / 3);
     }
 }
 
-__global__ void roots_kernel(int32_t* parent, int64_t n, int32_t* root, int32_t* is_root) {
-    TK_GRID_STRIDE(i, n + 1) {
-        const bool own = i < n && parent[i] == i;
-        is_root[i] = own;
-        if (i < n) root[i] = find_root(parent, static_cast<int32_t>(i));
+// The smallest face of each set, by root; sets are numbered in the order of these.
+__global__ void roots_kernel(int32_t* parent, int64_t n, int32_t* root, int32_t* first) {
+    TK_GRID_STRIDE(f, n) {
+        root[f] = find_root(parent, static_cast<int32_t>(f));
+        lower_to(first + root[f], static_cast<int32_t>(f));
     }
 }
 
-__global__ void label_kernel(const int32_t* rank, int64_t n, int32_t* labels) {
-    TK_GRID_STRIDE(i, n) labels[i] = rank[labels[i]];
+__global__ void leads_kernel(const int32_t* root, const int32_t* first, int64_t n, int32_t* rank) {
+    TK_GRID_STRIDE(f, n + 1) rank[f] = f < n && first[root[f]] == f;
+}
+
+__global__ void label_kernel(const int32_t* first, const int32_t* rank, int64_t n, int32_t* labels) {
+    TK_GRID_STRIDE(f, n) labels[f] = rank[first[labels[f]]];
 }
 
 __global__ void corners_kernel(const int32_t* faces, int64_t count, uint32_t* owner, int32_t* corner) {
@@ -111,6 +118,7 @@ TK_API int tk_mesh_connected_components(const int32_t* faces, int64_t num_faces,
         require_indexable(num_faces, num_vertices);
         Scratch room(scratch, scratch_bytes);
         int32_t* parent = room.take<int32_t>(num_faces);
+        int32_t* first = room.take<int32_t>(num_faces);
         int32_t* rank = room.take<int32_t>(num_faces + 1);
         Scanner scanner(room, num_faces + 1);
         HalfEdges halves(room, num_faces, num_vertices);
@@ -118,11 +126,12 @@ TK_API int tk_mesh_connected_components(const int32_t* faces, int64_t num_faces,
 
         const cudaStream_t s = as_stream(stream);
         halves.sort(faces, s);
-        TK_LAUNCH(singletons_kernel, num_faces, s, parent, num_faces);
+        TK_LAUNCH(singletons_kernel, num_faces, s, parent, first, num_faces);
         TK_LAUNCH(join_faces_kernel, 3 * num_faces, s, halves.view(), parent);
-        TK_LAUNCH(roots_kernel, num_faces + 1, s, parent, num_faces, labels, rank);
+        TK_LAUNCH(roots_kernel, num_faces, s, parent, num_faces, labels, first);
+        TK_LAUNCH(leads_kernel, num_faces + 1, s, labels, first, num_faces, rank);
         scanner.exclusive_sum(rank, s);
-        TK_LAUNCH(label_kernel, num_faces, s, rank, num_faces, labels);
+        TK_LAUNCH(label_kernel, num_faces, s, first, rank, num_faces, labels);
         *count = read_back(rank + num_faces, s);
     });
 }

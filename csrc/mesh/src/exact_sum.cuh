@@ -4,11 +4,26 @@
 
 #include <cstdint>
 
+#include "scratch.cuh"
+
 namespace tk::mesh {
 
 struct ExactSum {
     long long high, low;
+    __device__ ExactSum& operator+=(const ExactSum& o) {
+        high += o.high;
+        low += o.low;
+        return *this;
+    }
 };
+
+// That of the lane `step` behind, as __shfl_down_sync.
+__device__ inline ExactSum shuffled(const ExactSum& s, int step) {
+    return {__shfl_down_sync(~0u, s.high, step), __shfl_down_sync(~0u, s.low, step)};
+}
+
+// Blocks for kernels whose threads keep sums over many items: enough to fill a device, few enough for their atomics.
+inline unsigned few_blocks(int64_t n) { return std::min(grid_size(n, block_size), 2048u); }
 
 // The bits of a finite number's magnitude, which compare as magnitudes do; 0 for any other.
 __device__ inline uint64_t magnitude_bits(double x) {

@@ -4,6 +4,9 @@
 // edges of a component contradict each other, any forest gives the same answer. Where they do (surfaces with one side),
 // the answer is that of the forest which takes edges in ascending order whenever they join two trees, which is the
 // minimum spanning forest (Boruvka 1926; Kruskal 1956) for the edges' numbers as weights.
+#include <utility>
+
+#include "disjoint_sets.cuh"
 #include "exact_sum.cuh"
 #include "half_edges.cuh"
 #include "normals.hpp"
@@ -30,8 +33,9 @@ __device__ void unite_parity(uint32_t* link, uint32_t a, uint32_t b, uint32_t di
     for (;;) {
         const uint32_t ra = find_parity(link, a), rb = find_parity(link, b);
         if (ra >> 1 == rb >> 1) return;
-        const uint32_t low = min(ra >> 1, rb >> 1), high = max(ra >> 1, rb >> 1);
-        if (atomicCAS(link + high, high << 1, low << 1 | ((ra ^ rb ^ differ) & 1)) == high << 1) return;
+        const bool keep_a = ScatteredFirst::before(ra >> 1, rb >> 1);
+        const uint32_t upper = keep_a ? ra >> 1 : rb >> 1, lower = keep_a ? rb >> 1 : ra >> 1;
+        if (atomicCAS(link + lower, lower << 1, upper << 1 | ((ra ^ rb ^ differ) & 1)) == lower << 1) return;
     }
 }
 
@@ -85,8 +89,8 @@ __global__ void best_kernel(HalfEdges::View halves, const int32_t* faces, const 
         const uint32_t a = found[pair.g] >> 1, b = found[pair.h] >> 1;
         if (a == b) continue;
         const int32_t edge = static_cast<int32_t>(i);
-        if (edge < *static_cast<volatile int32_t*>(best + a)) atomicMin(best + a, edge);
-        if (edge < *static_cast<volatile int32_t*>(best + b)) atomicMin(best + b, edge);
+        lower_to(best + a, edge);
+        lower_to(best + b, edge);
     }
 }
 
@@ -107,10 +111,7 @@ __global__ void hook_kernel(HalfEdges::View halves, const int32_t* faces, const 
 
 // Components in terms of their first face.
 __global__ void first_face_kernel(const uint32_t* found, int64_t n, int32_t* first) {
-    TK_GRID_STRIDE(f, n) {
-        int32_t* at = first + (found[f] >> 1);
-        if (f < *static_cast<volatile int32_t*>(at)) atomicMin(at, static_cast<int32_t>(f));
-    }
+    TK_GRID_STRIDE(f, n) lower_to(first + (found[f] >> 1), static_cast<int32_t>(f));
 }
 __global__ void rebase_kernel(const uint32_t* found, int64_t n, const int32_t* first, uint32_t* rebased) {
     TK_GRID_STRIDE(f, n) {
@@ -121,20 +122,48 @@ __global__ void rebase_kernel(const uint32_t* found, int64_t n, const int32_t* f
 
 // ---- Votes and volumes ----
 
-// Per root: how many faces more keep their orientation than lose it, if the root keeps its own.
-__global__ void votes_kernel(const uint32_t* found, int64_t n, int32_t* votes) {
-    TK_GRID_STRIDE(f, (n + 31) / 32 * 32) {
-        const bool exists = f < n;
-        const uint32_t own = exists ? found[f] : ~0u;
-        const bool whole = __all_sync(~0u, own >> 1 == __shfl_sync(~0u, own >> 1, 0));
-        const unsigned turned = __ballot_sync(~0u, own & 1);
-        if (whole && f % 32 == 0) atomicAdd(votes + (own >> 1), 32 - 2 * __popc(turned));
-        if (!whole && exists) atomicAdd(votes + (own >> 1), own & 1 ? -1 : 1);
+// Adds up values by root: each thread keeps the sum of one root until it meets another, and warps that end in one root
+// add theirs up before the atomics. `term` gives a face's value and `flush` adds a sum to that of a root.
+template <class Sum, class Term, class Flush, class Shuffle>
+__device__ void sum_by_root(const uint32_t* found, int64_t n, Sum sum, const Term& term, const Shuffle& shuffle, const Flush& flush) {
+    const Sum zero = sum;
+    uint32_t root = ~0u;
+    TK_GRID_STRIDE(f, n) {
+        if (found[f] >> 1 != root) {
+            if (root != ~0u) flush(root, sum);
+            root = found[f] >> 1;
+            sum = zero;
+        }
+        sum += term(f);
     }
+    if (__all_sync(~0u, root == __shfl_sync(~0u, root, 0))) {
+        for (int step = 16; step > 0; step /= 2) sum += shuffle(sum, step);
+        if (threadIdx.x % 32 != 0) return;
+    }
+    if (root != ~0u) flush(root, sum);
 }
 
+// Per root: how many faces more keep their orientation than lose it, if the root keeps its own.
+__global__ void votes_kernel(const uint32_t* found, int64_t n, int32_t* votes) {
+    sum_by_root(
+        found, n, int32_t{0}, [&](int64_t f) { return found[f] & 1 ? -1 : 1; },
+        [](int32_t sum, int step) { return __shfl_down_sync(~0u, sum, step); },
+        [&](uint32_t root, int32_t sum) { atomicAdd(votes + root, sum); });
+}
+
+struct Moments {
+    ExactSum area, x, y, z;
+    __device__ Moments& operator+=(const Moments& o) {
+        area += o.area;
+        x += o.x;
+        y += o.y;
+        z += o.z;
+        return *this;
+    }
+};
 struct Shape {
-    ExactSum area, x, y, z, volume;
+    Moments moments;
+    ExactSum volume;
 };
 struct Bounds {
     uint64_t area, moment, volume;
@@ -171,38 +200,54 @@ __global__ void moment_bounds_kernel(Surface surface, Bounds* bounds) {
 
 __global__ void moments_kernel(Surface surface, const uint32_t* found, const Bounds* bounds, Shape* shapes) {
     const FixedPoint areas(bounds->area, surface.num_faces), moments(bounds->moment, surface.num_faces);
-    TK_GRID_STRIDE(f, surface.num_faces) {
-        const double area = surface.area(f);
-        if (!isfinite(area)) continue;
-        Shape* shape = shapes + (found[f] >> 1);
-        const Vec3d m = surface.moment(f, area);
-        add(&shape->area, areas.split(area));
-        if (m.x - m.x == 0) add(&shape->x, moments.split(m.x));
-        if (m.y - m.y == 0) add(&shape->y, moments.split(m.y));
-        if (m.z - m.z == 0) add(&shape->z, moments.split(m.z));
-    }
+    const auto split = [&](double x) { return x - x == 0 ? moments.split(x) : ExactSum{0, 0}; };
+    sum_by_root(
+        found, surface.num_faces, Moments{},
+        [&](int64_t f) {
+            const double area = surface.area(f);
+            if (!isfinite(area)) return Moments{};
+            const Vec3d m = surface.moment(f, area);
+            return Moments{areas.split(area), split(m.x), split(m.y), split(m.z)};
+        },
+        [](const Moments& s, int step) {
+            return Moments{shuffled(s.area, step), shuffled(s.x, step), shuffled(s.y, step), shuffled(s.z, step)};
+        },
+        [&](uint32_t root, const Moments& sum) {
+            Moments* total = &shapes[root].moments;
+            add(&total->area, sum.area);
+            add(&total->x, sum.x);
+            add(&total->y, sum.y);
+            add(&total->z, sum.z);
+        });
 }
 
 __device__ Vec3d centre_of(const Shape& shape, const Bounds* bounds, int64_t count) {
     const FixedPoint moments(bounds->moment, count);
-    const double scale = 1 / fmax(FixedPoint(bounds->area, count).value(shape.area), 1e-300);
-    return Vec3d{moments.value(shape.x), moments.value(shape.y), moments.value(shape.z)} * scale;
+    const Moments& sum = shape.moments;
+    const double scale = 1 / fmax(FixedPoint(bounds->area, count).value(sum.area), 1e-300);
+    return Vec3d{moments.value(sum.x), moments.value(sum.y), moments.value(sum.z)} * scale;
 }
 
-__global__ void volume_bounds_kernel(Surface surface, const uint32_t* found, Bounds* bounds, const Shape* shapes) {
+__global__ void centres_kernel(const Bounds* bounds, const Shape* shapes, int64_t n, Vec3d* centres) {
+    TK_GRID_STRIDE(f, n) centres[f] = centre_of(shapes[f], bounds, n);
+}
+
+__global__ void volume_bounds_kernel(Surface surface, const uint32_t* found, const Vec3d* centres, Bounds* bounds) {
     uint64_t own = 0;
-    TK_GRID_STRIDE(f, surface.num_faces)
-    own = max(own, magnitude_bits(surface.volume(f, centre_of(shapes[found[f] >> 1], bounds, surface.num_faces))));
+    TK_GRID_STRIDE(f, surface.num_faces) own = max(own, magnitude_bits(surface.volume(f, centres[found[f] >> 1])));
     raise_to_largest(&bounds->volume, own);
 }
 
-__global__ void volumes_kernel(Surface surface, const uint32_t* found, const Bounds* bounds, Shape* shapes) {
+__global__ void volumes_kernel(Surface surface, const uint32_t* found, const Vec3d* centres, const Bounds* bounds, Shape* shapes) {
     const FixedPoint volumes(bounds->volume, surface.num_faces);
-    TK_GRID_STRIDE(f, surface.num_faces) {
-        Shape* shape = shapes + (found[f] >> 1);
-        const double volume = surface.volume(f, centre_of(*shape, bounds, surface.num_faces));
-        if (volume - volume == 0) add(&shape->volume, volumes.split(found[f] & 1 ? -volume : volume));
-    }
+    sum_by_root(
+        found, surface.num_faces, ExactSum{0, 0},
+        [&](int64_t f) {
+            const double volume = surface.volume(f, centres[found[f] >> 1]);
+            return volume - volume == 0 ? volumes.split(found[f] & 1 ? -volume : volume) : ExactSum{0, 0};
+        },
+        [](const ExactSum& s, int step) { return shuffled(s, step); },
+        [&](uint32_t root, const ExactSum& sum) { add(&shapes[root].volume, sum); });
 }
 
 __global__ void outward_votes_kernel(const Shape* shapes, const Bounds* bounds, int64_t n, int32_t* votes) {
@@ -210,7 +255,7 @@ __global__ void outward_votes_kernel(const Shape* shapes, const Bounds* bounds, 
     TK_GRID_STRIDE(f, n) {
         const double volume = volumes.value(shapes[f].volume);
         // A sheet encloses nothing worth the name: the vote stands.
-        if (fabs(volume) > 1e-6 * pow(areas.value(shapes[f].area), 1.5)) votes[f] = volume < 0 ? -1 : 1;
+        if (fabs(volume) > 1e-6 * pow(areas.value(shapes[f].moments.area), 1.5)) votes[f] = volume < 0 ? -1 : 1;
     }
 }
 
@@ -242,6 +287,7 @@ TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces
         room.rewind(mark);
         Bounds* bounds = outward ? room.take<Bounds>(1) : nullptr;
         Shape* shapes = outward ? room.take<Shape>(n) : nullptr;
+        Vec3d* centres = outward ? room.take<Vec3d>(n) : nullptr;
         if (room.only_measured()) return;
 
         const cudaStream_t s = as_stream(stream);
@@ -252,8 +298,8 @@ TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces
         TK_LAUNCH(find_kernel, n, s, link, n, found);
         TK_LAUNCH(conflicts_kernel, 3 * n, s, halves.view(), faces, found, conflicts);
         *num_conflicts = static_cast<int64_t>(read_back(conflicts, s));
+        int32_t* best = halves.spare();
         if (*num_conflicts > 0) {
-            int32_t* best = halves.spare();
             TK_LAUNCH(alone_kernel, n, s, link, n);
             for (bool joined = true; joined;) {
                 TK_LAUNCH(find_kernel, n, s, link, n, found);
@@ -265,23 +311,25 @@ TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces
             }
             TK_CUDA(cudaMemsetAsync(conflicts, 0, sizeof *conflicts, s));
             TK_LAUNCH(conflicts_kernel, 3 * n, s, halves.view(), faces, found, conflicts);
-            TK_LAUNCH(none_best_kernel, n, s, best, n);
-            TK_LAUNCH(first_face_kernel, n, s, found, n, best);
-            TK_LAUNCH(rebase_kernel, n, s, found, n, best, link);
-            std::swap(found, link);
             *num_conflicts = static_cast<int64_t>(read_back(conflicts, s));
         }
+        TK_LAUNCH(none_best_kernel, n, s, best, n);
+        TK_LAUNCH(first_face_kernel, n, s, found, n, best);
+        TK_LAUNCH(rebase_kernel, n, s, found, n, best, link);
+        std::swap(found, link);
 
         if (n > 0) TK_CUDA(cudaMemsetAsync(votes, 0, static_cast<size_t>(n) * sizeof(int32_t), s));
-        TK_LAUNCH(votes_kernel, n, s, found, n, votes);
+        if (n > 0) votes_kernel<<<few_blocks(n), block_size, 0, s>>>(found, n, votes);
         if (outward && n > 0) {
             const Surface surface{vertices, faces, n};
             TK_CUDA(cudaMemsetAsync(bounds, 0, sizeof(Bounds), s));
             TK_CUDA(cudaMemsetAsync(shapes, 0, static_cast<size_t>(n) * sizeof(Shape), s));
-            TK_LAUNCH(moment_bounds_kernel, n, s, surface, bounds);
-            TK_LAUNCH(moments_kernel, n, s, surface, found, bounds, shapes);
-            TK_LAUNCH(volume_bounds_kernel, n, s, surface, found, bounds, shapes);
-            TK_LAUNCH(volumes_kernel, n, s, surface, found, bounds, shapes);
+            const unsigned blocks = few_blocks(n);
+            moment_bounds_kernel<<<blocks, block_size, 0, s>>>(surface, bounds);
+            moments_kernel<<<blocks, block_size, 0, s>>>(surface, found, bounds, shapes);
+            TK_LAUNCH(centres_kernel, n, s, bounds, shapes, n, centres);
+            volume_bounds_kernel<<<blocks, block_size, 0, s>>>(surface, found, centres, bounds);
+            volumes_kernel<<<blocks, block_size, 0, s>>>(surface, found, centres, bounds, shapes);
             TK_LAUNCH(outward_votes_kernel, n, s, shapes, bounds, n, votes);
         }
         TK_LAUNCH(flip_kernel, n, s, found, n, votes, flip);

@@ -8,11 +8,13 @@
 
 #include <cstdint>
 
+#include "trellis/vec.hpp"
+
 namespace tk::mesh {
 
 // Corner c of a cell is at (c & 1, c >> 1 & 1, c >> 2). Edge axis * 4 + u + 2 v runs along `axis` from the corner
 // that has u and v on the next two axes (in cyclic order).
-inline int corner_at(int axis, int along, int u, int v) {
+TK_BOTH inline int corner_at(int axis, int along, int u, int v) {
     return along << axis | u << (axis + 1) % 3 | v << (axis + 2) % 3;
 }
 
@@ -28,6 +30,7 @@ public:
         for (int mask = 0; mask < 256; ++mask) cells_[mask] = trace(mask);
     }
     const CellLoops& operator[](int mask) const { return cells_[mask]; }
+    const CellLoops* data() const { return cells_; }
 
 private:
     static CellLoops trace(int mask) {

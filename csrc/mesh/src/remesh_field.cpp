@@ -13,8 +13,6 @@
 namespace tk::mesh {
 namespace {
 
-constexpr double cell_diagonal = 1.7320508075688772;
-
 struct Block {
     int32_t x, y, z;  // lowest corner
     int64_t slot;
@@ -111,53 +109,6 @@ Field sample_distance(const BvhView& tree, const Frame& frame, double band) {
     });
     return field;
 }
-
-namespace {
-
-constexpr uint64_t low_x = 0x0101010101010101ULL, high_x = low_x << 7, low_y = 0xff, high_y = low_y << 56;
-
-// Spreads `reached` through `free` to neighbours along the axes, within one brick.
-void spread(Bits& reached, const Bits& free) {
-    for (bool changed = true; changed;) {
-        changed = false;
-        for (int sweep = 0; sweep < 2; ++sweep)
-            for (int k = 0; k < brick_side; ++k) {
-                const int z = sweep ? brick_side - 1 - k : k;
-                const uint64_t before = reached.word[z];
-                uint64_t w = before;
-                if (z > 0) w |= reached.word[z - 1];
-                if (z + 1 < brick_side) w |= reached.word[z + 1];
-                w &= free.word[z];
-                for (uint64_t last = 0; last != w;) {
-                    last = w;
-                    w |= (w & ~high_x) << 1 | (w & ~low_x) >> 1 | w << brick_side | w >> brick_side;
-                    w &= free.word[z];
-                }
-                reached.word[z] = w;
-                changed |= w != before;
-            }
-    }
-}
-
-// What `from` reaches of the brick next to it in direction `side` (axis * 2 + forward).
-Bits across(const Bits& from, int side) {
-    Bits to;
-    for (int z = 0; z < brick_side; ++z) {
-        const uint64_t w = from.word[z];
-        switch (side) {
-            case 0: to.word[z] = (w & low_x) << 7; break;
-            case 1: to.word[z] = (w & high_x) >> 7; break;
-            case 2: to.word[z] = (w & low_y) << 56; break;
-            case 3: to.word[z] = (w & high_y) >> 56; break;
-            default: break;
-        }
-    }
-    if (side == 4) to.word[brick_side - 1] = from.word[0];
-    if (side == 5) to.word[0] = from.word[brick_side - 1];
-    return to;
-}
-
-}  // namespace
 
 void mark_inside(Field& field, bool fill) {
     const int64_t count = static_cast<int64_t>(field.bricks.size()), n = field.frame.bricks;

@@ -6,35 +6,9 @@
 #include <vector>
 
 #include "bvh_query.hpp"
+#include "remesh_grid.hpp"
 
 namespace tk::mesh {
-
-constexpr int brick_side = 8;
-constexpr int brick_corners = brick_side * brick_side * brick_side;
-
-// Allowance for the rounding of positions and distances to float, in cells.
-constexpr double rounding_slack = 0.05;
-
-// Where grid corners lie in space. Corner (pad, pad, pad) is the lower end of the user's box; the corners around
-// it leave room for the band and, beyond it, a layer of bricks that the mesh cannot reach.
-struct Frame {
-    Vec3d origin;  // of the user's box
-    double cell;
-    int pad;
-    int64_t bricks;  // an axis
-
-    Vec3d position(double x, double y, double z) const {
-        return {origin.x + (x - pad) * cell, origin.y + (y - pad) * cell, origin.z + (z - pad) * cell};
-    }
-};
-
-// One bit a corner: bit x + 8 y of word z.
-struct Bits {
-    uint64_t word[brick_side] = {};
-    bool get(int x, int y, int z) const { return word[z] >> (x + brick_side * y) & 1; }
-    bool get(int corner) const { return word[corner / 64] >> (corner % 64) & 1; }
-    void set(int corner) { word[corner / 64] |= uint64_t{1} << (corner % 64); }
-};
 
 struct Brick {
     int32_t x, y, z;  // in bricks
@@ -51,7 +25,7 @@ struct Field {
     std::vector<Bits> inside;     // [brick]
     std::vector<uint8_t> hollow;  // [brick position]: 1 where a brick that is not stored lies inside
 
-    int64_t at(int64_t x, int64_t y, int64_t z) const { return (z * frame.bricks + y) * frame.bricks + x; }
+    int64_t at(int64_t x, int64_t y, int64_t z) const { return frame.at(x, y, z); }
 };
 
 // Distances in the band where they are at most `band` cells, and one cell beyond.

@@ -13,51 +13,17 @@ namespace {
 
 constexpr int64_t grain = 1 << 12;
 
-Vec3d normal(const Vec3d& a, const Vec3d& b, const Vec3d& c) { return cross3(sub(b, a), sub(c, a)); }
-
-// Cosine of the angle between two directions; 1 where one of them is none, as such a triangle turns nothing over.
-double cosine(const Vec3d& a, const Vec3d& b) {
-    const double lengths = std::sqrt(dot3(a, a) * dot3(b, b));
-    return lengths > 0 ? dot3(a, b) / lengths : 1;
-}
-
-// Whether the diagonal from corner 1 to corner 3 bends the quad less than the one from 0 to 2; where both bend it
-// the same, whether it is the shorter one.
-bool cut_other_way(const Vec3d& a, const Vec3d& b, const Vec3d& c, const Vec3d& d) {
-    const double bend_ac = cosine(normal(a, b, c), normal(a, c, d)), bend_bd = cosine(normal(a, b, d), normal(b, c, d));
-    if (std::fabs(bend_ac - bend_bd) > 1e-6) return bend_bd > bend_ac;
-    const Vec3d ac = sub(c, a), bd = sub(d, b);
-    return dot3(bd, bd) < dot3(ac, ac);
-}
-
 std::vector<int32_t> cut(const DualSurface& surface, const std::vector<Vec3d>& at) {
     const int64_t count = static_cast<int64_t>(surface.quads.size());
     std::vector<int64_t> start(static_cast<size_t>(count));
     parallel_for(count, grain, [&](int64_t q) {
-        start[q] = 2;
-        for (int32_t middle : surface.quads[q].middle) start[q] += middle >= 0;
+        start[q] = triangles_of(surface.quads[q]);
     });
     const int64_t total = exclusive_scan(start.data(), count);
     std::vector<int32_t> triangles(static_cast<size_t>(3 * total));
     parallel_for(count, grain, [&](int64_t q) {
         const Quad& quad = surface.quads[q];
-        int32_t ring[8];
-        int n = 0, first = -1;
-        for (int k = 0; k < 4; ++k) {
-            ring[n++] = quad.vertex[k];
-            if (quad.middle[k] < 0) continue;
-            if (first < 0) first = n;
-            ring[n++] = quad.middle[k];
-        }
-        // A fan; from a middle vertex where there is one, since no triangle may have three corners in a line.
-        if (first < 0)
-            first = cut_other_way(at[ring[0]], at[ring[1]], at[ring[2]], at[ring[3]]) ? 1 : 0;
-        int32_t* out = triangles.data() + 3 * start[q];
-        for (int k = 1; k + 1 < n; ++k) {
-            *out++ = ring[first];
-            *out++ = ring[(first + k) % n];
-            *out++ = ring[(first + k + 1) % n];
-        }
+        cut_quad(quad, at.data(), triangles.data() + 3 * start[q]);
     });
     return triangles;
 }
@@ -95,8 +61,6 @@ Triangles project_and_cut(const BvhView& tree, double project, DualSurface& surf
     // Where the nearest point jumps from one part of the mesh to another, triangles can turn over on the way.
     // Their corners go only half as far, then a quarter, and in the end stay, until no triangle is left over. This
     // ends, because each round after the first few brings corners to rest.
-    constexpr int halvings = 4;
-    constexpr double least_cosine = 0.1;
     const int64_t faces = static_cast<int64_t>(triangles.size() / 3);
     const std::unique_ptr<std::atomic<uint8_t>[]> turned(new std::atomic<uint8_t>[static_cast<size_t>(count)]);
     for (int round = 0;; ++round) {
@@ -104,7 +68,7 @@ Triangles project_and_cut(const BvhView& tree, double project, DualSurface& surf
         std::atomic<bool> any{false};
         parallel_for(faces, grain, [&](int64_t f) {
             const int32_t* c = triangles.data() + 3 * f;
-            if (cosine(normal(at[c[0]], at[c[1]], at[c[2]]), normal(from[c[0]], from[c[1]], from[c[2]])) >= least_cosine) return;
+            if (!turns_over(from.data(), at.data(), c)) return;
             for (int k = 0; k < 3; ++k) {
                 if (share[c[k]] == 0) continue;
                 turned[c[k]].store(1, std::memory_order_relaxed);

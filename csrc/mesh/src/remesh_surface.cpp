@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "remesh_cells.hpp"
+#include "remesh_patch.hpp"
 #include "trellis/error.hpp"
 #include "trellis/parallel.hpp"
 #include "trellis/sort.hpp"
@@ -12,12 +13,8 @@
 namespace tk::mesh {
 namespace {
 
-constexpr int patch_side = brick_side + 2;  // a brick's corners and their neighbours on both sides
-
 // The corners of a brick with one layer around it.
-struct Patch {
-    uint8_t inside[patch_side][patch_side][patch_side];
-    float value[patch_side][patch_side][patch_side];
+struct Patch : PatchCorners {
     int64_t brick[3][3][3];  // numbers of the brick and its neighbours, -1 where none is stored
     bool crossed;            // whether corners differ at all
 
@@ -59,18 +56,6 @@ struct Patch {
                 }
     }
 
-    // Signs of the cell whose lowest corner has these coordinates in the patch.
-    int mask(int x, int y, int z) const {
-        int m = 0;
-        for (int c = 0; c < 8; ++c) m |= inside[z + (c >> 2)][y + (c >> 1 & 1)][x + (c & 1)] << c;
-        return m;
-    }
-
-    // A point in corners from the start of the patch, in space.
-    static Vec3d position(const Frame& frame, const Brick& centre, const Vec3d& p) {
-        return frame.position(p.x + centre.x * brick_side - 1, p.y + centre.y * brick_side - 1, p.z + centre.z * brick_side - 1);
-    }
-
 private:
     bool hollow_[3][3][3];
 };
@@ -88,57 +73,6 @@ struct Cells {
         return rank + __builtin_popcountll(bits.word[z] & ((uint64_t{1} << (x + brick_side * y)) - 1));
     }
 };
-
-// Where along an edge from an inside corner to an outside one the surface crosses it.
-double crossing(float inside, float outside) {
-    const double t = static_cast<double>(inside) / (static_cast<double>(inside) - static_cast<double>(outside));
-    return std::min(std::max(t, 1e-3), 1 - 1e-3);
-}
-
-// The crossing of the edge from patch corner (x, y, z) along `axis`, in corners from the start of the patch.
-Vec3d crossing_point(const Patch& patch, int x, int y, int z, int axis) {
-    const int far[3] = {x + (axis == 0), y + (axis == 1), z + (axis == 2)};
-    const float near_value = patch.value[z][y][x], far_value = patch.value[far[2]][far[1]][far[0]];
-    const bool inward = patch.inside[z][y][x];
-    Vec3d point{static_cast<double>(x), static_cast<double>(y), static_cast<double>(z)};
-    point[axis] += inward ? crossing(near_value, far_value) : 1 - crossing(far_value, near_value);
-    return point;
-}
-
-// A side of a quad that lies on a face of the grid where two pieces of surface join the same two vertices. One of
-// the two joints gets a vertex of its own, so that no edge of the new mesh has four faces.
-struct Joint {
-    uint64_t face;  // number of the grid's face: that of its lowest corner, and its axis
-    int64_t side;   // quad * 4 + k
-    Vec3d point;
-};
-
-// Joint of the quad around the edge from patch corner (x, y, z) along `axis`, between its cells k and k + 1, whose loops
-// pass twice through the grid faces that `first` and `second` tell. False where the side needs no vertex.
-bool find_joint(const Patch& patch, const Field& field, const Brick& brick, const int (&start)[3], int axis, int k,
-                uint8_t first, uint8_t second, Joint& joint) {
-    // The face between the two cells lies across the next axis but one for odd k; the first cell is above it for
-    // k < 2. On the third axis it spans the corners above the edge, or for k = 1 and 2 those below.
-    const int u = (axis + 1) % 3, v = (axis + 2) % 3;
-    const int across = k % 2 == 0 ? u : v, other = k % 2 == 0 ? v : u;
-    const int first_side = k < 2 ? 0 : 1;
-    if (!(first >> (across * 2 + first_side) & 1) || !(second >> (across * 2 + 1 - first_side) & 1)) return false;
-    const bool below = k == 1 || k == 2;
-    int lowest[3] = {start[0], start[1], start[2]}, outside[3] = {start[0], start[1], start[2]};
-    if (below) --lowest[other];
-    if (patch.inside[start[2]][start[1]][start[0]]) ++outside[axis];
-    // Each piece cuts off one of the face's two outside corners; the one of the corner lower on this axis is chosen.
-    const int chosen = (across + 2) % 3;
-    if (outside[chosen] != lowest[chosen]) return false;
-    Vec3d point = crossing_point(patch, start[0], start[1], start[2], axis);
-    if (below) --outside[other];
-    point += crossing_point(patch, outside[0], outside[1], outside[2], other);
-    const uint64_t n = static_cast<uint64_t>(field.frame.bricks) * brick_side;
-    const uint64_t x = brick.x * brick_side + lowest[0], y = brick.y * brick_side + lowest[1], z = brick.z * brick_side + lowest[2];
-    joint.face = ((z * n + y) * n + x) * 3 + across;
-    joint.point = patch.position(field.frame, brick, point * 0.5);
-    return true;
-}
 
 }  // namespace
 
@@ -214,7 +148,7 @@ DualSurface extract_surface(const Field& field) {
             cells.mask[cell] = static_cast<uint8_t>(mask);
             cells.vertex[cell++] = static_cast<int32_t>(vertex);
             for (int loop = 0; loop < loops.loops; ++loop)
-                surface.vertices[vertex++] = patch.position(field.frame, brick, sum[loop] * (1.0 / crossings[loop]));
+                surface.vertices[vertex++] = patch_position(field.frame, brick.x, brick.y, brick.z, sum[loop] * (1.0 / crossings[loop]));
         }
     });
 
@@ -224,28 +158,26 @@ DualSurface extract_surface(const Field& field) {
             const Brick& brick = field.bricks[b];
             const Patch patch(field, brick);
             if (!patch.crossed) continue;
+            const int corner[3] = {brick.x * brick_side, brick.y * brick_side, brick.z * brick_side};
             int64_t number = quad_start[b];
             each_quad(patch, [&](int x, int y, int z, int axis) {
                 const int start[3] = {x, y, z};
                 const bool outward = patch.inside[z][y][x];  // else the far end of the edge is inside
                 Quad quad{{}, {-1, -1, -1, -1}};
                 uint8_t doubled[4];
-                // Cells (0, 0), (-1, 0), (-1, -1), (0, -1) on the next two axes: counter-clockwise from the far end.
                 for (int k = 0; k < 4; ++k) {
-                    const int su = k == 1 || k == 2, sv = k >= 2;
-                    int at[3] = {x + brick_side - 1, y + brick_side - 1, z + brick_side - 1};
-                    at[(axis + 1) % 3] -= su;
-                    at[(axis + 2) % 3] -= sv;
+                    int at[3];
+                    const int edge = cell_around(x, y, z, axis, k, at);
                     const int64_t home = patch.brick[at[2] / brick_side][at[1] / brick_side][at[0] / brick_side];
                     if (home < 0) throw Error(TK_INTERNAL, "the surface left the band");
                     const int64_t cell = cells.number(home, at[0] % brick_side, at[1] % brick_side, at[2] % brick_side);
                     const CellLoops& loops = table[cells.mask[cell]];
-                    quad.vertex[k] = cells.vertex[cell] + loops.loop[axis * 4 + su + 2 * sv];
+                    quad.vertex[k] = cells.vertex[cell] + loops.loop[edge];
                     doubled[k] = loops.doubled;
                 }
                 for (int k = 0; k < 4; ++k) {
                     Joint joint;
-                    if (!find_joint(patch, field, brick, start, axis, k, doubled[k], doubled[(k + 1) % 4], joint)) continue;
+                    if (!find_joint(patch, field.frame, corner, start, axis, k, doubled[k], doubled[(k + 1) % 4], joint)) continue;
                     joint.side = number * 4 + (outward ? k : 3 - k);
                     joints[chunk].push_back(joint);
                 }

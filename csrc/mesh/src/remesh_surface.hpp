@@ -5,13 +5,9 @@
 #include <vector>
 
 #include "remesh_field.hpp"
+#include "remesh_quads.hpp"
 
 namespace tk::mesh {
-
-struct Quad {
-    int32_t vertex[4];  // counter-clockwise from outside
-    int32_t middle[4];  // a vertex between vertex[k] and the next, or -1
-};
 
 struct DualSurface {
     std::vector<Vec3d> vertices;

@@ -20,24 +20,30 @@ TK_INLINE T select(const Mask& mask, const T& yes, const T& no) {
     return mask ? yes : no;
 }
 
-// a * b - c * d with every operation rounded: a fused product would break the symmetry that watertightness
-// and ties rest on.
+// Every operation in double is rounded, on the device too (which fuses a product and a sum where it is not told): a
+// fused product would break the symmetry that watertightness and ties rest on, and the device would not get the bits
+// of the CPU. In float, which decides nothing here, it may fuse.
+template <class T>
+TK_INLINE T times(const T& a, const T& b) {
+    return a * b;
+}
+template <class T>
+TK_INLINE T plus(const T& a, const T& b) {
+    return a + b;
+}
+template <class T>
+TK_INLINE T minus(const T& a, const T& b) {
+    return a - b;
+}
+#ifdef __CUDA_ARCH__
+TK_INLINE double times(const double& a, const double& b) { return __dmul_rn(a, b); }
+TK_INLINE double plus(const double& a, const double& b) { return __dadd_rn(a, b); }
+TK_INLINE double minus(const double& a, const double& b) { return __dsub_rn(a, b); }
+#endif
+
 template <class T>
 TK_INLINE T difference_of_products(const T& a, const T& b, const T& c, const T& d) {
-#ifdef __CUDA_ARCH__
-    return __dsub_rn(__dmul_rn(a, b), __dmul_rn(c, d));
-#else
-    return a * b - c * d;
-#endif
-}
-// a - b * c, likewise.
-template <class T>
-TK_INLINE T minus_product(const T& a, const T& b, double c) {
-#ifdef __CUDA_ARCH__
-    return __dsub_rn(a, __dmul_rn(b, c));
-#else
-    return a - b * c;
-#endif
+    return minus(times(a, b), times(c, d));
 }
 
 template <class T>
@@ -46,11 +52,11 @@ TK_INLINE Vec3<T> sub(const Vec3<T>& a, const Vec3<T>& b) {
 }
 template <class T>
 TK_INLINE Vec3<T> add_scaled(const Vec3<T>& a, const Vec3<T>& b, const T& s) {
-    return {a.x + b.x * s, a.y + b.y * s, a.z + b.z * s};
+    return {plus(a.x, times(b.x, s)), plus(a.y, times(b.y, s)), plus(a.z, times(b.z, s))};
 }
 template <class T>
 TK_INLINE T dot3(const Vec3<T>& a, const Vec3<T>& b) {
-    return a.x * b.x + a.y * b.y + a.z * b.z;
+    return plus(plus(times(a.x, b.x), times(a.y, b.y)), times(a.z, b.z));
 }
 template <class T>
 TK_INLINE Vec3<T> cross3(const Vec3<T>& a, const Vec3<T>& b) {
@@ -177,14 +183,15 @@ TK_INLINE auto left_or_top(const T& px, const T& py, const T& qx, const T& qy) {
 template <class T>
 TK_INLINE auto intersect(const Shear& s, const Vec3<T>& a, const Vec3<T>& b, const Vec3<T>& c) {
     const T zero = a.x - a.x;
-    const T ax = minus_product(a.x, a.z, s.sx), ay = minus_product(a.y, a.z, s.sy);
-    const T bx = minus_product(b.x, b.z, s.sx), by = minus_product(b.y, b.z, s.sy);
-    const T cx = minus_product(c.x, c.z, s.sx), cy = minus_product(c.y, c.z, s.sy);
+    const T shear_x = zero + s.sx, shear_y = zero + s.sy;
+    const T ax = minus(a.x, times(a.z, shear_x)), ay = minus(a.y, times(a.z, shear_y));
+    const T bx = minus(b.x, times(b.z, shear_x)), by = minus(b.y, times(b.z, shear_y));
+    const T cx = minus(c.x, times(c.z, shear_x)), cy = minus(c.y, times(c.z, shear_y));
     const T u = difference_of_products(bx, cy, by, cx);
     const T v = difference_of_products(cx, ay, cy, ax);
     const T w = difference_of_products(ax, by, ay, bx);
     const T det = u + v + w;
-    const T t = (u * a.z + v * b.z + w * c.z) * s.sz / det;
+    const T t = plus(plus(times(u, a.z), times(v, b.z)), times(w, c.z)) * s.sz / det;
     const auto front = (u >= zero) & (v >= zero) & (w >= zero) & (det > zero);
     const auto back = (u <= zero) & (v <= zero) & (w <= zero) & (det < zero);
     using Mask = std::decay_t<decltype(front)>;

@@ -7,7 +7,7 @@ import math
 import torch
 from trellis_native import check
 
-from ._library import EXTENSION, OPS
+from ._library import EXTENSION, OPS, call_with_scratch
 
 _WIDTH = 8  # children of a node, triangles of a leaf: bvh_width of src/bvh.hpp
 
@@ -30,11 +30,8 @@ def _build(vertices: torch.Tensor, faces: torch.Tensor) -> tuple[torch.Tensor, t
     high = torch.where(finite, vertices, -torch.inf).amax(0)
     keys = torch.empty(count, dtype=torch.int64, device=device)
     EXTENSION.call("bvh_keys", vertices, faces, count, torch.cat([low, high]), keys, device=device)
-    if device.type == "cpu":
-        order = torch.empty(count, dtype=torch.int32)
-        EXTENSION.call("bvh_order", vertices, faces, count, keys, order, device=device)
-    else:
-        order = torch.sort(keys, stable=True).indices.to(torch.int32)
+    order = torch.empty(count, dtype=torch.int32, device=device)
+    call_with_scratch("bvh_order", vertices, faces, count, keys, order, device=device)
     nodes, leaves, ids = _allocate(vertices, count)
     EXTENSION.call("bvh_fill", vertices, faces, count, order, leaves, ids, nodes, device=device)
     return nodes, leaves, ids
@@ -72,7 +69,7 @@ def _closest_point(
     max_distance: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     out = _hit_outputs(points)
-    EXTENSION.call(
+    call_with_scratch(
         "bvh_closest_point",
         nodes,
         leaves,
@@ -114,7 +111,7 @@ def _ray_cast(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     out = _hit_outputs(origins)
     arguments = (nodes, leaves, ids, num_faces, origins, directions, len(origins), t_min, t_max, *out)
-    EXTENSION.call("bvh_ray_cast", *arguments, device=origins.device)
+    call_with_scratch("bvh_ray_cast", *arguments, device=origins.device)
     return out
 
 
@@ -145,7 +142,7 @@ def _count_hits(
 ) -> torch.Tensor:
     count = origins.new_empty(len(origins), dtype=torch.int32)
     arguments = (nodes, leaves, ids, num_faces, origins, directions, len(origins), t_min, t_max, count)
-    EXTENSION.call("bvh_count_hits", *arguments, device=origins.device)
+    call_with_scratch("bvh_count_hits", *arguments, device=origins.device)
     return count
 
 
