@@ -14,7 +14,9 @@ struct Ways {
     Vec3d* at;
 };
 
-__global__ void __launch_bounds__(128) ways_kernel(BvhView tree, int64_t count, const Vec3d* from, float project, Vec3d* way, float* share) {
+constexpr int query_block = 128;
+
+__global__ void __launch_bounds__(query_block) ways_kernel(BvhView tree, int64_t count, const Vec3d* from, float project, Vec3d* way, float* share) {
     TK_GRID_STRIDE(v, count) {
         const Vec3f point = static_cast<Vec3f>(from[v]);
         const DeviceClosest found = closest_on_device(tree, point, __builtin_inff(), -1);
@@ -94,7 +96,8 @@ DeviceTriangles project_and_cut(const Arena& arena, const BvhView& tree, double 
     float* share = arena.take<float>(count);
     const float whole = static_cast<float>(project);
     const Ways ways{surface.vertices, way, share, at};
-    TK_LAUNCH(ways_kernel, count, stream, tree, count, surface.vertices, whole, way, share);
+    if (count > 0)
+        ways_kernel<<<grid_size(count, query_block), query_block, 0, stream>>>(tree, count, surface.vertices, whole, way, share);
     TK_LAUNCH(move_kernel, count, stream, ways, count);
     surface.vertices = at;
     DeviceTriangles triangles = cut(arena, surface, stream);

@@ -33,7 +33,10 @@ def nested() -> Mesh:
 
 
 MESHES: dict[str, Callable[[], Mesh]] = {
-    "small-face": lambda: (torch.rand(3, 3, generator=torch.Generator().manual_seed(2)), torch.tensor([[0, 1, 2]]).int()),
+    "small-face": lambda: (
+        torch.rand(3, 3, generator=torch.Generator().manual_seed(2)),
+        torch.tensor([[0, 1, 2]]).int(),
+    ),
     "small-point": lambda: (torch.tensor([[0.3, 0.2, 0.1]]), torch.zeros(1, 3, dtype=torch.int32)),
     "small-soup": lambda: soup(12, 0.1),
     "ball": lambda: from_trimesh(trimesh.creation.icosphere(4)),

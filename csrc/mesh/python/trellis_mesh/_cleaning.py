@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from trellis_native import check
 
-from ._connectivity import connected_components
+from ._connectivity import label_components
 from ._library import EXTENSION, OPS, call_with_scratch
 from ._result import MeshResult, RemovalReport, keep_faces
 
@@ -161,7 +161,7 @@ def remove_duplicate_vertices(vertices: torch.Tensor, faces: torch.Tensor) -> Me
     Args and returns: as for `remove_unreferenced_vertices`.
     """
     v, f = check.mesh(vertices, faces)
-    welded = weld_vertices(v)[f.view(-1).long()].view(-1, 3)
+    welded = weld_vertices(v).index_select(0, f.view(-1)).view(-1, 3)
     return keep_faces(v, welded, torch.ones(len(f), dtype=torch.bool, device=f.device))
 
 
@@ -286,8 +286,9 @@ def remove_small_components(
     if not isinstance(weld, bool):
         raise TypeError(f"weld: expected a bool, got {type(weld).__name__}")
 
-    joined = weld_vertices(v)[f.view(-1).long()].view(-1, 3) if weld else f
-    count, labels = connected_components(joined, len(v))
+    joined = weld_vertices(v).index_select(0, f.view(-1)).view(-1, 3) if weld else f
+    labels, components = label_components(joined, len(v))
+    count = int(components)
     face_counts, areas, lows, highs = _component_sizes(v, f, labels, count)
     fractions = _fractions(lows.double(), highs.double())
     stays = torch.ones(count, dtype=torch.bool, device=v.device)
@@ -301,7 +302,7 @@ def remove_small_components(
         protected = not bool(stays[largest].all())
         stays[largest] = True
 
-    kept = keep_faces(v, f, stays[labels.long()])
+    kept = keep_faces(v, f, stays.index_select(0, labels))
     gone = (~stays).nonzero().view(-1)
     gone = gone[torch.argsort(areas[gone], descending=True, stable=True)]
     columns = (x[gone].tolist() for x in (face_counts, areas, fractions, lows, highs))

@@ -40,7 +40,7 @@ def _(faces: torch.Tensor, num_vertices: int, boundary_only: bool) -> torch.Tens
 
 
 @OPS.define("connected_components(Tensor faces, int num_vertices) -> (Tensor, Tensor)")
-def _connected_components(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
+def label_components(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.empty(len(faces), dtype=torch.int32, device=faces.device)
     count = ctypes.c_int64()
     call_with_scratch(
@@ -90,5 +90,5 @@ def connected_components(faces: torch.Tensor, num_vertices: int) -> tuple[int, t
     """
     n = check.positive_int("num_vertices", num_vertices, minimum=0, maximum=2**31 - 1)
     f, count, _ = compact_indices(check_faces(faces, n))
-    labels, total = _connected_components(f, count)
+    labels, total = label_components(f, count)
     return int(total), labels

@@ -55,7 +55,7 @@ def _fill_cuda(vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float
     new_vertices, new_faces, counts = filled
     added = torch.arange(len(vertices), len(vertices) + len(new_vertices), dtype=torch.int32, device=faces.device)
     number = torch.cat([used, added])
-    placed = number[new_faces.to(faces.device).view(-1).long()].view(-1, 3)
+    placed = number.index_select(0, new_faces.to(faces.device).view(-1)).view(-1, 3)
     return new_vertices.to(vertices.device), placed, counts
 
 

@@ -10,7 +10,7 @@ import torch
 from trellis_native import check
 
 from ._bvh import Bvh
-from ._library import EXTENSION, OPS
+from ._library import EXTENSION, OPS, DeviceMemory
 from ._result import MeshResult
 
 
@@ -47,26 +47,12 @@ def _remesh(
         ctypes.c_int64(),
         ctypes.c_int64(),
     )
-    kept: list[torch.Tensor] = []
-    failure: list[Exception] = []
-
-    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)
-    def allocate(size: int) -> int | None:
-        try:
-            kept.append(torch.empty(size, dtype=torch.uint8, device=device))
-        except Exception as error:  # no exception may pass through the C code
-            failure.append(error)
-            return None
-        return kept[-1].data_ptr()
-
     sizes = tuple(ctypes.byref(x) for x in (state, num_vertices, num_new_faces, held_back))
     settings = (*origin, cell, resolution, band, project, int(fill))
     device = nodes.device
-    memory = None if device.type == "cpu" else ctypes.cast(allocate, ctypes.c_void_p)
-    try:
-        EXTENSION.call("remesh_begin", nodes, leaves, ids, num_faces, *settings, *sizes, memory, device=device)
-    except MemoryError as error:
-        raise failure[0] if failure else error from None
+    memory = DeviceMemory(device)
+    with memory.errors():
+        EXTENSION.call("remesh_begin", nodes, leaves, ids, num_faces, *settings, *sizes, memory.allocate, device=device)
     try:
         vertices = nodes.new_empty(num_vertices.value, 3)
         faces = ids.new_empty(num_new_faces.value, 3)

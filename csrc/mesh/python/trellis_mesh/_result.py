@@ -51,7 +51,7 @@ def keep_faces(vertices: torch.Tensor, faces: torch.Tensor, keep: torch.Tensor) 
     kept_vertices = used.nonzero().view(-1)
     if len(kept_vertices) < len(vertices):
         number = torch.cumsum(used, 0, dtype=torch.int32) - 1
-        left = number[left.view(-1).long()].view(-1, 3)
+        left = number.index_select(0, left.view(-1)).view(-1, 3)
     report = RemovalReport(len(faces) - len(left), len(vertices) - len(kept_vertices), kept_faces, kept_vertices)
     return MeshResult(vertices.index_select(0, kept_vertices), left, report)
 
