@@ -15,8 +15,7 @@ public:
     PairSorter(Scratch& scratch, int64_t n, int bits);
     Key* keys() const { return keys_[current_]; }
     int32_t* values() const { return values_[current_]; }
-    // Room as large as keys() and values() that is free before and after sorting.
-    Key* spare_keys() const { return keys_[1 - current_]; }
+    // Room as large as values() that is free before and after sorting.
     int32_t* spare_values() const { return values_[1 - current_]; }
     void sort(cudaStream_t stream);
 

@@ -34,7 +34,6 @@ public:
     View view() const { return {sorter_.keys(), sorter_.values(), count_, bits_, none()}; }
     // 3 F numbers of room that is free once the half-edges are sorted.
     int32_t* spare() const { return sorter_.spare_values(); }
-    uint64_t* spare_keys() const { return sorter_.spare_keys(); }
 
 private:
     uint64_t none() const { return static_cast<uint64_t>(outside_) << bits_ | static_cast<uint64_t>(outside_); }

@@ -71,7 +71,7 @@ __global__ void conflicts_kernel(HalfEdges::View halves, const int32_t* faces, c
         Pair pair;
         if (read_pair(halves, faces, i, pair)) own += (found[pair.g] ^ found[pair.h] ^ pair.differ) & 1;
     }
-    own = __reduce_add_sync(~0u, own);
+    for (int step = 16; step > 0; step /= 2) own += __shfl_down_sync(~0u, own, step);
     if (threadIdx.x % 32 == 0 && own) atomicAdd(conflicts, own);
 }
 
