@@ -17,6 +17,8 @@ from torch import nn
 from ..sparse import SparseTensor
 from .transformer import LayerNorm32
 
+_HIDDEN_ELEMENTS = 1 << 24  # 32 MiB in half precision: less than the second-level cache of an H100
+
 
 class SparseConv3d(nn.Module):
     """3 x 3 x 3 submanifold convolution; weights are stored [Co, kx, ky, kz, Ci]."""
@@ -41,7 +43,11 @@ class SparseConvNeXtBlock3d(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return x.replace(x.feats + self.mlp(self.norm(self.conv(x).feats)))
+        h = self.norm(self.conv(x).feats)
+        # The hidden features are four times as wide as all else; made in parts, they need not leave the cache.
+        rows = max(1, _HIDDEN_ELEMENTS // cast("nn.Linear", self.mlp[0]).out_features)
+        parts = [self.mlp(part).add_(own) for part, own in zip(h.split(rows), x.feats.split(rows), strict=True)]
+        return x.replace(torch.cat(parts) if len(parts) > 1 else parts[0])
 
 
 class SparseResBlockC2S3d(nn.Module):
@@ -72,9 +78,13 @@ class SparseResBlockC2S3d(nn.Module):
         row = parent.long() * 8 + slot.long()
         h = self.conv1(x.replace(self.norm1(x.feats, "silu"))).feats
         fine = SparseTensor(h.reshape(-1, h.shape[1] // 8)[row], coords)
-        skip = x.feats.reshape(-1, x.feats.shape[1] // 8)[row].repeat_interleave(self.repeats, 1)
-        fine = fine.replace(self.norm2(fine.feats, "silu"))
-        return fine.replace(self.conv2(fine).feats + skip), subdivision
+        del h  # eight children for each voxel, of which the fine tensor has those that exist
+        out = self.conv2(fine.replace(self.norm2(fine.feats, "silu"))).feats
+        skip = x.feats.reshape(-1, x.feats.shape[1] // 8)[row]
+        out.view(len(out), -1, self.repeats).add_(
+            skip[..., None]
+        )  # each channel of the parent serves several of its child's
+        return fine.replace(out), subdivision
 
 
 class SparseResBlockS2C3d(nn.Module):
