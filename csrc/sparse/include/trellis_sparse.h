@@ -37,7 +37,6 @@ enum {
 
 enum { TK_SPARSE_MORTON = 0, TK_SPARSE_HILBERT = 1 };
 enum { TK_SPARSE_TRILINEAR = 0, TK_SPARSE_NEAREST = 1 };
-enum { TK_SPARSE_FLOAT32 = 0, TK_SPARSE_FLOAT16 = 1, TK_SPARSE_BFLOAT16 = 2 };
 enum { TK_SPARSE_IDENTITY = 0, TK_SPARSE_SILU = 1 };
 
 /* Positions along a space-filling curve through a grid of 2^bits cells an axis. bits, in [1, 22], matters to the
@@ -178,6 +177,7 @@ TK_API int tk_sparse_upsample(const int32_t* coords, const uint8_t* mask, const 
  *   normed = activation(((sum - mean) / sqrt(variance + eps) * weight + bias) * (1 + scale) + shift)
  * computed in float32; sum is rounded to dtype before it is normalised. On the CPU dtypes are float32. On CUDA pointers
  * to arrays of dtype are aligned to 16 bytes.
+ *   dtype, weight_dtype F32, F16 or BF16 of the codes above
  *   x                   dtype [rows, channels]
  *   update              dtype [rows, channels], or null for none: sum is then not written
  *   gate, scale, shift  dtype, each row modulation_stride after the last, channels long; or null for none

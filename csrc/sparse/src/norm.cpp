@@ -8,7 +8,7 @@ using namespace tk::sparse;
 namespace {
 
 void require_float(int dtype) {
-    require(dtype == TK_SPARSE_FLOAT32, format("dtype: the CPU computes in float32 (0), got %d", dtype));
+    require(dtype == TK_SPARSE_F32, format("dtype: the CPU computes in float32 (32), got %d", dtype));
 }
 
 void norm_row(const NormRows& a, int64_t row, float* kept) {

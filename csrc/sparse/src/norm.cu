@@ -113,12 +113,12 @@ __global__ void __launch_bounds__(block) norm_rows(NormRows a) {
 #pragma unroll
             for (int i = 0; i < n; ++i) v[p][i] = (v[p][i] - mean) * inverse;
             if (a.weight) {
-                load_weights<T, n>(a.weight, c, a.weight_dtype == TK_SPARSE_FLOAT32, m);
+                load_weights<T, n>(a.weight, c, a.weight_dtype == TK_SPARSE_F32, m);
 #pragma unroll
                 for (int i = 0; i < n; ++i) v[p][i] *= m[i];
             }
             if (a.bias) {
-                load_weights<T, n>(a.bias, c, a.weight_dtype == TK_SPARSE_FLOAT32, m);
+                load_weights<T, n>(a.bias, c, a.weight_dtype == TK_SPARSE_F32, m);
 #pragma unroll
                 for (int i = 0; i < n; ++i) v[p][i] += m[i];
             }
@@ -175,11 +175,11 @@ __global__ void __launch_bounds__(block) norm_wide_rows(NormRows a) {
             load<T, 1>(from, at + c, &v);
             v = (v - mean) * inverse;
             if (a.weight) {
-                load_weights<T, 1>(a.weight, c, a.weight_dtype == TK_SPARSE_FLOAT32, &m);
+                load_weights<T, 1>(a.weight, c, a.weight_dtype == TK_SPARSE_F32, &m);
                 v *= m;
             }
             if (a.bias) {
-                load_weights<T, 1>(a.bias, c, a.weight_dtype == TK_SPARSE_FLOAT32, &m);
+                load_weights<T, 1>(a.bias, c, a.weight_dtype == TK_SPARSE_F32, &m);
                 v += m;
             }
             if (a.scale) {
@@ -287,9 +287,9 @@ void dispatch(const Arguments& a, void* stream) {
     check(a);
     if (a.rows == 0) return;
     const auto on = static_cast<cudaStream_t>(stream);
-    if (a.dtype == TK_SPARSE_FLOAT32)
+    if (a.dtype == TK_SPARSE_F32)
         launch<float>(a, on);
-    else if (a.dtype == TK_SPARSE_FLOAT16)
+    else if (a.dtype == TK_SPARSE_F16)
         launch<__half>(a, on);
     else
         launch<__nv_bfloat16>(a, on);
@@ -306,8 +306,8 @@ TK_API int tk_sparse_norm_rows(const void* x, const void* update, const void* ga
                                int64_t rows, int64_t channels, double eps, int activation, int dtype, int weight_dtype,
                                void* sum, void* normed, int device, void* stream) {
     return guarded_on(device, [&] {
-        require(weight_dtype == TK_SPARSE_FLOAT32 || weight_dtype == dtype,
-                format("weight_dtype: expected 0 or dtype (%d), got %d", dtype, weight_dtype));
+        require(weight_dtype == TK_SPARSE_F32 || weight_dtype == dtype,
+                format("weight_dtype: expected 32 or dtype (%d), got %d", dtype, weight_dtype));
         dispatch(NormRows{x, update, gate, scale, shift, modulation_stride, entries, weight, bias, rows, channels,
                           static_cast<float>(eps), activation, dtype, weight_dtype, sum, normed},
                  stream);

@@ -47,8 +47,8 @@ TK_BOTH inline float head_scale(float sum_of_squares, int64_t head_dim) {
 }
 
 inline void check_dtype(const char* name, int dtype) {
-    if (dtype < TK_SPARSE_FLOAT32 || dtype > TK_SPARSE_BFLOAT16)
-        throw Error(TK_INVALID_ARGUMENT, format("%s: expected 0, 1 or 2, got %d", name, dtype));
+    if (dtype != TK_SPARSE_F32 && dtype != TK_SPARSE_F16 && dtype != TK_SPARSE_BF16)
+        throw Error(TK_INVALID_ARGUMENT, format("%s: expected 16, 17 or 32, got %d", name, dtype));
 }
 
 inline void check(const NormRows& a) {

@@ -10,7 +10,7 @@ from trellis_native import check
 
 from ._library import EXTENSION, OPS
 
-_DTYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+_DTYPES = {torch.float32: 32, torch.float16: 16, torch.bfloat16: 17}
 _ACTIVATIONS = {"identity": 0, "silu": 1}
 
 
