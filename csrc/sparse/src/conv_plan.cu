@@ -1,4 +1,6 @@
 // Orders of rows for convolution on tensor cores: what conv_plan.cpp does, with CUB's stable radix sort.
+#include <algorithm>
+
 #include <cub/cub.cuh>
 
 #include "arguments.hpp"
@@ -11,8 +13,11 @@ using namespace tk::sparse;
 constexpr int block = 128;
 
 // Reads the map in whole lines through shared memory; a row has an odd number of taps or few, so banks differ.
-__global__ void make_keys(const int32_t* neighbors, int64_t rows_in, PlanShape s, uint32_t* keys, int32_t* values,
+// taps and parts: those of the plan, or 0 where they are not known at compile time.
+template <int taps, int parts>
+__global__ void make_keys(const int32_t* neighbors, int64_t rows_in, PlanShape shape, uint32_t* keys, int32_t* values,
                           unsigned long long* wrong) {
+    const PlanShape s{shape.rows, taps ? taps : shape.taps, parts ? parts : shape.parts, shape.chunk_rows};
     extern __shared__ int32_t map[];
     for (int64_t first = int64_t(blockIdx.x) * block; first < s.rows; first += int64_t(block) * gridDim.x) {
         const int64_t rows = s.rows - first < block ? s.rows - first : block;
@@ -25,6 +30,7 @@ __global__ void make_keys(const int32_t* neighbors, int64_t rows_in, PlanShape s
         __syncthreads();
         if (threadIdx.x >= rows) continue;
         const int64_t row = first + threadIdx.x;
+#pragma unroll
         for (int part = 0; part < s.parts; ++part) {
             keys[part * s.rows + row] = plan_key(s, map + threadIdx.x * s.taps, row, part);
             values[part * s.rows + row] = static_cast<int32_t>(row);
@@ -64,7 +70,6 @@ struct Scratch {
 
     Scratch(void* memory, const PlanShape& s) {
         const size_t n = static_cast<size_t>(s.parts) * static_cast<size_t>(s.rows);
-        
         TK_CUDA(cub::DeviceRadixSort::SortPairs(nullptr, temporary_bytes, static_cast<const uint32_t*>(nullptr), static_cast<uint32_t*>(nullptr),
                                                 static_cast<const int32_t*>(nullptr), static_cast<int32_t*>(nullptr), static_cast<int64_t>(n)));
         const size_t array = (n * 4 + 255) / 256 * 256;
@@ -105,9 +110,10 @@ TK_API int tk_sparse_conv_plan(const int32_t* neighbors, int64_t rows_in, int64_
         tk::require(scratch != nullptr, "scratch: expected memory of conv_plan_scratch bytes, got null");
         const Scratch room(scratch, s);
         const size_t shared = sizeof(int32_t) * block * static_cast<size_t>(taps);
-        TK_CUDA(cudaFuncSetAttribute(make_keys, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
-        make_keys<<<tk::grid_size(rows_out, block), block, shared, queue>>>(neighbors, rows_in, s, room.keys, room.values,
-                                                                            reinterpret_cast<unsigned long long*>(wrong));
+        const auto kernel = taps == 27 && parts == 1 ? make_keys<27, 1> : taps == 27 && parts == 2 ? make_keys<27, 2> : make_keys<0, 0>;
+        TK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
+        kernel<<<tk::grid_size(rows_out, block), block, shared, queue>>>(neighbors, rows_in, s, room.keys, room.values,
+                                                                         reinterpret_cast<unsigned long long*>(wrong));
         TK_CUDA(cudaGetLastError());
         const int64_t n = parts * rows_out;
         size_t temporary = room.temporary_bytes;

@@ -94,18 +94,17 @@ __device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight,
             sync();
             int32_t* map = maps + buffer * a.most_taps * L::map_stride;
             const int first_tap = a.plan.first_tap(item.part), taps = a.plan.taps_of(item.part);
-            int row = thread / taps, tap = thread % taps;
-            for (int i = thread; i < rows * taps; i += gatherers) {
-                const int32_t from = ids[row];
-                int32_t* to = map + tap * L::map_stride + row;
-                if (from < 0)
-                    *to = -1;
-                else
-                    copy_4(shared_address(to), a.neighbors + static_cast<int64_t>(from) * a.plan.taps + first_tap + tap);
-                tap += gatherers;
-                while (tap >= taps) {
-                    tap -= taps;
-                    ++row;
+            // A warp copies a row's taps at once; there are at most 32.
+            const int tap = thread % 32;
+            if (tap < taps) {
+                int32_t* to = map + tap * L::map_stride;
+                const int32_t* from = a.neighbors + first_tap + tap;
+#pragma unroll 8
+                for (int row = thread / 32; row < rows; row += gatherers / 32) {
+                    if (ids[row] < 0)
+                        to[row] = -1;
+                    else
+                        copy_4(shared_address(to + row), from + static_cast<int64_t>(ids[row]) * a.plan.taps);
                 }
             }
         }
@@ -116,7 +115,19 @@ __device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight,
     uint32_t phase = 1;  // of `empty`: the first round of stages waits for nobody
     int upcoming = 0;
     if (thread == 0) upcoming = static_cast<int>(gridDim.x) + atomicAdd(a.next, 1);
+    // What a tile needs is read while the one before it is under way.
+    uint32_t next_mask[groups_of_tile];
+    const auto read_masks = [&](int of) {
+        if (of >= a.count) return;
+        const Item item(a, of);
+#pragma unroll
+        for (int g = 0; g < groups_of_tile; ++g) {
+            const int group = item.tile * groups_of_tile + g;
+            next_mask[g] = group < a.groups ? a.masks[static_cast<int64_t>(item.part) * a.groups + group] : 0;
+        }
+    };
     read_ids(index);
+    read_masks(index);
     read_map(index, 0);
     while (index < a.count) {
         const int buffer = turn & 1;
@@ -131,15 +142,12 @@ __device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight,
         }
         sync();  // also: nobody reads the other map any more
         const int next = items[(turn + 1) & 1];
-        read_ids(next);
-        const Item item(a, index);
         uint32_t mask[groups_of_tile], all = 0;
 #pragma unroll
-        for (int g = 0; g < groups_of_tile; ++g) {
-            const int group = item.tile * groups_of_tile + g;
-            mask[g] = group < a.groups ? a.masks[static_cast<int64_t>(item.part) * a.groups + group] : 0;
-            all |= mask[g];
-        }
+        for (int g = 0; g < groups_of_tile; ++g) all |= mask[g] = next_mask[g];
+        const Item item(a, index);
+        read_ids(next);
+        read_masks(next);
         const int32_t* map = maps + buffer * a.most_taps * L::map_stride;
         const int first_tap = a.plan.first_tap(item.part);
         bool told = false;
@@ -181,26 +189,36 @@ __device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight,
 template <class T, int groups_of_tile, int columns, int stages>
 __device__ __forceinline__ void multiply(const Args& a, uint32_t base, uint8_t* memory) {
     using L = Layout<groups_of_tile, columns, stages>;
-    const int warpgroup = threadIdx.x / 128 - 1, lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, q = lane % 4;
+    const int warpgroup = threadIdx.x / 128 - 1, lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
     volatile int* items = reinterpret_cast<volatile int*>(memory + L::items);
     const int steps = (a.row_bytes + line - 1) / line;
     int index = blockIdx.x, turn = 0, stage = 0;
     uint32_t phase = 0;
     float d[columns / 2];
-    while (index < a.count) {
+    // The next tile: read before this one's sums are stored.
+    struct Tile {
+        int part, column;
+        uint32_t all, own;
+        int32_t row[2];  // -1 beyond the last
+    } tile{};
+    const auto read_tile = [&] {
+        if (index >= a.count) return;
         const Item item(a, index);
-        const uint32_t all = tile_mask(a, item, groups_of_tile);
         const int group = item.tile * groups_of_tile + warpgroup;
-        const uint32_t own = group < a.groups ? a.masks[static_cast<int64_t>(item.part) * a.groups + group] : 0;
         const int64_t place = static_cast<int64_t>(group) * group_rows + warp * 16 + lane / 4;
         const int32_t* order = a.order + item.part * a.plan.rows;
-        const bool valid[2] = {place < a.plan.rows, place + 8 < a.plan.rows};
-        const int64_t row[2] = {valid[0] ? order[place] : 0, valid[1] ? order[place + 8] : 0};
+        tile = {item.part, item.column * columns, tile_mask(a, item, groups_of_tile),
+                group < a.groups ? a.masks[static_cast<int64_t>(item.part) * a.groups + group] : 0,
+                {place < a.plan.rows ? order[place] : -1, place + 8 < a.plan.rows ? order[place + 8] : -1}};
+    };
+    read_tile();
+    while (index < a.count) {
+        const Tile now = tile;
 #pragma unroll
         for (int i = 0; i < columns / 2; ++i) d[i] = 0;
         int unreleased = -1;  // the stage that the multiplications in flight read
-        for (uint32_t left = all; left; left &= left - 1) {
-            const bool wanted = own & left & (0u - left);
+        for (uint32_t left = now.all; left; left &= left - 1) {
+            const bool wanted = now.own & left & (0u - left);
             for (int step = 0; step < steps; ++step) {
                 barrier_wait(base + L::full + 8 * stage, phase);
                 if (wanted) {
@@ -236,8 +254,10 @@ __device__ __forceinline__ void multiply(const Args& a, uint32_t base, uint8_t* 
         index = items[slot];
         __syncwarp();
         if (lane == 0) barrier_arrive(base + L::item_empty + 8 * slot);
-        store_row<T, columns>(a.output, d, 0, row[0], valid[0], item.part, item.column * columns, q);
-        store_row<T, columns>(a.output, d, 1, row[1], valid[1], item.part, item.column * columns, q);
+        read_tile();
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+            store_row<T, columns>(a.output, d, half, now.row[half] < 0 ? 0 : now.row[half], now.row[half] >= 0, now.part, now.column, lane % 4);
     }
 }
 
@@ -332,7 +352,7 @@ void choose(const TensorConv& c) {
     else if (c.channels_out > 64)
         launch<T, 3, 128, 4>(c);
     else
-        launch<T, 2, 64, 8>(c);
+        launch<T, 3, 64, 5>(c);
 }
 
 }  // namespace

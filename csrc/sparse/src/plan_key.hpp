@@ -38,12 +38,21 @@ struct PlanShape {
     }
 };
 
+// Where the numbers of taps and parts are known to the compiler, the loops below become straight code.
+#ifdef __CUDA_ARCH__
+#define TK_UNROLL _Pragma("unroll")
+#else
+#define TK_UNROLL
+#endif
+
 // Calls body(tap) for the taps of a part that have bits, from the highest bit to the lowest. Of a 3 x 3 x 3 kernel
 // those that surfaces have most often come first: face neighbours, then edges, then corners.
 template <class Body>
 TK_BOTH inline void for_each_key_bit(const PlanShape& s, int part, Body&& body) {
     const int first = s.first_tap(part), end = first + s.taps_of(part);
+    TK_UNROLL
     for (int distance = 0; distance < (s.taps == 27 ? 4 : 1); ++distance)
+        TK_UNROLL
         for (int tap = first; tap < end; ++tap) {
             if (s.implied(tap)) continue;
             if (s.taps == 27) {
@@ -61,12 +70,12 @@ TK_BOTH inline uint32_t gray_rank(uint32_t bits) {
 }
 TK_BOTH inline uint32_t gray_bits(uint32_t rank) { return rank ^ rank >> 1; }
 
-// neighbors: one row of the map.
+// neighbors: one row of the map. The segment is that of part and chunk, 0 to parts * chunks() - 1.
 TK_BOTH inline uint32_t plan_key(const PlanShape& s, const int32_t* neighbors, int64_t row, int part) {
     uint32_t bits = 0;
     for_each_key_bit(s, part, [&](int tap) { bits = bits << 1 | (neighbors[tap] >= 0 ? 1u : 0u); });
-    const uint32_t segment = static_cast<uint32_t>(part * s.chunks() + row / s.chunk_rows);
-    // A shift by 32 has no meaning; a part without bits sorts by its segment alone.
+    const uint32_t chunk = static_cast<uint32_t>(row) / static_cast<uint32_t>(s.chunk_rows);  // rows are below 2^31
+    const uint32_t segment = static_cast<uint32_t>(part * s.chunks()) + chunk;
     return segment << s.most_bits() | gray_rank(bits);
 }
 
@@ -95,7 +104,7 @@ inline PlanShape checked_plan(int64_t rows, int64_t taps, int parts, int64_t chu
     require(parts >= 1 && parts <= max_parts && parts <= taps,
             format("parts: expected in [1, %d], at most one a tap, got %d", max_parts, parts));
     require(chunk_rows >= 1, format("chunk_rows: expected at least 1, got %lld", static_cast<long long>(chunk_rows)));
-    const PlanShape s{rows, static_cast<int>(taps), parts, chunk_rows};
+    const PlanShape s{rows, static_cast<int>(taps), parts, chunk_rows < rows ? chunk_rows : rows > 1 ? rows : 1};
     require(s.most_bits() <= max_part_bits, format("parts: %d are too few for %lld taps; a part holds at most %d", parts,
                                                    static_cast<long long>(taps), max_part_bits));
     require(parts * s.chunks() <= int64_t{1} << (32 - s.most_bits()),

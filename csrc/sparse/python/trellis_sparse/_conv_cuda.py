@@ -9,6 +9,8 @@ from ._plan import MAX_TAPS, plannable, planned, refuse_wrong, transposed
 
 _PRECISION = {torch.float16: 16, torch.bfloat16: 17, torch.float32: 32, torch.float64: 64}
 _TF32 = 19
+# With so many tiles it no longer matters that costly ones come first.
+_MANY_TILES = 4096
 
 
 def on_tensor_cores(feats: torch.Tensor, neighbors: torch.Tensor, tf32: bool) -> bool:
@@ -45,6 +47,7 @@ def convolve(
         )  # fmt: skip
         return out
     order, masks, tiles = plan or planned(neighbors, rows_in)
+    in_order = tiles.numel() > _MANY_TILES
     parts = len(order)
     # The kernels move pieces of 16 bytes.
     step = 16 // feats.element_size()
@@ -62,7 +65,7 @@ def convolve(
         "submanifold_conv3d", feats, weight, bias, neighbors,
         rows_in, rows_out, channels_in + more_in, channels_out + more_out, taps,
         _TF32 if feats.dtype == torch.float32 else _PRECISION[feats.dtype],
-        order, masks, tiles, parts, workspace, out, device=feats.device,
+        order, masks, None if in_order else tiles, parts, workspace, out, device=feats.device,
     )  # fmt: skip
     return out[:, :channels_out].contiguous() if more_out else out
 
