@@ -98,7 +98,7 @@ void Simplifier::make_quadrics() {
     quadrics_.assign(positions_.size(), Quadric{});
     build_rings();
     const CollapseMesh mesh = view();
-    parallel_for(num_vertices(), grain, [&](int64_t v) { quadrics_[v] = mesh.quadric_of(static_cast<int32_t>(v), options_); });
+    parallel_for(num_vertices(), grain, [&](int64_t v) { quadrics_[v] = mesh.quadric_of(static_cast<int32_t>(v), options_, OneLane{}); });
     rings_are_fresh_ = true;
 }
 
@@ -136,7 +136,7 @@ void Simplifier::build_rings() {
             i = j;
         }
         ring_size_[v] = size;
-        kinds_[v] = mesh.kind_from_ring(v);
+        kinds_[v] = mesh.kind_from_ring(v, OneLane{});
     });
 }
 
@@ -191,8 +191,8 @@ std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rule
         const int m = ring_multiplicity_[choice_[v]];
         Vec3d point;
         mesh.edge_cost(static_cast<int32_t>(v), u, m, rules, point);
-        if (!mesh.is_valid(static_cast<int32_t>(v), u, m, point, rules, options_.min_quality)) return refused;
-        return mesh.removed_by(static_cast<int32_t>(v), u, m, rules) <= most_removed_ ? allowed : refused;
+        if (!mesh.is_valid(static_cast<int32_t>(v), u, m, point, rules, options_.min_quality, OneLane{})) return refused;
+        return mesh.removed_by(static_cast<int32_t>(v), u, m, rules, OneLane{}) <= most_removed_ ? allowed : refused;
     };
     parallel_for(num_vertices(), grain, [&](int64_t v) { verdict[v] = judge(v); });
     std::vector<int32_t> losers = collect<int32_t>(
@@ -232,7 +232,7 @@ std::vector<Simplifier::Collapse> Simplifier::candidates(float limit, Rules rule
             Collapse c{static_cast<int32_t>(v), partner(v), 0, {}};
             c.multiplicity = ring_multiplicity_[choice_[v]];
             c.cost = mesh.edge_cost(c.a, c.b, c.multiplicity, rules, c.point);
-            c.removes = mesh.removed_by(c.a, c.b, c.multiplicity, rules);
+            c.removes = mesh.removed_by(c.a, c.b, c.multiplicity, rules, OneLane{});
             return c;
         });
 }
@@ -280,7 +280,7 @@ void Simplifier::apply(const std::vector<Collapse>& chosen) {
     parallel_for(static_cast<int64_t>(chosen.size()), grain, [&](int64_t i) {
         const Collapse& k = chosen[i];
         if (k.removes > k.multiplicity)
-            mesh.each_coincident(k.a, k.b, [&](int32_t of_a, int32_t of_b, bool opposite) {
+            mesh.each_coincident(k.a, k.b, OneLane{}, [&](int32_t of_a, int32_t of_b, bool opposite) {
                 faces_[3 * of_b] = faces_[3 * of_b + 1] = faces_[3 * of_b + 2] = -1;
                 if (opposite) faces_[3 * of_a] = faces_[3 * of_a + 1] = faces_[3 * of_a + 2] = -1;
             });
@@ -343,7 +343,7 @@ int64_t Simplifier::round(int64_t target_faces, Rules rules, int64_t slack) {
     const int64_t surplus = num_faces() - target_faces;
     // Never below nine tenths of the target: one collapse in a tangle may remove very many faces.
     most_removed_ = num_faces() - (target_faces * 9 + 9) / 10;
-    const int64_t rank = std::max<int64_t>(surplus, num_faces() / 100) * slack;
+    const int64_t rank = rank_of_limit(num_faces(), target_faces, slack);
     std::vector<Collapse> chosen = independent(candidates(cost_limit(rank), rules));
     int64_t removed = 0;
     for (const Collapse& c : chosen) removed += c.removes;
@@ -361,7 +361,7 @@ int64_t Simplifier::round(int64_t target_faces, Rules rules, int64_t slack) {
     if (rules == Rules::any_topology) {
         const CollapseMesh mesh = view();
         for (const Collapse& c : chosen) {
-            statistics.topology_changes += !mesh.keeps_topology(c.a, c.b, c.multiplicity);
+            statistics.topology_changes += !mesh.keeps_topology(c.a, c.b, c.multiplicity, OneLane{});
             parts_vanished_ = parts_vanished_ || c.removes > c.multiplicity;
         }
     }

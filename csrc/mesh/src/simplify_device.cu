@@ -1,4 +1,4 @@
-// Simplification on the device: the rounds of simplify.cpp with a thread for each vertex, edge pair or collapse.
+// Simplification on the device: the rounds of simplify.cpp with a few lanes for each vertex, edge or collapse.
 //
 // The rules are the CPU's (simplify_rules.hpp) and so is the order in which they are relaxed. What differs: a refused
 // edge's ends choose again a few times only, limits of cost are rounded up by at most a sixteenth, and ties fall
@@ -311,12 +311,11 @@ private:
         const int64_t surplus = num_faces_ - target_faces;
         // Never below nine tenths of the target: one collapse in a tangle may remove very many faces.
         const int64_t most_removed = num_faces_ - (target_faces * 9 + 9) / 10;
-        const int64_t rank = std::max<int64_t>(surplus, num_faces_ / 100) * slack;
+        const int64_t rank = rank_of_limit(num_faces_, target_faces, slack);
         reset_kernel<<<1, 1, 0, stream>>>(d_.counts);
         if (!rings_are_fresh_) rings(stream);
         rings_are_fresh_ = false;
         weigh_edges(d_, num_vertices_, rules, stream);
-        choose_edges(d_, num_vertices_, stream);
         if (rank < num_vertices_) find_cost_limit(d_, num_vertices_, rank, stream);
         find_candidates(d_, num_vertices_, rules, options_.min_quality, static_cast<int32_t>(most_removed), stamp_, stream);
         stamp_ += most_attempts_on_device;

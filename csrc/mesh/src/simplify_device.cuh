@@ -55,26 +55,75 @@ struct DeviceArrays {
 };
 
 #ifdef __CUDACC__
-// The vertex's cheapest edge.
-__device__ inline void choose_cheapest(const DeviceArrays& d, int32_t v) {
-    const int64_t begin = 2 * int64_t{d.first[v]};
-    const int32_t size = d.ring_size[v];
-    int32_t best = -1, other = -1;
-    uint64_t least = ~uint64_t{0};
-    for (int64_t i = begin; i < begin + size; ++i) {
-        const float cost = d.ring_cost[i];
-        if (!(cost < forbidden_cost)) continue;
-        const int32_t u = d.ring_ids[i];
-        const uint64_t key = edge_key(cost, v, u);
-        if (key < least) {
-            least = key;
-            best = static_cast<int32_t>(i);
-            other = u;
-        }
+// Eight threads of a warp that work on one vertex, edge or collapse: about as many as it has faces. With one thread a
+// check is a chain of dependent loads as long as the vertex of most faces makes it, and the device waits for that one.
+class LaneGroup {
+public:
+    static constexpr int size = 8;
+    // This thread's group among all of the grid, and how many there are.
+    static __device__ int64_t index() { return (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / size; }
+    static __device__ int64_t groups() { return int64_t{blockDim.x} * gridDim.x / size; }
+
+    __device__ int first() const { return static_cast<int>(threadIdx.x) % size; }
+    __device__ int count() const { return size; }
+    __device__ bool leads() const { return first() == 0; }
+    __device__ unsigned mask() const { return 0xffu << (threadIdx.x & 24u); }
+    __device__ void meet() const { __syncwarp(mask()); }
+    __device__ bool all(bool x) const { return __all_sync(mask(), x); }
+    __device__ int sum(int x) const {
+        for (int step = 1; step < size; step *= 2) x += __shfl_xor_sync(mask(), x, step);
+        return x;
     }
-    d.choice[v] = best;
-    d.partner[v] = other;
-}
+    __device__ double least(double x) const {
+        for (int step = 1; step < size; step *= 2) x = least_of(x, __shfl_xor_sync(mask(), x, step));
+        return x;
+    }
+    __device__ unsigned long long least(unsigned long long x) const {
+        for (int step = 1; step < size; step *= 2) {
+            const unsigned long long other = __shfl_xor_sync(mask(), x, step);
+            x = other < x ? other : x;
+        }
+        return x;
+    }
+    // The same tree of additions every time.
+    __device__ Quadric sum(Quadric q) const {
+        for (int step = 1; step < size; step *= 2) {
+            Quadric other;
+            for (double Quadric::*field : {&Quadric::xx, &Quadric::xy, &Quadric::xz, &Quadric::yy, &Quadric::yz, &Quadric::zz, &Quadric::bx,
+                                           &Quadric::by, &Quadric::bz, &Quadric::c, &Quadric::weight})
+                other.*field = __shfl_xor_sync(mask(), q.*field, step);
+            q += other;
+        }
+        return q;
+    }
+};
+#define TK_EACH_GROUP(i, n) for (int64_t i = LaneGroup::index(); i < (n); i += LaneGroup::groups())
+
+// Keeps the vertex's cheapest edge of those whose costs and slots its lanes saw: each lane gives its own least key.
+struct CheapestEdge {
+    uint64_t key = ~uint64_t{0};
+    int32_t slot = -1, other = -1;
+
+    __device__ void offer(float cost, int32_t v, int32_t u, int64_t at) {
+        if (!(cost < forbidden_cost)) return;
+        const uint64_t own = edge_key(cost, v, u);
+        if (own >= key) return;
+        key = own;
+        slot = static_cast<int32_t>(at);
+        other = u;
+    }
+    // Of equal keys, which two edges of a vertex hardly ever have, that of the smaller slot.
+    __device__ void store(const DeviceArrays& d, int32_t v, const LaneGroup& lanes) const {
+        const unsigned long long least = lanes.least(static_cast<unsigned long long>(key));
+        const unsigned long long mine = slot >= 0 && key == least ? static_cast<unsigned>(slot) : ~0ull;
+        const unsigned long long chosen = lanes.least(mine);
+        if (mine == chosen && slot >= 0) {
+            d.choice[v] = slot;
+            d.partner[v] = other;
+        }
+        if (chosen == ~0ull && lanes.leads()) d.choice[v] = d.partner[v] = -1;
+    }
+};
 #endif
 
 constexpr int cost_bins = 4096;
@@ -86,9 +135,8 @@ enum : uint8_t { open_candidate = 0, taken_candidate = 1, blocked_candidate = 2 
 void find_ranges(const DeviceArrays& d, int64_t num_faces, int64_t num_vertices, cudaStream_t stream);
 void build_rings(const DeviceArrays& d, int64_t num_vertices, cudaStream_t stream);
 void make_quadrics(const DeviceArrays& d, int64_t num_vertices, const SimplifyOptions& options, cudaStream_t stream);
+// The rings' costs, and each vertex's choice and partner.
 void weigh_edges(const DeviceArrays& d, int64_t num_vertices, Rules rules, cudaStream_t stream);
-// choice and partner of all vertices.
-void choose_edges(const DeviceArrays& d, int64_t num_vertices, cudaStream_t stream);
 // counts->cost_limit: not less than the cost of this rank among the vertices' choices, by at most a sixteenth.
 void find_cost_limit(const DeviceArrays& d, int64_t num_vertices, int64_t rank, cudaStream_t stream);
 

@@ -1,11 +1,12 @@
-// Rounds of simplification on the device, first part: neighbours, costs, choices. A thread for each vertex.
+// Rounds of simplification on the device, first part: neighbours, costs, choices. A group of lanes for each vertex.
 #include "simplify_device.cuh"
 
 namespace tk::mesh {
 namespace {
 
 constexpr int ring_block = 128;
-constexpr int ring_room = 32;  // neighbours of a vertex that one thread sorts; larger rings get a block each
+constexpr int ring_groups = ring_block / LaneGroup::size;
+constexpr int ring_room = 64;  // others in a vertex's faces, which are two in each; larger rings get a block each
 constexpr int heavy_blocks = 264;
 
 __global__ void ranges_kernel(const int32_t* sorted, int64_t n, int32_t* first, int32_t* last) {
@@ -16,50 +17,58 @@ __global__ void ranges_kernel(const int32_t* sorted, int64_t n, int32_t* first, 
     }
 }
 
+// Neighbours take their places by counting: a neighbour's is the number of smaller ones, each of which counts once.
 __global__ void __launch_bounds__(ring_block) rings_kernel(DeviceArrays d, int64_t num_vertices) {
-    __shared__ int32_t shared_ids[ring_room][ring_block];
-    __shared__ uint8_t shared_multiplicity[ring_room][ring_block];
+    __shared__ int32_t shared_ids[ring_groups][ring_room];
+    __shared__ uint8_t shared_copies[ring_groups][ring_room];  // how often the id stands there, at its first place; else 0
     const CollapseMesh mesh = d.mesh();
-    const unsigned lane = threadIdx.x;
-    TK_GRID_STRIDE(v, num_vertices) {
-        int size = 0;
-        bool fits = true;
-        for (const int32_t* c = mesh.begin(v); fits && c < mesh.end(v); ++c) {
-            const int32_t* face = mesh.face_of(*c);
-            const int32_t others[2] = {face[next_corner(*c % 3)], face[prev_corner(*c % 3)]};
-            for (int k = 0; k < 2; ++k) {
-                const int32_t u = others[k];
-                int at = size;
-                while (at > 0 && shared_ids[at - 1][lane] > u) --at;
-                if (at > 0 && shared_ids[at - 1][lane] == u) {
-                    const uint8_t m = shared_multiplicity[at - 1][lane];
-                    if (m < 255) shared_multiplicity[at - 1][lane] = m + 1;
-                    continue;
-                }
-                if (size == ring_room) {
-                    fits = false;
-                    break;
-                }
-                for (int j = size; j > at; --j) {
-                    shared_ids[j][lane] = shared_ids[j - 1][lane];
-                    shared_multiplicity[j][lane] = shared_multiplicity[j - 1][lane];
-                }
-                shared_ids[at][lane] = u;
-                shared_multiplicity[at][lane] = 1;
-                ++size;
-            }
-        }
-        if (!fits) {
-            d.heavy[atomicAdd(&d.counts->heavy, 1)] = static_cast<int32_t>(v);
+    const LaneGroup lanes;
+    int32_t* ids = shared_ids[threadIdx.x / LaneGroup::size];
+    uint8_t* copies = shared_copies[threadIdx.x / LaneGroup::size];
+    TK_EACH_GROUP(v, num_vertices) {
+        const int32_t first = d.first[v], n = 2 * (d.last[v] - first);
+        if (n > ring_room) {
+            if (lanes.leads()) d.heavy[atomicAdd(&d.counts->heavy, 1)] = static_cast<int32_t>(v);
             continue;
         }
-        d.ring_size[v] = size;
-        const int64_t begin = mesh.ring_begin(v);
-        for (int i = 0; i < size; ++i) {
-            d.ring_ids[begin + i] = shared_ids[i][lane];
-            d.ring_multiplicity[begin + i] = shared_multiplicity[i][lane];
+        lanes.meet();  // the room is free again
+        for (int i = lanes.first(); i < n / 2; i += lanes.count()) {
+            const int32_t c = d.corners[first + i];
+            const int32_t* face = mesh.face_of(c);
+            ids[2 * i] = face[next_corner(c % 3)];
+            ids[2 * i + 1] = face[prev_corner(c % 3)];
         }
-        d.kinds[v] = mesh.kind_from_ring(v);
+        lanes.meet();
+        for (int i = lanes.first(); i < n; i += lanes.count()) {
+            const int32_t own = ids[i];
+            int same = 0, earlier = 0;
+            for (int j = 0; j < n; ++j) {
+                same += ids[j] == own;
+                earlier += j < i && ids[j] == own;
+            }
+            copies[i] = static_cast<uint8_t>(earlier == 0 ? same : 0);
+        }
+        lanes.meet();
+        int size = 0, boundary = 0, crowded = 0;
+        const int64_t begin = mesh.ring_begin(v);
+        for (int i = lanes.first(); i < n; i += lanes.count()) {
+            const uint8_t own_copies = copies[i];
+            if (own_copies == 0) continue;
+            int place = 0;
+            for (int j = 0; j < n; ++j) place += copies[j] != 0 && ids[j] < ids[i];
+            d.ring_ids[begin + place] = ids[i];
+            d.ring_multiplicity[begin + place] = own_copies;
+            ++size;
+            boundary += own_copies == 1;
+            crowded += own_copies > 2;
+        }
+        size = lanes.sum(size);
+        boundary = lanes.sum(boundary);
+        crowded = lanes.sum(crowded);
+        if (lanes.leads()) {
+            d.ring_size[v] = size;
+            d.kinds[v] = CollapseMesh::kind_of(boundary, crowded);
+        }
     }
 }
 
@@ -106,7 +115,7 @@ __global__ void __launch_bounds__(ring_block) heavy_rings_kernel(DeviceArrays d)
                 d.ring_multiplicity[begin + size - 1] = static_cast<uint8_t>(run < 255 ? run : 255);
             }
             d.ring_size[v] = size;
-            d.kinds[v] = mesh.kind_from_ring(v);
+            d.kinds[v] = mesh.kind_from_ring(v, OneLane{});
         }
         __syncthreads();
     }
@@ -114,27 +123,30 @@ __global__ void __launch_bounds__(ring_block) heavy_rings_kernel(DeviceArrays d)
 
 __global__ void quadrics_kernel(DeviceArrays d, int64_t num_vertices, SimplifyOptions options) {
     const CollapseMesh mesh = d.mesh();
-    TK_GRID_STRIDE(v, num_vertices) d.quadrics[v] = mesh.quadric_of(static_cast<int32_t>(v), options);
-}
-
-__global__ void weigh_kernel(DeviceArrays d, int64_t num_vertices, Rules rules) {
-    const CollapseMesh mesh = d.mesh();
-    TK_GRID_STRIDE(v, num_vertices) {
-        const int64_t begin = mesh.ring_begin(v);
-        const int32_t size = d.ring_size[v];
-        Vec3d point;
-        for (int32_t i = 0; i < size; ++i) {
-            const int32_t u = d.ring_ids[begin + i];
-            if (u < v) continue;
-            const float cost = mesh.edge_cost(static_cast<int32_t>(v), u, d.ring_multiplicity[begin + i], rules, point);
-            d.ring_cost[begin + i] = cost;
-            d.ring_cost[mesh.ring_slot(u, static_cast<int32_t>(v))] = cost;
-        }
+    const LaneGroup lanes;
+    TK_EACH_GROUP(v, num_vertices) {
+        const Quadric q = mesh.quadric_of(static_cast<int32_t>(v), options, lanes);
+        if (lanes.leads()) d.quadrics[v] = q;
     }
 }
 
-__global__ void choose_kernel(DeviceArrays d, int64_t num_vertices) {
-    TK_GRID_STRIDE(v, num_vertices) choose_cheapest(d, static_cast<int32_t>(v));
+// Each edge is weighed at both of its ends, which give the same bits: that costs less than telling the other end.
+__global__ void weigh_kernel(DeviceArrays d, int64_t num_vertices, Rules rules) {
+    const CollapseMesh mesh = d.mesh();
+    const LaneGroup lanes;
+    TK_EACH_GROUP(i, num_vertices) {
+        const int32_t v = static_cast<int32_t>(i);
+        const int64_t begin = mesh.ring_begin(v), end = begin + d.ring_size[v];
+        CheapestEdge cheapest;
+        for (int64_t at = begin + lanes.first(); at < end; at += lanes.count()) {
+            const int32_t u = d.ring_ids[at];
+            Vec3d point;
+            const float cost = mesh.edge_cost(v, u, d.ring_multiplicity[at], rules, point);
+            d.ring_cost[at] = cost;
+            cheapest.offer(cost, v, u, at);
+        }
+        cheapest.store(d, v, lanes);
+    }
 }
 
 __global__ void histogram_kernel(DeviceArrays d, int64_t num_vertices) {
@@ -184,20 +196,16 @@ void find_ranges(const DeviceArrays& d, int64_t num_faces, int64_t num_vertices,
 
 void build_rings(const DeviceArrays& d, int64_t num_vertices, cudaStream_t stream) {
     if (num_vertices <= 0) return;
-    rings_kernel<<<grid_size(num_vertices, ring_block), ring_block, 0, stream>>>(d, num_vertices);
+    rings_kernel<<<grid_size(num_vertices * LaneGroup::size, ring_block), ring_block, 0, stream>>>(d, num_vertices);
     heavy_rings_kernel<<<heavy_blocks, ring_block, 0, stream>>>(d);
 }
 
 void make_quadrics(const DeviceArrays& d, int64_t num_vertices, const SimplifyOptions& options, cudaStream_t stream) {
-    TK_LAUNCH(quadrics_kernel, num_vertices, stream, d, num_vertices, options);
+    TK_LAUNCH(quadrics_kernel, num_vertices * LaneGroup::size, stream, d, num_vertices, options);
 }
 
 void weigh_edges(const DeviceArrays& d, int64_t num_vertices, Rules rules, cudaStream_t stream) {
-    TK_LAUNCH(weigh_kernel, num_vertices, stream, d, num_vertices, rules);
-}
-
-void choose_edges(const DeviceArrays& d, int64_t num_vertices, cudaStream_t stream) {
-    TK_LAUNCH(choose_kernel, num_vertices, stream, d, num_vertices);
+    TK_LAUNCH(weigh_kernel, num_vertices * LaneGroup::size, stream, d, num_vertices, rules);
 }
 
 void find_cost_limit(const DeviceArrays& d, int64_t num_vertices, int64_t rank, cudaStream_t stream) {

@@ -36,6 +36,13 @@ constexpr double no_side = 1e-6;      // a face of less quality has no normal to
 constexpr double sharp = 0.5;         // cosine between the normals at a crease
 constexpr double crease_share = 0.1;  // of the weight of a boundary
 
+// How many of the vertices' choices a round looks at, in order of cost: as many as faces are too many, since a serial
+// collapse would take all of these too. Few of so few are found when little is left to do, so at least the cheapest 4 %.
+inline int64_t rank_of_limit(int64_t num_faces, int64_t target_faces, int64_t slack) {
+    const int64_t surplus = num_faces - target_faces;
+    return (surplus > num_faces / 25 ? surplus : num_faces / 25) * slack;
+}
+
 TK_BOTH inline double least_of(double a, double b) { return b < a ? b : a; }
 
 TK_BOTH inline uint32_t cost_bits(float cost) {  // in the order of the costs, which are not negative
@@ -61,6 +68,17 @@ TK_BOTH inline uint64_t edge_key(float cost, int32_t a, int32_t b) {
 TK_BOTH inline double triangle_quality(double twice_area, double squared_sides) {
     return squared_sides > 0 ? 3.4641016151377544 * twice_area / squared_sides : 0;
 }
+
+// Who does the work of one check: a thread on the CPU, a few lanes of a warp on the device (simplify_device.cuh). Each takes
+// every count()-th item from its own first() on; the rest gathers what they found, and all get the answer.
+struct OneLane {
+    TK_BOTH int first() const { return 0; }
+    TK_BOTH int count() const { return 1; }
+    TK_BOTH bool all(bool x) const { return x; }
+    TK_BOTH int sum(int x) const { return x; }
+    TK_BOTH double least(double x) const { return x; }
+    TK_BOTH Quadric sum(const Quadric& x) const { return x; }
+};
 
 struct CollapseMesh {
     const Vec3d* positions;  // in units of the bounding box's diagonal, about its centre
@@ -90,9 +108,9 @@ struct CollapseMesh {
     }
 
     // body(face at a, face at b, opposite) for the pairs of faces that the collapse of (a, b) lays onto one another.
-    template <class Body>
-    TK_BOTH void each_coincident(int32_t a, int32_t b, Body&& body) const {
-        for (const int32_t* c = begin(a); c < end(a); ++c) {
+    template <class Lanes, class Body>
+    TK_BOTH void each_coincident(int32_t a, int32_t b, const Lanes& lanes, Body&& body) const {
+        for (const int32_t* c = begin(a) + lanes.first(); c < end(a); c += lanes.count()) {
             const int32_t* face = face_of(*c);
             if (face[0] < 0) continue;
             const int32_t u = face[next_corner(*c % 3)], w = face[prev_corner(*c % 3)];
@@ -109,21 +127,27 @@ struct CollapseMesh {
     }
 
     // Faces that the collapse of (a, b) takes away.
-    TK_BOTH int32_t removed_by(int32_t a, int32_t b, int multiplicity, Rules rules) const {
-        int32_t count = multiplicity;
+    template <class Lanes>
+    TK_BOTH int32_t removed_by(int32_t a, int32_t b, int multiplicity, Rules rules, const Lanes& lanes) const {
+        int32_t count = 0;
         if (rules == Rules::any_topology)
-            each_coincident(a, b, [&](int32_t, int32_t, bool opposite) { count += opposite ? 2 : 1; });
-        return count;
+            each_coincident(a, b, lanes, [&](int32_t, int32_t, bool opposite) { count += opposite ? 2 : 1; });
+        return multiplicity + lanes.sum(count);
     }
 
     // The vertex's kind, from the multiplicities in its ring.
-    TK_BOTH uint8_t kind_from_ring(int64_t v) const {
+    template <class Lanes>
+    TK_BOTH uint8_t kind_from_ring(int64_t v, const Lanes& lanes) const {
         int boundary = 0, crowded = 0;
-        for (int32_t i = 0; i < ring_size[v]; ++i) {
+        for (int32_t i = lanes.first(); i < ring_size[v]; i += lanes.count()) {
             const uint8_t m = ring_multiplicity[ring_begin(v) + i];
             boundary += m == 1;
             crowded += m > 2;
         }
+        return kind_of(lanes.sum(boundary), lanes.sum(crowded));
+    }
+    // From the number of its edges of one face, and of more than two.
+    TK_BOTH static uint8_t kind_of(int boundary, int crowded) {
         if (boundary + crowded == 0) return smooth;
         return boundary + crowded == 2 && boundary != 1 ? curve : corner;
     }
@@ -161,49 +185,37 @@ struct CollapseMesh {
 
     // The link condition (Dey, Edelsbrunner, Guha, Nekhayev, "Topology preserving edge contraction", 1999) with
     // boundaries and edges of more than two faces closed off by an imagined vertex.
-    TK_BOTH bool keeps_topology(int32_t a, int32_t b, int multiplicity) const {
+    template <class Lanes>
+    TK_BOTH bool keeps_topology(int32_t a, int32_t b, int multiplicity, const Lanes& lanes) const {
         if (ring_size[a] + ring_size[b] > most_neighbours) return false;
-        int64_t ia = ring_begin(a), ib = ring_begin(b);
-        const int64_t ea = ia + ring_size[a], eb = ib + ring_size[b];
-        int n = 0;
-        int32_t common[2] = {-1, -1};
-        while (ia < ea && ib < eb) {
-            const int32_t x = ring_ids[ia], y = ring_ids[ib];
-            if (x < y) ++ia;
-            else if (y < x) ++ib;
-            else {
-                if (multiplicity != 2 && ring_multiplicity[ia] != 2 && ring_multiplicity[ib] != 2)
-                    return false;  // a triangle of such edges
-                if (n == 0) common[0] = x;
-                else common[1] = x;
-                ++n;
-                ++ia;
-                ++ib;
-            }
+        const bool a_is_smaller = ring_size[a] <= ring_size[b];
+        const int32_t from = a_is_smaller ? a : b, to = a_is_smaller ? b : a;
+        int n = 0;  // neighbours of both
+        bool open = true;
+        for (int32_t i = lanes.first(); i < ring_size[from]; i += lanes.count()) {
+            const int64_t here = ring_begin(from) + i, there = ring_slot(to, ring_ids[here]);
+            if (there < 0) continue;
+            // With the edge itself, a triangle of edges that do not have two faces.
+            if (multiplicity != 2 && ring_multiplicity[here] != 2 && ring_multiplicity[there] != 2) open = false;
+            ++n;
         }
+        n = lanes.sum(n);
+        if (!lanes.all(open)) return false;
         if (n != multiplicity) return false;  // the two have neighbours in common beyond the faces between them
         // A triangle of the link: both of its sides' faces would become one.
         if (n < 2) return true;
-        if (n == 2 && !has_face(a, common[0], common[1])) return true;
-        bool folds = false;
-        each_coincident(a, b, [&](int32_t, int32_t, bool) { folds = true; });
-        return !folds;
-    }
-
-    TK_BOTH bool has_face(int32_t v, int32_t u, int32_t w) const {
-        for (const int32_t* c = begin(v); c < end(v); ++c) {
-            const int32_t* face = face_of(*c);
-            const int32_t s = face[next_corner(*c % 3)], t = face[prev_corner(*c % 3)];
-            if ((s == u && t == w) || (s == w && t == u)) return true;
-        }
-        return false;
+        bool apart = true;
+        each_coincident(from, to, lanes, [&](int32_t, int32_t, bool) { apart = false; });
+        return lanes.all(apart);
     }
 
     // Whether the faces at `moved` keep their side when it moves, save those that contain `other` and vanish. Lowers
     // `worst_before` and `worst_after` to the least quality of the faces before, and of those left after.
-    TK_BOTH bool keeps_sides(int32_t moved, int32_t other, const Vec3d& point, double& worst_before, double& worst_after) const {
+    template <class Lanes>
+    TK_BOTH bool keeps_sides(int32_t moved, int32_t other, const Vec3d& point, double& worst_before, double& worst_after,
+                             const Lanes& lanes) const {
         const Vec3d from = positions[moved];
-        for (const int32_t* c = begin(moved); c < end(moved); ++c) {
+        for (const int32_t* c = begin(moved) + lanes.first(); c < end(moved); c += lanes.count()) {
             const int32_t* face = face_of(*c);
             const int32_t iu = face[next_corner(*c % 3)], iw = face[prev_corner(*c % 3)];
             const Vec3d u = positions[iu], w = positions[iw], far = w - u;
@@ -222,24 +234,29 @@ struct CollapseMesh {
         return true;
     }
 
-    TK_BOTH bool is_valid(int32_t a, int32_t b, int multiplicity, const Vec3d& point, Rules rules, double min_quality) const {
+    template <class Lanes>
+    TK_BOTH bool is_valid(int32_t a, int32_t b, int multiplicity, const Vec3d& point, Rules rules, double min_quality,
+                          const Lanes& lanes) const {
         const int32_t na = ring_size[a], nb = ring_size[b];
         if (na + nb > (rules == Rules::any_topology ? most_neighbours / 8 : most_neighbours)) return false;
         if (rules == Rules::all) {
             const int32_t larger = na > nb ? na : nb;
             if (na + nb - 2 - multiplicity > (larger > wanted_neighbours ? larger : wanted_neighbours)) return false;
         }
-        if (rules != Rules::any_topology && !keeps_topology(a, b, multiplicity)) return false;
+        if (rules != Rules::any_topology && !keeps_topology(a, b, multiplicity, lanes)) return false;
         double worst_before = 1, worst_after = 1;
-        if (!keeps_sides(a, b, point, worst_before, worst_after) || !keeps_sides(b, a, point, worst_before, worst_after)) return false;
+        const bool same_side = keeps_sides(a, b, point, worst_before, worst_after, lanes) &&
+                               keeps_sides(b, a, point, worst_before, worst_after, lanes);
+        if (!lanes.all(same_side)) return false;
         const double least = rules == Rules::all && min_quality > no_side ? min_quality : no_side;
-        return worst_after >= least_of(least, worst_before);
+        return lanes.least(worst_after) >= least_of(least, lanes.least(worst_before));
     }
 
     // The quadric of a vertex as given: planes and centroids of its faces, planes across its boundaries and creases.
-    TK_BOTH Quadric quadric_of(int32_t v, const SimplifyOptions& options) const {
+    template <class Lanes>
+    TK_BOTH Quadric quadric_of(int32_t v, const SimplifyOptions& options, const Lanes& lanes) const {
         Quadric q;
-        for (const int32_t* c = begin(v); c < end(v); ++c) {
+        for (const int32_t* c = begin(v) + lanes.first(); c < end(v); c += lanes.count()) {
             const int i = *c % 3;
             const int32_t* face = face_of(*c);
             const Vec3d p = positions[face[0]], r = positions[face[1]], s = positions[face[2]];
@@ -262,7 +279,7 @@ struct CollapseMesh {
                 q.add_plane(normalized(cross(edge, unit)), positions[v], w * dot(edge, edge));
             }
         }
-        return q;
+        return lanes.sum(q);
     }
 
     // Unit normal of the other face at the edge (a, b), turned to the side on which a face that runs from a to b, or with

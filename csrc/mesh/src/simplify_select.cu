@@ -11,8 +11,9 @@ namespace {
 constexpr int judge_block = 128;
 constexpr unsigned most_blocks = 2112;  // sixteen for each multiprocessor of an H100: kernels over lists stride
 
+// For lists of at most this many items, whose lengths the host does not know.
 unsigned list_blocks(int64_t most) {
-    const unsigned blocks = grid_size(most, judge_block);
+    const unsigned blocks = grid_size(most * LaneGroup::size, judge_block);
     return blocks < most_blocks ? blocks : most_blocks;
 }
 
@@ -38,10 +39,14 @@ __global__ void first_pairs_kernel(DeviceArrays d, int64_t num_vertices) {
 
 __global__ void choose_again_kernel(DeviceArrays d, int attempt, int32_t stamp) {
     const int32_t n = d.counts->losers[attempt];
-    TK_GRID_STRIDE(i, n) {
+    const LaneGroup lanes;
+    TK_EACH_GROUP(i, n) {
         const int32_t v = d.losers[i];
-        choose_cheapest(d, v);
-        d.stamp[v] = stamp;
+        const int64_t begin = 2 * int64_t{d.first[v]}, end = begin + d.ring_size[v];
+        CheapestEdge cheapest;
+        for (int64_t at = begin + lanes.first(); at < end; at += lanes.count()) cheapest.offer(d.ring_cost[at], v, d.ring_ids[at], at);
+        cheapest.store(d, v, lanes);
+        if (lanes.leads()) d.stamp[v] = stamp;
     }
 }
 
@@ -58,8 +63,9 @@ __global__ void more_pairs_kernel(DeviceArrays d, int attempt, int32_t stamp) {
 
 __global__ void __launch_bounds__(judge_block) judge_kernel(DeviceArrays d, int attempt, Rules rules, double min_quality, int32_t most_removed) {
     const CollapseMesh mesh = d.mesh();
+    const LaneGroup lanes;
     const int32_t n = d.counts->pairs[attempt];
-    TK_GRID_STRIDE(i, n) {
+    TK_EACH_GROUP(i, n) {
         DeviceCollapse k;
         k.a = d.pairs[i];
         k.b = d.partner[k.a];
@@ -67,11 +73,13 @@ __global__ void __launch_bounds__(judge_block) judge_kernel(DeviceArrays d, int 
         k.cost = d.ring_cost[slot];
         k.multiplicity = d.ring_multiplicity[slot];
         mesh.edge_cost(k.a, k.b, k.multiplicity, rules, k.point);
-        bool allowed = mesh.is_valid(k.a, k.b, k.multiplicity, k.point, rules, min_quality);
+        bool allowed = mesh.is_valid(k.a, k.b, k.multiplicity, k.point, rules, min_quality, lanes);
         if (allowed) {
-            k.removes = mesh.removed_by(k.a, k.b, k.multiplicity, rules);
+            k.removes = mesh.removed_by(k.a, k.b, k.multiplicity, rules, lanes);
             allowed = k.removes <= most_removed;
         }
+        lanes.meet();  // all have read the cost
+        if (!lanes.leads()) continue;
         if (allowed) {
             const int32_t at = append(&d.counts->candidates);
             d.candidates[at] = k;
@@ -92,46 +100,46 @@ __device__ uint64_t owner_key(const DeviceCollapse& k, int pass) {
     return uint64_t{3u - static_cast<unsigned>(pass)} << 61 | uint64_t{cost_bits(k.cost) >> 2} << 32 | scramble(static_cast<uint32_t>(k.a));
 }
 
+// body(owner of face) for the lane's share of the collapse's faces; those of a that b has too come twice.
 template <class Body>
-__device__ bool all_faces(const DeviceArrays& d, const DeviceCollapse& k, Body&& body) {
+__device__ void each_owner(const DeviceArrays& d, const DeviceCollapse& k, const LaneGroup& lanes, Body&& body) {
     for (int end = 0; end < 2; ++end) {
         const int32_t v = end == 0 ? k.a : k.b;
-        for (int32_t c = d.first[v]; c < d.last[v]; ++c)
-            if (!body(d.owner + d.corners[c] / 3)) return false;
+        for (int32_t c = d.first[v] + lanes.first(); c < d.last[v]; c += lanes.count()) body(d.owner + d.corners[c] / 3);
     }
-    return true;
 }
 
 __global__ void claim_kernel(DeviceArrays d, int pass) {
     const int32_t n = d.counts->candidates;
-    TK_GRID_STRIDE(i, n) {
+    const LaneGroup lanes;
+    TK_EACH_GROUP(i, n) {
         if (d.state[i] != open_candidate) continue;
-        const DeviceCollapse k = d.candidates[i];
-        if (pass > 0 && !all_faces(d, k, [](const uint64_t* slot) { return *slot != 0; })) {
-            d.state[i] = blocked_candidate;
+        const DeviceCollapse& k = d.candidates[i];
+        bool free = true;
+        if (pass > 0) each_owner(d, k, lanes, [&](const uint64_t* slot) { free = free && *slot != 0; });
+        if (!lanes.all(free)) {
+            if (lanes.leads()) d.state[i] = blocked_candidate;
             continue;
         }
         const unsigned long long key = owner_key(k, pass);
-        all_faces(d, k, [&](uint64_t* slot) {
-            atomicMin(reinterpret_cast<unsigned long long*>(slot), key);
-            return true;
-        });
+        each_owner(d, k, lanes, [&](uint64_t* slot) { atomicMin(reinterpret_cast<unsigned long long*>(slot), key); });
     }
 }
 
 // A face that another marks meanwhile as taken was that other's, not this one's: its mark and its key tell the same here.
 __global__ void take_kernel(DeviceArrays d, int pass) {
     const int32_t n = d.counts->candidates;
-    TK_GRID_STRIDE(i, n) {
+    const LaneGroup lanes;
+    TK_EACH_GROUP(i, n) {
         if (d.state[i] != open_candidate) continue;
-        const DeviceCollapse k = d.candidates[i];
+        const DeviceCollapse& k = d.candidates[i];
         const uint64_t key = owner_key(k, pass);
-        if (!all_faces(d, k, [&](const uint64_t* slot) { return *static_cast<const volatile uint64_t*>(slot) == key; })) continue;
+        bool own = true;
+        each_owner(d, k, lanes, [&](const uint64_t* slot) { own = own && *static_cast<const volatile uint64_t*>(slot) == key; });
+        if (!lanes.all(own)) continue;
+        each_owner(d, k, lanes, [](uint64_t* slot) { *static_cast<volatile uint64_t*>(slot) = 0; });
+        if (!lanes.leads()) continue;
         d.state[i] = taken_candidate;
-        all_faces(d, k, [](uint64_t* slot) {
-            *static_cast<volatile uint64_t*>(slot) = 0;
-            return true;
-        });
         atomicAdd(&d.counts->taken, 1);
         atomicAdd(&d.counts->removed, k.removes);
     }
@@ -169,7 +177,7 @@ __global__ void topology_kernel(DeviceArrays d, int64_t n) {
     TK_GRID_STRIDE(i, n) {
         if (d.state[i] != taken_candidate) continue;
         const DeviceCollapse& k = d.candidates[i];
-        if (!mesh.keeps_topology(k.a, k.b, k.multiplicity)) atomicAdd(&d.counts->topology_changes, 1);
+        if (!mesh.keeps_topology(k.a, k.b, k.multiplicity, OneLane{})) atomicAdd(&d.counts->topology_changes, 1);
         if (k.removes > k.multiplicity) d.counts->parts_vanished = 1;
     }
 }
@@ -178,21 +186,26 @@ __device__ void drop_face(int32_t* face) { face[0] = face[1] = face[2] = -1; }
 
 __global__ void apply_kernel(DeviceArrays d, int64_t n) {
     const CollapseMesh mesh = d.mesh();
-    TK_GRID_STRIDE(i, n) {
+    const LaneGroup lanes;
+    TK_EACH_GROUP(i, n) {
         if (d.state[i] != taken_candidate) continue;
         const DeviceCollapse k = d.candidates[i];
-        if (k.removes > k.multiplicity)
-            mesh.each_coincident(k.a, k.b, [&](int32_t of_a, int32_t of_b, bool opposite) {
-                drop_face(d.faces + 3 * int64_t{of_b});
-                if (opposite) drop_face(d.faces + 3 * int64_t{of_a});
-            });
-        for (int32_t c = d.first[k.b]; c < d.last[k.b]; ++c) {
+        if (k.removes > k.multiplicity) {  // rare, and in order: what is dropped already does not coincide with more
+            if (lanes.leads())
+                mesh.each_coincident(k.a, k.b, OneLane{}, [&](int32_t of_a, int32_t of_b, bool opposite) {
+                    drop_face(d.faces + 3 * int64_t{of_b});
+                    if (opposite) drop_face(d.faces + 3 * int64_t{of_a});
+                });
+            lanes.meet();
+        }
+        for (int32_t c = d.first[k.b] + lanes.first(); c < d.last[k.b]; c += lanes.count()) {
             const int32_t at = d.corners[c], corner = at % 3;
             int32_t* face = d.faces + (at - corner);
             if (face[0] < 0) continue;
             if (face[next_corner(corner)] == k.a || face[prev_corner(corner)] == k.a) drop_face(face);
             else face[corner] = k.a;
         }
+        if (!lanes.leads()) continue;
         d.positions[k.a] = k.point;
         d.quadrics[k.a] += d.quadrics[k.b];
         d.merged_into[k.b] = k.a;
@@ -231,6 +244,6 @@ void leave_cheapest(const DeviceArrays& d, int64_t n, int64_t surplus, int64_t m
     TK_LAUNCH(leave_kernel, n, stream, d, n, surplus, most_removed);
 }
 void count_topology_changes(const DeviceArrays& d, int64_t n, cudaStream_t stream) { TK_LAUNCH(topology_kernel, n, stream, d, n); }
-void apply_taken(const DeviceArrays& d, int64_t n, cudaStream_t stream) { TK_LAUNCH(apply_kernel, n, stream, d, n); }
+void apply_taken(const DeviceArrays& d, int64_t n, cudaStream_t stream) { TK_LAUNCH(apply_kernel, n * LaneGroup::size, stream, d, n); }
 
 }  // namespace tk::mesh
