@@ -362,7 +362,7 @@ int64_t Simplifier::round(int64_t target_faces, Rules rules, int64_t slack) {
         const CollapseMesh mesh = view();
         for (const Collapse& c : chosen) {
             statistics.topology_changes += !mesh.keeps_topology(c.a, c.b, c.multiplicity, OneLane{});
-            parts_vanished_ = parts_vanished_ || c.removes > c.multiplicity;
+            parts_vanished_ = parts_vanished_ || c.removes > c.multiplicity || mesh.leaves_bare_edge(c.a, c.b);
         }
     }
     statistics.collapses += static_cast<int64_t>(chosen.size());

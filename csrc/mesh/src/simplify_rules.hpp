@@ -135,6 +135,24 @@ struct CollapseMesh {
         return multiplicity + lanes.sum(count);
     }
 
+    // Whether a face between a and b becomes an edge that no other face has, so that part of the surface is gone.
+    TK_BOTH bool leaves_bare_edge(int32_t a, int32_t b) const {
+        for (const int32_t* c = begin(a); c < end(a); ++c) {
+            const int32_t* face = face_of(*c);
+            const int32_t s = face[next_corner(*c % 3)], t = face[prev_corner(*c % 3)];
+            if (s != b && t != b) continue;
+            const int32_t u = s == b ? t : s;
+            int between = 0;  // faces of a, b and u
+            for (const int32_t* d = begin(a); d < end(a); ++d) {
+                const int32_t* other = face_of(*d);
+                const int32_t x = other[next_corner(*d % 3)], y = other[prev_corner(*d % 3)];
+                between += (x == b && y == u) || (x == u && y == b);
+            }
+            if (ring_multiplicity[ring_slot(a, u)] + ring_multiplicity[ring_slot(b, u)] <= 2 * between) return true;
+        }
+        return false;
+    }
+
     // The vertex's kind, from the multiplicities in its ring.
     template <class Lanes>
     TK_BOTH uint8_t kind_from_ring(int64_t v, const Lanes& lanes) const {

@@ -178,7 +178,7 @@ __global__ void topology_kernel(DeviceArrays d, int64_t n) {
         if (d.state[i] != taken_candidate) continue;
         const DeviceCollapse& k = d.candidates[i];
         if (!mesh.keeps_topology(k.a, k.b, k.multiplicity, OneLane{})) atomicAdd(&d.counts->topology_changes, 1);
-        if (k.removes > k.multiplicity) d.counts->parts_vanished = 1;
+        if (k.removes > k.multiplicity || mesh.leaves_bare_edge(k.a, k.b)) d.counts->parts_vanished = 1;
     }
 }
 
