@@ -5,15 +5,19 @@
 namespace tk::mesh {
 namespace {
 
-constexpr int closest_block = 128;
+struct OrderedPoints {
+    const float* points;
+    const int32_t* order;
+    __device__ Vec3f operator()(int64_t k) const { return load_corner(points, order[k]); }
+};
 
-__global__ void __launch_bounds__(closest_block) closest_kernel(BvhView tree, const int32_t* order, const float* points, int64_t num_points,
-                                                               float max_distance, float* distance, int64_t* face, float* barycentric) {
+__global__ void __launch_bounds__(query_block) closest_kernel(BvhView tree, OrderedPoints ordered, const int32_t* seed, int64_t num_points,
+                                                             float max_distance, float* distance, int64_t* face, float* barycentric) {
     TK_GRID_STRIDE(k, num_points) {
-        const int64_t p = order[k];
-        const Vec3f point = {points[3 * p], points[3 * p + 1], points[3 * p + 2]};
+        const int64_t p = ordered.order[k];
+        const Vec3f point = ordered(k);
         DeviceClosest best{__builtin_nanf(""), no_face, -1};
-        if (all_finite(point)) best = closest_on_device(tree, point, max_distance, -1);
+        if (all_finite(point)) best = closest_on_device(tree, point, max_distance, seed[k / queries_per_seed]);
         Vec3d weights = {0, 0, 0};
         if (best.slot >= 0) {
             Vec3d corner[3];
@@ -40,13 +44,16 @@ TK_API int tk_mesh_bvh_closest_point(const float* nodes, const float* leaves, co
                                      void* stream) {
     return guarded_on(device, [&] {
         require(num_faces > 0, format("num_faces: expected at least 1, got %lld", static_cast<long long>(num_faces)));
+        require(num_faces <= INT32_MAX - bvh_width, "num_faces: too many faces for the slots of 32 bits");
         Scratch room(scratch, scratch_bytes);
         CoherentOrder order(room, num_points);
+        int32_t* seed = room.take<int32_t>(seeds_of(num_points));
         if (room.only_measured() || num_points <= 0) return;
         const BvhView tree{nodes, leaves, ids, BvhShape(num_faces)};
         const cudaStream_t s = as_stream(stream);
-        const int32_t* sorted = order.sort(tree, points, s);
-        closest_kernel<<<grid_size(num_points, closest_block), closest_block, 0, s>>>(tree, sorted, points, num_points, max_distance,
-                                                                                      distance, face, barycentric);
+        const OrderedPoints ordered{points, order.sort(tree, points, s)};
+        find_seeds(tree, ordered, num_points, max_distance, seed, s);
+        closest_kernel<<<grid_size(num_points, query_block), query_block, 0, s>>>(tree, ordered, seed, num_points, max_distance, distance,
+                                                                                  face, barycentric);
     });
 }

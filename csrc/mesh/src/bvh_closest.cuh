@@ -143,6 +143,28 @@ __device__ inline DeviceClosest closest_on_device(const BvhView& tree, const Vec
     }
 }
 
+// A first walk without a seed visits the most: it is made for one of so many neighbouring queries, and its result is the
+// seed of the others.
+constexpr int queries_per_seed = 8;
+constexpr int query_block = 128;
+
+// seed[k]: the slot of the face closest to query queries_per_seed * k, -1 for none. `point_of` gives a query's point.
+template <class PointOf>
+__global__ void __launch_bounds__(query_block) seeds_kernel(BvhView tree, PointOf point_of, int64_t num_seeds, float limit, int32_t* seed) {
+    TK_GRID_STRIDE(k, num_seeds) {
+        const Vec3f point = point_of(queries_per_seed * k);
+        seed[k] = all_finite(point) ? static_cast<int32_t>(closest_on_device(tree, point, limit, -1).slot) : -1;
+    }
+}
+
+inline int64_t seeds_of(int64_t num_queries) { return (num_queries + queries_per_seed - 1) / queries_per_seed; }
+
+template <class PointOf>
+void find_seeds(const BvhView& tree, const PointOf& point_of, int64_t num_queries, float limit, int32_t* seed, cudaStream_t stream) {
+    const int64_t count = seeds_of(num_queries);
+    if (count > 0) seeds_kernel<<<grid_size(count, query_block), query_block, 0, stream>>>(tree, point_of, count, limit, seed);
+}
+
 // Corners of the face in `slot`, relative to `point`.
 __device__ inline void slot_corners(const BvhView& tree, int64_t slot, const Vec3f& point, Vec3d (&corner)[3]) {
     const float* leaf = tree.leaves + slot / bvh_width * bvh_leaf_floats;

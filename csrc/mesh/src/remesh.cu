@@ -14,12 +14,16 @@ struct Ways {
     Vec3d* at;
 };
 
-constexpr int query_block = 128;
+struct Places {
+    const Vec3d* at;
+    __device__ Vec3f operator()(int64_t v) const { return static_cast<Vec3f>(at[v]); }
+};
 
-__global__ void __launch_bounds__(query_block) ways_kernel(BvhView tree, int64_t count, const Vec3d* from, float project, Vec3d* way, float* share) {
+__global__ void __launch_bounds__(query_block) ways_kernel(BvhView tree, int64_t count, Places from, const int32_t* seed,
+                                                         float project, Vec3d* way, float* share) {
     TK_GRID_STRIDE(v, count) {
-        const Vec3f point = static_cast<Vec3f>(from[v]);
-        const DeviceClosest found = closest_on_device(tree, point, __builtin_inff(), -1);
+        const Vec3f point = from(v);
+        const DeviceClosest found = closest_on_device(tree, point, __builtin_inff(), seed[v / queries_per_seed]);
         Vec3d sum = {0, 0, 0};
         if (found.slot >= 0) {
             Vec3d corner[3];
@@ -96,8 +100,11 @@ DeviceTriangles project_and_cut(const Arena& arena, const BvhView& tree, double 
     float* share = arena.take<float>(count);
     const float whole = static_cast<float>(project);
     const Ways ways{surface.vertices, way, share, at};
+    int32_t* seed = arena.take<int32_t>(seeds_of(count));
+    const Places from{surface.vertices};
+    find_seeds(tree, from, count, __builtin_inff(), seed, stream);
     if (count > 0)
-        ways_kernel<<<grid_size(count, query_block), query_block, 0, stream>>>(tree, count, surface.vertices, whole, way, share);
+        ways_kernel<<<grid_size(count, query_block), query_block, 0, stream>>>(tree, count, from, seed, whole, way, share);
     TK_LAUNCH(move_kernel, count, stream, ways, count);
     surface.vertices = at;
     DeviceTriangles triangles = cut(arena, surface, stream);

@@ -27,13 +27,22 @@ __device__ Block part_of(const Block& block, int child, int side) {
 
 __device__ bool within(const Block& block, int64_t extent) { return block.x < extent && block.y < extent && block.z < extent; }
 
+// Blocks along a Z-order curve, as repeated halving of one block gives them.
+__global__ void first_blocks_kernel(Block* blocks, int64_t count, int side) {
+    TK_GRID_STRIDE(b, count) {
+        Block block{0, 0, 0, -1};
+        for (int level = 0; b >> 3 * level; ++level) block = part_of(block, static_cast<int>(b >> 3 * level & 7), side << level);
+        blocks[b] = block;
+    }
+}
+
 // parts: for each block how many of its halves are in the grid, 0 where the mesh is out of reach; or, with side ==
 // brick_side, 1 where it is within.
 __global__ void probe_kernel(BvhView tree, Frame frame, Block* blocks, int64_t count, int side, double reach, int64_t extent,
                              int32_t* parts) {
     TK_GRID_STRIDE(b, count + 1) {
         int32_t n = 0;
-        if (b < count && !isinf(middle(tree, frame, blocks[b], side, reach))) {
+        if (b < count && within(blocks[b], extent) && !isinf(middle(tree, frame, blocks[b], side, reach))) {
             for (int child = 0; child < 8; ++child) n += within(part_of(blocks[b], child, side / 2), extent);
             if (side == brick_side) n = 1;
         }
@@ -120,10 +129,14 @@ DeviceField sample_distance(const Arena& arena, const BvhView& tree, const Frame
     int side = brick_side;
     while (side < extent) side *= 2;
 
-    int64_t count = 1;
-    Block* blocks = arena.take<Block>(1);
-    const Block whole{0, 0, 0, -1};
-    TK_CUDA(cudaMemcpyAsync(blocks, &whole, sizeof whole, cudaMemcpyHostToDevice, stream));
+    // The CPU halves one block down to bricks. Blocks of this size are few enough to be tested all, in the same order;
+    // whatever is in reach of a block is in reach of those that hold it.
+    constexpr int first_side = 64;
+    int64_t across = 1;
+    for (; side > first_side; side /= 2) across *= 2;
+    int64_t count = across * across * across;
+    Block* blocks = arena.take<Block>(count);
+    TK_LAUNCH(first_blocks_kernel, count, stream, blocks, count, side);
     int32_t* start = nullptr;
     int32_t next = 0;
     for (;; side /= 2) {
