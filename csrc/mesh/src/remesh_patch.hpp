@@ -22,7 +22,9 @@ struct PatchCorners {
 
 // A point in corners from the start of the patch of brick (x, y, z), in space.
 TK_BOTH inline Vec3d patch_position(const Frame& frame, int x, int y, int z, const Vec3d& p) {
-    return frame.position(p.x + x * brick_side - 1, p.y + y * brick_side - 1, p.z + z * brick_side - 1);
+    // Not p.x + ..., which the device would fuse with the product that p comes from.
+    const auto moved = [](double at, int brick) { return plus(at, static_cast<double>(brick * brick_side - 1)); };
+    return frame.position(moved(p.x, x), moved(p.y, y), moved(p.z, z));
 }
 
 // The k-th of the cells around the edge from patch corner (x, y, z) along `axis`: (0, 0), (-1, 0), (-1, -1), (0, -1) on the
