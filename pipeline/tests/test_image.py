@@ -1,10 +1,13 @@
 """The image side: what is cropped, what is refused, and DINOv3 through whichever transformers is here."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from trellis_pipeline.errors import CheckpointError, ImageError
 from trellis_pipeline.image import background, load_image_encoder, open_image, prepare
 from trellis_pipeline.testing import object_picture
@@ -156,8 +159,6 @@ def test_features_are_the_hidden_states_before_the_final_norm(checkpoint_folder)
 def test_encoders_that_do_not_fit_are_refused(copied):
     with pytest.raises(CheckpointError, match="holds no config"):
         load_image_encoder(str(copied))
-    from safetensors.torch import load_file, save_file
-
     path = copied / "dinov3/model.safetensors"
     tensors = load_file(path)
     name = next(k for k in tensors if k.endswith("norm1.weight"))
@@ -165,6 +166,63 @@ def test_encoders_that_do_not_fit_are_refused(copied):
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"missing \(.*norm1.weight"):
         load_image_encoder(str(copied / "dinov3"))
+
+
+def as_timm(folder, source):
+    """A DINOv3 of transformers, its query and value biases zeroed, and the same values as timm stores them."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    torch.manual_seed(1)
+    config = DINOv3ViTConfig(
+        hidden_size=128,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_register_tokens=4,
+        patch_size=16,
+    )
+    model = DINOv3ViTModel(config)
+    state = {k: torch.randn(v.shape) * 0.1 for k, v in model.state_dict().items()}
+    state |= {k: torch.zeros_like(v) for k, v in state.items() if k.endswith(("q_proj.bias", "v_proj.bias"))}
+    model.load_state_dict(state)
+    model.save_pretrained(source)
+    plain = {k.removeprefix("model."): v for k, v in state.items()}
+    out = {"cls_token": plain["embeddings.cls_token"], "reg_token": plain["embeddings.register_tokens"]}
+    for leaf in ("weight", "bias"):
+        out[f"norm.{leaf}"] = plain[f"norm.{leaf}"]
+        out[f"patch_embed.proj.{leaf}"] = plain[f"embeddings.patch_embeddings.{leaf}"]
+    for i in range(2):
+        a, b = f"layer.{i}.", f"blocks.{i}."
+        out[b + "attn.qkv.weight"] = torch.cat([plain[f"{a}attention.{x}_proj.weight"] for x in "qkv"])
+        out[b + "gamma_1"], out[b + "gamma_2"] = plain[a + "layer_scale1.lambda1"], plain[a + "layer_scale2.lambda1"]
+        for leaf in ("weight", "bias"):
+            out[b + f"attn.proj.{leaf}"] = plain[a + f"attention.o_proj.{leaf}"]
+            out[b + f"mlp.fc1.{leaf}"] = plain[a + f"mlp.up_proj.{leaf}"]
+            out[b + f"mlp.fc2.{leaf}"] = plain[a + f"mlp.down_proj.{leaf}"]
+            for norm in ("norm1", "norm2"):
+                out[b + f"{norm}.{leaf}"] = plain[a + f"{norm}.{leaf}"]
+    folder.mkdir()
+    (folder / "config.json").write_text('{"architecture": "vit_large_patch16_dinov3"}')
+    save_file({k: v.clone() for k, v in out.items()}, folder / "model.safetensors")
+    return out
+
+
+def test_timms_file_gives_the_features_of_transformers_own(tmp_path):
+    values = as_timm(tmp_path / "timm", tmp_path / "own")
+    listed = (Path(__file__).parents[2] / "diagnostics/trellis_doctor/facts/checkpoints/dinov3.keys.txt").read_text()
+    public = {line.split("\t")[0] for line in listed.splitlines() if line.strip()}
+    assert set(values) == {k for k in public if not k.startswith("blocks.") or k.split(".")[1] in "01"}
+    picture = object_picture().convert("RGB")
+    features = []
+    for folder in ("own", "timm"):
+        encoder = load_image_encoder(str(tmp_path / folder))
+        with encoder.weights.on(CPU, "swap") as model:
+            features.append(encoder.encode(model, picture, 64, CPU))
+    torch.testing.assert_close(*features)
+    del values["blocks.1.gamma_2"]
+    save_file(values, tmp_path / "timm/model.safetensors")
+    with pytest.raises(CheckpointError, match=r"lacks blocks\.1\.gamma_2"):
+        load_image_encoder(str(tmp_path / "timm"))
 
 
 def test_sizes_that_are_no_multiple_of_the_patch_are_refused(checkpoint_folder):

@@ -93,12 +93,15 @@ def _some(what: str, names: list[str]) -> str:
     return f"{len(names)} keys {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""
 
 
-class _NoInitialisation(TorchFunctionMode):
-    """Skips the filling of tensors that hold nothing; on the meta device it would only load torch's decompositions."""
+_FILLS = ("uniform_", "normal_", "trunc_normal_", "fill_", "zero_", "zeros_", "ones_")
+
+
+class NoInitialisation(TorchFunctionMode):
+    """Skips the filling of new weights, which are replaced; on the meta device it would load torch's decompositions."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in ("uniform_", "normal_", "fill_", "zero_"):
+        if getattr(func, "__name__", "") in _FILLS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
@@ -106,7 +109,7 @@ class _NoInitialisation(TorchFunctionMode):
 def build(config: dict[str, Any]) -> nn.Module:
     """A model of a checkpoint's json on the meta device: all shapes, no memory."""
     try:
-        with torch.device("meta"), _NoInitialisation():
+        with torch.device("meta"), NoInitialisation():
             return from_config(config).eval().requires_grad_(False)
     except ValueError as error:
         raise CheckpointError(str(error)) from error

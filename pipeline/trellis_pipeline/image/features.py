@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..checkpoint import REVISIONS, gated
+from ..checkpoint import REVISIONS, fetch, gated
 from ..errors import CheckpointError
 from ..memory.residency import Weights
+from . import timm
 
 # The statistics of ImageNet, which DINOv3 was trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,6 +64,8 @@ class ImageEncoder:
 def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder:
     """DINOv3 from a folder or a hub id, strictly: every key present, none left over.
 
+    Both as transformers stores it and as timm does, whose repository needs no approval.
+
     Raises:
         CheckpointError: transformers is missing or too old, the model is gated or not there, or keys do not fit.
     """
@@ -75,6 +78,12 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
         ) from None
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise CheckpointError(f"{source}: it holds no config.json; expected DINOv3 as transformers saves it")
+    if source.startswith("timm/"):
+        fetch(source, "config.json", revision)
+        source = str(fetch(source, "model.safetensors", revision).parent)
+    if Path(source).is_dir() and timm.is_timm(Path(source)):
+        module = timm.load(Path(source) / "model.safetensors").requires_grad_(False)
+        return ImageEncoder(Weights.of_module("image encoder", module))
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()  # what it would warn of is an error below
