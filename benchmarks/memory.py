@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--size", default="full", choices=("full", "tiny"))
     arguments = parser.parse_args()
-    device = torch.device("cuda")
+    device = torch.device("cuda", torch.cuda.current_device())
     costs.GROWTH = 4.0
     start = time.perf_counter()
     roles = list(dict.fromkeys(role for t in arguments.types for role in TYPES[t].roles))
@@ -52,7 +52,9 @@ def main() -> None:
     for budget in arguments.budgets:
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget * GIB / total) if budget else 1.0, device)
         for kind in arguments.types:
-            pipeline = Pipeline(checkpoint, dict(weights), encoder, Settings("random", "cuda", backend, budget or None))
+            pipeline = Pipeline(
+                checkpoint, dict(weights), encoder, Settings("random", str(device), backend, budget or None)
+            )
             for run in range(arguments.runs):
                 record = Manifest("generate", {}, quiet=True, device=device)
                 before = torch.cuda.memory_allocated()

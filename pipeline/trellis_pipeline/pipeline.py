@@ -23,7 +23,7 @@ from .image import ImageEncoder, PreparedImage, is_opaque, load_image_encoder, p
 from .image import background as backgrounds
 from .manifest import Manifest
 from .memory.costs import Cost, cost, encoder_activations, tokens_of_image
-from .memory.ledger import Ledger
+from .memory.ledger import Ledger, free_workspaces
 from .memory.plan import MemoryPlan, Need, draw_up, free_bytes
 from .memory.residency import Weights
 from .store import StageStore
@@ -85,6 +85,8 @@ class Pipeline:
             AttentionError: the backend asked for cannot serve.
         """
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if place.type == "cuda" and place.index is None:
+            place = torch.device("cuda", torch.cuda.current_device())
         if vram_budget is not None and place.type != "cuda":
             raise ValueError(f"vram_budget: it limits a CUDA device, and the pipeline runs on {place}")
         checkpoint = open_checkpoint(source, revision)
@@ -242,6 +244,7 @@ class _Run:
         if self.plan:
             record.say(self.plan.describe())
             record.facts["plan"] = self.plan.facts()
+        free_workspaces()
         self.ledger = Ledger(self.device)
 
     def __call__(self, image: PreparedImage) -> Asset:
@@ -250,6 +253,7 @@ class _Run:
         finally:
             if not (self.plan and all(s.mode == "resident" for s in self.plan.stages)):
                 self.pipeline.release()
+            free_workspaces()
             self.record.facts["memory"] = self.ledger.facts()
 
     def _stages(self, image: PreparedImage) -> Asset:

@@ -23,7 +23,7 @@ from torch import nn
 from .checkpoint import Checkpoint, parse
 from .image.features import ImageEncoder
 from .memory.residency import Weights
-from .weights import build
+from .weights import NoInitialisation, build
 
 _FLOW = {
     "resolution": 64, "in_channels": 32, "out_channels": 32, "model_channels": 1536, "cond_channels": 1024, "num_blocks": 30,
@@ -129,7 +129,7 @@ def make_checkpoint(folder: str | Path, size: str = "tiny", *, seed: int = 0, de
         stem = folder / "ckpts" / _STEMS[role].rpartition("/")[2]
         stem.with_suffix(".json").write_text(json.dumps(config))
         save_file(_stored(size, role, config, seed, torch.device(device)), stem.with_suffix(".safetensors"))
-    _image_encoder(size).save_pretrained(folder / "dinov3")
+    _image_encoder(size, device).save_pretrained(folder / "dinov3")
     return folder
 
 
@@ -144,17 +144,25 @@ def random_models(
         if key not in shared:
             shared[key] = _stored(size, role, config, seed, torch.device(device))
         weights[role] = Weights(role, build(config), shared[key])
-    encoder = ImageEncoder(Weights.of_module("image encoder", _image_encoder(size).eval().requires_grad_(False)))
+    encoder = ImageEncoder(
+        Weights.of_module("image encoder", _image_encoder(size, device).eval().requires_grad_(False))
+    )
     return parse("random", None, pipeline_json(size), Path("pipeline.json")), weights, encoder
 
 
-def _image_encoder(size: str) -> Any:
+def _image_encoder(size: str, device: str) -> Any:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
-    torch.manual_seed(0)
-    return DINOv3ViTModel(DINOv3ViTConfig(**(small if size == "tiny" else large), num_register_tokens=4, patch_size=16))
+    config = DINOv3ViTConfig(**(small if size == "tiny" else large), num_register_tokens=4, patch_size=16)
+    with NoInitialisation():
+        model = DINOv3ViTModel(config)
+    generator = torch.Generator(device).manual_seed(0)
+    for key, value in model.named_parameters():
+        drawn = torch.randn(value.shape, generator=generator, device=device) * 0.02
+        value.data = (torch.ones_like(drawn) if "norm" in key or "scale" in key else drawn).cpu()
+    return model
 
 
 def _stored(size: str, role: str, config: dict[str, Any], seed: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -21,6 +21,16 @@ def resident_set() -> int:
     return pages * resource.getpagesize()
 
 
+def free_workspaces() -> None:
+    """Gives back the scratch memory that torch keeps for cuBLAS on every stream that ever used it.
+
+    Each recording of a CUDA graph has a stream of its own, so without this some 33 MiB a recording stay for good.
+    """
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if clear is not None and torch.cuda.is_initialized():
+        clear()
+
+
 class Ledger:
     """Collects entries for one device. On CUDA bytes are torch's allocator's; on the CPU only the process is known."""
 
