@@ -1,6 +1,7 @@
 """Every task a person or CI runs. Needs nox alone; what the tasks do is in build/trellis_build.
 
     nox -s demo                          the whole road on the sample asset, into out/demo/
+    nox -s regress                       fixed assets against golden/, into out/regress/report.html
     nox -s tests -- -k dual_grid         every test, or those that pytest's arguments choose
     nox -s build -- --row cu130 --arch sm_90
 
@@ -50,6 +51,12 @@ def tests(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Take the sample asset through the whole road, into out/demo/."""
     _trellis_build(session, "demo", "--", *session.posargs)
+
+
+@nox.session
+def regress(session: nox.Session) -> None:
+    """Fixed assets through the road, gated against golden/, with one report: [--device cuda] [--fault NAME]."""
+    _trellis_build(session, "regress", "--", *session.posargs)
 
 
 @nox.session

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     command("flash-attn", "build flash-attn for a row", row="the one for this machine", compiles=True)
     command("tests", "run pytest on the wheels just built", row="cpu")
     command("demo", "run the demo on the wheels just built", row="cpu")
+    command("regress", "fixed assets through the road, gated against golden/", row="cpu")
     command("run", "run a command in a row's environment", row="cpu")
     command("lint", "ruff, mypy, matrix and locks")
     command("dev", "an environment for working on the sources", row="cpu")
@@ -156,6 +157,10 @@ def _tests(checkout: Checkout, options: argparse.Namespace) -> int:
 
 def _demo(checkout: Checkout, options: argparse.Namespace) -> int:
     return sessions.demo(checkout, _session_row(checkout, options), options.rest)
+
+
+def _regress(checkout: Checkout, options: argparse.Namespace) -> int:
+    return sessions.regress(checkout, _session_row(checkout, options), options.rest)
 
 
 def _run(checkout: Checkout, options: argparse.Namespace) -> int:

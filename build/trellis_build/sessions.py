@@ -48,16 +48,29 @@ def run(checkout: Checkout, row: Row, command: Sequence[str]) -> int:
 def tests(checkout: Checkout, row: Row, arguments: Sequence[str]) -> int:
     """pytest over every member's tests and tests/, on the wheels just built. pytest's summary comes last."""
     environment = ready(checkout, row)
-    # The Khronos validator is an npm package: its Node comes with the environment, its files are kept in out/.
+    command = [str(environment.python), "-m", "pytest", *arguments]
+    return shell.passthrough(command, cwd=checkout.root, env=_with_validator(checkout, environment))
+
+
+def regress(checkout: Checkout, row: Row, arguments: Sequence[str]) -> int:
+    """Fixed assets through the road on the wheels just built, gated against golden/; the report is in out/regress/."""
+    environment = ready(checkout, row)
+    command = [str(environment.python), "-m", "trellis_pipeline.gating.regress", "--out", str(checkout.out / "regress")]
+    return shell.passthrough([*command, *arguments], cwd=checkout.root, env=_with_validator(checkout, environment))
+
+
+def _with_validator(checkout: Checkout, environment: Environment) -> dict[str, str]:
+    """Variables of an environment in which the Khronos validator is found.
+
+    It is an npm package: its Node comes with the environment, its files are kept in out/.
+    """
     validator = checkout.out / "gltf-validator"
     shell.run(
         [environment.python, "-m", "trellis_regression.khronos", "--install", validator],
         env=environment.variables(),
         what="installing the glTF validator",
     )
-    command = [str(environment.python), "-m", "pytest", *arguments]
-    variables = {**environment.variables(), "TRELLIS_GLTF_VALIDATOR": str(validator)}
-    return shell.passthrough(command, cwd=checkout.root, env=variables)
+    return {**environment.variables(), "TRELLIS_GLTF_VALIDATOR": str(validator)}
 
 
 def demo(checkout: Checkout, row: Row, arguments: Sequence[str]) -> int:

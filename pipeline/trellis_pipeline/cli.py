@@ -100,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     render.set_defaults(run=_render)
 
     add_parsers(commands, _bounded, _device)
+    view = commands.add_parser("view", help="look at GLBs side by side in the browser, served on this machine only")
+    view.add_argument("sources", type=Path, nargs="+", metavar="FILE.glb")
+    view.add_argument("--port", type=_bounded(0, 65535), default=0, help="port on 127.0.0.1 (a free one)")
+    view.add_argument("--no-browser", action="store_true", help="print the address only")
+    view.set_defaults(run=_view)
     return parser
 
 
@@ -128,6 +133,22 @@ def _render(arguments: argparse.Namespace) -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     image.save(arguments.out, "PNG")
     print(f"{arguments.out}: {image.width} x {image.height}")
+
+
+def _view(arguments: argparse.Namespace) -> None:
+    import webbrowser
+
+    from trellis_regression.viewer.serve import server
+
+    with server(arguments.sources, arguments.port) as serving:
+        address = f"http://127.0.0.1:{serving.server_address[1]}/"
+        print(f"{address}  (stop with Ctrl-C)", flush=True)
+        if not arguments.no_browser:
+            webbrowser.open(address)
+        try:
+            serving.serve_forever()
+        except KeyboardInterrupt:
+            print()
 
 
 if __name__ == "__main__":

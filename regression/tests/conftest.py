@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 from PIL import Image
+from trellis_regression import matrix, sample
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,16 @@ def painted_box(tmp_path_factory):
     path = tmp_path_factory.mktemp("asset") / "box.glb"
     path.write_bytes(scene.export(file_type="glb"))
     return path
+
+
+@pytest.fixture(scope="session")
+def road():
+    """The export road that makes the sample."""
+    return matrix.load_road("trellis_pipeline.gating")
+
+
+@pytest.fixture(scope="session")
+def controls(road, tmp_path_factory):
+    """A few clean assets of the sample, each made twice, by name."""
+    made = matrix.make_controls(road, tmp_path_factory.mktemp("sample"), sample.FEW)
+    return {c.name: c for c in made}

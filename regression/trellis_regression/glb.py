@@ -28,6 +28,8 @@ _REFUSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_textur
 MAX_JSON_BYTES = 64 << 20
 MAX_TRIANGLES = 100_000_000
 """Of all nodes together: a small file can place one mesh a million times."""
+MAX_VERTICES = 4 * MAX_TRIANGLES
+"""Of all nodes together, for the same reason: a mesh of many vertices may have one face."""
 
 
 class GlbError(ValueError):
@@ -299,22 +301,33 @@ def _check_nodes(glb: Glb) -> None:
         raise GlbError("its nodes form a cycle")
 
 
-def check_geometry(glb: Glb) -> int:
+class EmptySceneError(GlbError):
+    """A well-formed GLB without a single triangle."""
+
+
+def check_geometry(glb: Glb, *, max_triangles: int = MAX_TRIANGLES, max_vertices: int = MAX_VERTICES) -> int:
     """Checks that the scene has drawable triangles with finite positions and indices in range.
 
+    Args:
+        max_triangles, max_vertices: more than that, each placing of a mesh counted, is refused.
+
     Returns:
-        Their number, each placing of a mesh counted.
+        The number of triangles, each placing of a mesh counted.
 
     Raises:
-        GlbError: no mesh, no triangles, an index past the vertices, or a position that is not finite.
+        EmptySceneError: no mesh, or no triangles.
+        GlbError: an index past the vertices, a position that is not finite, or too much of either.
     """
     uses = Counter(node["mesh"] for node in glb.items("nodes") if "mesh" in node)
-    triangles = 0
+    triangles = vertices = 0
     for m, mesh in enumerate(glb.items("meshes")):
         for p, primitive in enumerate(mesh["primitives"]):
             if primitive.get("mode", 4) not in _TRIANGLES or "POSITION" not in primitive["attributes"]:
                 continue
             where = f"meshes[{m}].primitives[{p}]"
+            vertices += uses[m] * int(glb.items("accessors")[primitive["attributes"]["POSITION"]]["count"])
+            if vertices > max_vertices:
+                raise GlbError(f"the scene has {vertices} vertices or more; at most {max_vertices} are read")
             positions = glb.accessor(primitive["attributes"]["POSITION"])
             if not np.isfinite(positions).all():
                 bad = int(np.argmin(np.isfinite(positions).all(axis=1)))
@@ -327,9 +340,9 @@ def check_geometry(glb: Glb) -> int:
                     raise GlbError(f"{where}: index {int(indices.max())} of {len(positions)} vertices")
             triangles += uses[m] * (corners // 3 if primitive.get("mode", 4) == 4 else max(0, corners - 2))
     if not glb.items("meshes"):
-        raise GlbError("the scene is empty: it has no mesh")
+        raise EmptySceneError("the scene is empty: it has no mesh")
     if triangles == 0:
-        raise GlbError("the scene has no faces")
-    if triangles > MAX_TRIANGLES:
-        raise GlbError(f"the scene has {triangles} faces; at most {MAX_TRIANGLES} are read")
+        raise EmptySceneError("the scene has no faces")
+    if triangles > max_triangles:
+        raise GlbError(f"the scene has {triangles} faces; at most {max_triangles} are read")
     return triangles

@@ -120,9 +120,14 @@ class Renderer:
 
         Single-sided faces seen from behind are not drawn, as glTF demands: an asset with flipped faces shows holes.
         """
-        if mode not in MODES:
-            raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
-        if mode == "shaded" and self._light is None:
+        return self.draw_modes(azimuth, elevation, size, (mode,))[0]
+
+    def draw_modes(self, azimuth: float, elevation: float, size: int, modes: Sequence[str]) -> list[Picture]:
+        """`draw` in several modes, with the surfaces looked up once."""
+        for mode in modes:
+            if mode not in MODES:
+                raise ValueError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+        if "shaded" in modes and self._light is None:
             raise ValueError("mode: 'shaded' needs a light, and this renderer was made without one")
         fine = size * _SUPERSAMPLE
         matrix, eye = (x.to(self._positions.device) for x in camera(self.frame, azimuth, elevation))
@@ -131,7 +136,7 @@ class Renderer:
         kept = self._facing(eye)
         faces = self._faces[kept].contiguous()
         material_of_face = self._material_of_face[kept]
-        colour = torch.zeros(fine, fine, 3, device=clip.device)
+        colours = [torch.zeros(fine, fine, 3, device=clip.device) for _ in modes]
         through = torch.ones(fine, fine, 1, device=clip.device)
         opaque = all(m.alpha_mode == "OPAQUE" for m in self._materials)
         rast = None
@@ -140,12 +145,17 @@ class Renderer:
             hit = rast[0, ..., 3] > 0
             if not bool(hit.any()):
                 break
-            shown, alpha = self._shade(rast, faces, material_of_face, eye, mode)
-            colour += through * alpha * shown
+            shown, alpha = self._shade(rast, faces, material_of_face, eye, modes)
+            for colour, layer in zip(colours, shown, strict=True):
+                colour += through * alpha * layer
             through = through * (1 - alpha)
-        picture = colour + through * torch.tensor(_BACKGROUND, device=clip.device)
-        whole = torch.cat([picture, 1 - through], 2).reshape(size, _SUPERSAMPLE, size, _SUPERSAMPLE, 4).mean((1, 3))
-        return Picture((whole[..., :3].clamp(0, 1) * 255).round().to(torch.uint8), whole[..., 3])
+        background = through * torch.tensor(_BACKGROUND, device=clip.device)
+        pictures = []
+        for colour in colours:
+            whole = torch.cat([colour + background, 1 - through], 2)
+            whole = whole.view(size, _SUPERSAMPLE, size, _SUPERSAMPLE, 4).mean((1, 3))
+            pictures.append(Picture((whole[..., :3].clamp(0, 1) * 255).round().to(torch.uint8), whole[..., 3]))
+        return pictures
 
     def _facing(self, eye: torch.Tensor) -> torch.Tensor:
         p = self._positions[self._faces.long()]
@@ -154,9 +164,10 @@ class Renderer:
         return self._double_sided_face | towards
 
     def _shade(
-        self, rast: torch.Tensor, faces: torch.Tensor, material_of_face: torch.Tensor, eye: torch.Tensor, mode: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Display colour [H, W, 3] and coverage [H, W, 1] of one layer."""
+        self, rast: torch.Tensor, faces: torch.Tensor, material_of_face: torch.Tensor, eye: torch.Tensor,
+        modes: Sequence[str],
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:  # fmt: skip
+        """Display colour [H, W, 3] in each mode, and coverage [H, W, 1], of one layer."""
 
         def at(values: torch.Tensor) -> torch.Tensor:
             return raster.interpolate(values[None].contiguous(), rast, faces)[0]
@@ -175,16 +186,21 @@ class Renderer:
                 alpha = torch.where(mine, hit[..., None].float(), alpha)
             elif m.alpha_mode == "MASK":
                 alpha = torch.where(mine, (alpha >= m.alpha_cutoff).float(), alpha)
-        if mode == "normal":
-            return normal / 2 + 0.5, alpha
-        if mode == "base_color":
-            return shade.linear_to_srgb(base[..., :3]), alpha
-        assert self._light is not None  # draw() has checked
-        lit = (
-            self._light.shade(position, normal, base[..., :3].contiguous(), metallic, roughness, eye) * occlusion
-            + emissive
-        )
-        return shade.linear_to_srgb(shade.tonemap(lit)), alpha
+        shown = []
+        for mode in modes:
+            if mode == "normal":
+                shown.append(normal / 2 + 0.5)
+            elif mode == "base_color":
+                shown.append(shade.linear_to_srgb(base[..., :3]))
+            else:
+                assert self._light is not None  # draw_modes() has checked
+                lit = (
+                    self._light.shade(position, normal, base[..., :3].contiguous(), metallic, roughness, eye)
+                    * occlusion
+                    + emissive
+                )
+                shown.append(shade.linear_to_srgb(shade.tonemap(lit)))
+        return shown, alpha
 
     def _surface(
         self, material: torch.Tensor, uvs: dict[int, torch.Tensor], vertex_color: torch.Tensor

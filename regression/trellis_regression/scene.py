@@ -19,6 +19,7 @@ from .glb import Glb, GlbError, decode_data_uri
 Array = npt.NDArray[np.float32]
 
 MAX_TEXTURE_PIXELS = 16384 * 16384
+"""Of all images of a file together; a compressed image of a few kilobytes can claim any size."""
 _WRAP = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 
 
@@ -75,7 +76,8 @@ def load_parts(glb: Glb) -> list[Part]:
 
 
 def _load_parts(glb: Glb) -> list[Part]:
-    materials = [_material(glb, m) for m in glb.items("materials")]
+    images = _Images(glb)
+    materials = [_material(glb, m, images) for m in glb.items("materials")]
     parts = []
     for node, world in _placed(glb):
         if "mesh" not in node:
@@ -157,6 +159,10 @@ def _part(glb: Glb, primitive: dict[str, Any], world: npt.NDArray[np.float64], m
         colors = _values(glb, attributes["COLOR_0"])
         if colors.shape[1] == 3:
             colors = np.concatenate([colors, np.ones_like(colors[:, :1])], 1)
+    # An attribute has an element for each vertex (specification, 3.7.2.1); a file may say otherwise.
+    for name, values in {"NORMAL": normals, "COLOR_0": colors, **{f"TEXCOORD_{k}": v for k, v in uvs.items()}}.items():
+        if values is not None and len(values) != len(positions):
+            raise GlbError(f"a primitive has {len(positions)} positions and {len(values)} elements of {name}")
     return Part(positions, normals.astype(np.float32), faces, uvs, colors, material)
 
 
@@ -180,25 +186,40 @@ def _vertex_normals(positions: Array, faces: npt.NDArray[np.int32]) -> Array:
     return normals.astype(np.float32)
 
 
-def _image(glb: Glb, index: int) -> npt.NDArray[np.uint8]:
-    item = glb.items("images")[index]
-    data = decode_data_uri(item["uri"], f"images[{index}]") if "uri" in item else bytes(glb.view(item["bufferView"]))
-    try:
-        image: Image.Image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MAX_TEXTURE_PIXELS:
-            raise GlbError(
-                f"images[{index}] is {image.width} x {image.height}; at most {MAX_TEXTURE_PIXELS} pixels are read"
-            )
-        if image.mode.startswith(("I;16", "I")):  # PIL clips 16-bit grey instead of scaling it
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-        return np.asarray(image.convert("RGBA"))
-    except GlbError:
-        raise
-    except Exception as error:  # PIL raises many types for broken files
-        raise GlbError(f"images[{index}] cannot be decoded: {error}") from error
+class _Images:
+    """Decodes each image of a file once, however many materials name it, and no more pixels than are allowed."""
+
+    def __init__(self, glb: Glb) -> None:
+        self._glb = glb
+        self._decoded: dict[int, npt.NDArray[np.uint8]] = {}
+        self._pixels = 0
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
+        if index not in self._decoded:
+            self._decoded[index] = self._decode(index)
+        return self._decoded[index]
+
+    def _decode(self, index: int) -> npt.NDArray[np.uint8]:
+        item = self._glb.items("images")[index]
+        where = f"images[{index}]"
+        data = decode_data_uri(item["uri"], where) if "uri" in item else bytes(self._glb.view(item["bufferView"]))
+        try:
+            image: Image.Image = Image.open(io.BytesIO(data))
+            self._pixels += image.width * image.height
+            if self._pixels > MAX_TEXTURE_PIXELS:
+                raise GlbError(
+                    f"{where} is {image.width} x {image.height}; at most {MAX_TEXTURE_PIXELS} pixels are read in all"
+                )
+            if image.mode.startswith(("I;16", "I")):  # PIL clips 16-bit grey instead of scaling it
+                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+            return np.asarray(image.convert("RGBA"))
+        except GlbError:
+            raise
+        except Exception as error:  # PIL raises many types for broken files
+            raise GlbError(f"{where} cannot be decoded: {error}") from error
 
 
-def _texture(glb: Glb, info: dict[str, Any]) -> Texture:
+def _texture(glb: Glb, info: dict[str, Any], images: _Images) -> Texture:
     texture = glb.items("textures")[info["index"]]
     source = texture.get("extensions", {}).get("EXT_texture_webp", texture).get("source", texture.get("source"))
     sampler = glb.items("samplers")[texture["sampler"]] if "sampler" in texture else {}
@@ -207,10 +228,10 @@ def _texture(glb: Glb, info: dict[str, Any]) -> Texture:
     (sx, sy), (ox, oy), angle = change.get("scale", (1, 1)), change.get("offset", (0, 0)), change.get("rotation", 0.0)
     c, s = np.cos(angle), np.sin(angle)
     transform = np.array([[c * sx, s * sy, ox], [-s * sx, c * sy, oy]], np.float64)
-    return Texture(_image(glb, source), wrap, change.get("texCoord", info.get("texCoord", 0)), transform)
+    return Texture(images[source], wrap, change.get("texCoord", info.get("texCoord", 0)), transform)
 
 
-def _material(glb: Glb, item: dict[str, Any]) -> Material:
+def _material(glb: Glb, item: dict[str, Any], images: _Images) -> Material:
     pbr = item.get("pbrMetallicRoughness", {})
     named = {k: pbr[k] for k in ("baseColorTexture", "metallicRoughnessTexture") if k in pbr}
     named |= {k: item[k] for k in ("normalTexture", "occlusionTexture", "emissiveTexture") if k in item}
@@ -224,5 +245,5 @@ def _material(glb: Glb, item: dict[str, Any]) -> Material:
         alpha_mode=item.get("alphaMode", "OPAQUE"),
         alpha_cutoff=item.get("alphaCutoff", 0.5),
         double_sided=item.get("doubleSided", False),
-        textures={k: _texture(glb, v) for k, v in named.items()},
+        textures={k: _texture(glb, v, images) for k, v in named.items()},
     )

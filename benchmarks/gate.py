@@ -1,0 +1,91 @@
+"""Times `trellis-gate check` on a large asset: python benchmarks/gate.py [--faces 1000000] [--texture 4096].
+
+The asset is a rough ball, made here in one go (uv by a sphere's longitudes, one chart), with two PNG textures of noise
+that compresses as pictures do. Prints wall and processor seconds a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from trellis_regression import thresholds
+from trellis_regression.asset import Asset
+from trellis_regression.gate import judge
+from trellis_regression.inject import Model
+from trellis_regression.measure import container, rays, texture, welded
+from trellis_regression.profile import Looks, gather
+
+
+def make(faces: int, size: int) -> bytes:
+    """The asset as a GLB."""
+    rows = int(np.sqrt(faces / 4))
+    columns = 2 * rows
+    latitude = np.linspace(0.02, np.pi - 0.02, rows + 1)[:, None]
+    longitude = np.linspace(0, 2 * np.pi, columns + 1)[None]
+    radius = 1 + 0.08 * np.sin(9 * longitude) * np.sin(7 * latitude)
+    direction = np.stack(
+        [np.sin(latitude) * np.cos(longitude), np.cos(latitude) + 0 * longitude, np.sin(latitude) * np.sin(longitude)],
+        -1,
+    )
+    points = (radius[..., None] * direction).reshape(-1, 3)
+    uv = np.stack(np.broadcast_arrays(longitude / (2 * np.pi), latitude / np.pi), -1).reshape(-1, 2) * 0.98 + 0.01
+    i, k = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+    a = (i * (columns + 1) + k).reshape(-1)
+    below = a + columns + 1
+    triangles = np.concatenate([np.stack([a, a + 1, below + 1], 1), np.stack([a, below + 1, below], 1)])
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(40, 220, (64, 64, 4), np.uint8))
+    image = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)).copy()
+    image[..., 3] = 255
+    model = Model(
+        points.astype(np.float32), direction.reshape(-1, 3).astype(np.float32), uv.astype(np.float32),
+        triangles.astype(np.int64), image, image,
+    )  # fmt: skip
+    covered, _ = model.coverage()
+    return model.filled(covered).write()
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faces", type=int, default=1_000_000)
+    parser.add_argument("--texture", type=int, default=4096)
+    parser.add_argument("--keep", type=Path, default=Path("out/gate-benchmark.glb"))
+    arguments = parser.parse_args()
+    if not arguments.keep.is_file():
+        arguments.keep.parent.mkdir(parents=True, exist_ok=True)
+        arguments.keep.write_bytes(make(arguments.faces, arguments.texture))
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        wall, processor = time.perf_counter(), time.process_time()
+        result = work()
+        print(
+            f"{name:34}{time.perf_counter() - wall:8.2f} s wall {time.process_time() - processor:8.2f} s processor",
+            flush=True,
+        )
+        return result
+
+    asset = timed("read and decode", lambda: Asset.read(arguments.keep))
+    print(f"{len(asset.faces):,} faces, {container.measure(asset)['texture_sizes']}")
+    shape = timed("welded mesh", lambda: welded.measure(asset))
+    timed("search structure", lambda: asset.bvh)
+    shape |= timed("rays", lambda: rays.measure(asset))
+    colour = timed("texture", lambda: texture.measure(asset))
+    own = {"container": container.measure(asset), "shape": shape, "texture": colour}
+    timed(
+        "against a golden, without pictures",
+        lambda: gather(asset, golden=asset, golden_profile=own, own=own, looks=Looks(views=())),
+    )
+    found = timed("against a golden, all", lambda: gather(asset, golden=asset, golden_profile=own, own=own))
+    print([x.name for x in judge(found, thresholds.load()).fired])
+    timed("everything, no golden", lambda: gather(Asset.read(arguments.keep)))
+
+
+if __name__ == "__main__":
+    main()

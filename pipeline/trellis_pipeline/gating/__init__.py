@@ -1,0 +1,41 @@
+"""The export road as the gates' harness sees it: it makes the clean sample, and can be broken on purpose.
+
+Nothing here is reached from the road itself: faults are put in by replacing functions for the length of a `with` block
+in a test process. `trellis-gate faults` and `nox -s regress` are what use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from ..remake import RemakeOptions, remake
+from .faults import FAULTS, broken
+
+VARIANTS = (
+    RemakeOptions(resolution=64, faces=4000, texture=256),
+    RemakeOptions(resolution=66, faces=3700, texture=256),
+)
+"""The golden's options and the candidate's: as far apart as two builds of one release may be, and more."""
+
+
+class RemakeRoad:
+    """`trellis remake` at a small size."""
+
+    def remake(self, source: Path, out: Path, stages: Path, *, variant: int = 0) -> None:
+        """Takes a source through the road."""
+        remake(source, out, VARIANTS[variant], keep_stages=stages, quiet=True)
+
+    def faults(self) -> Sequence[str]:
+        """What `broken` knows."""
+        return FAULTS
+
+    def broken(self, fault: str) -> AbstractContextManager[None]:
+        """The road with a fault in one of its stages."""
+        return broken(fault)
+
+
+def road() -> RemakeRoad:
+    """What `trellis-gate --road` asks for."""
+    return RemakeRoad()

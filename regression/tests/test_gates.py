@@ -1,0 +1,216 @@
+"""Every known fault is caught by its own gate and by no other; clean assets are left alone; verdicts read as they should."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from trellis_regression import cli, golden, matrix, tables, thresholds
+from trellis_regression.asset import Asset
+from trellis_regression.check import check, compare
+from trellis_regression.detectors import ALL, BY_NAME
+from trellis_regression.gate import judge
+from trellis_regression.golden import ApprovalError
+from trellis_regression.inject import ALL as INJECTORS
+from trellis_regression.inject import BY_NAME as INJECTOR
+from trellis_regression.inject import Model, inject
+from trellis_regression.profile import Looks
+
+NO_PICTURES = Looks(views=())
+BY_ROAD = (
+    "empty", "dummy-primitive", "over-cleaned", "spconv-confetti", "blocky", "double-shell", "flipped-winding",
+    "over-decimated", "axis-swap", "black-texture", "edge-of-grid", "unnormalised-trilinear", "transparent",
+    "alpha-holes", "black-texel-bleed", "sliver-charts", "second-run",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def limits():
+    return thresholds.load()
+
+
+@pytest.mark.parametrize("profile", ["default", "strict"])
+def test_clean_assets_pass(controls, profile):
+    for control in controls.values():
+        trial = matrix.clean_trial(control, thresholds.load(profile))
+        assert trial.causes == trial.consequences == (), control.name
+
+
+def asset_for(injector, controls):
+    return next(c for c in controls.values() if injector.applies(Model.of(c.asset())))
+
+
+@pytest.mark.parametrize("injector", INJECTORS, ids=lambda i: i.name)
+def test_a_fault_at_its_historic_strength_is_named_and_nothing_else_is(injector, controls, limits):
+    control = asset_for(injector, controls)
+    (trial,) = matrix.injected_trials(control, injector, limits, [injector.historic])
+    assert trial.causes == (injector.name,), trial
+    assert len(trial.sentence) > 20
+
+
+@pytest.mark.parametrize("fault", BY_ROAD)
+def test_a_fault_inside_the_road_is_named(fault, road, controls, limits, tmp_path):
+    trial = matrix.road_trial(road, fault, controls["robot"], tmp_path, limits)
+    assert trial.caught, trial
+
+
+def test_the_road_is_sound_again_after_each_fault(road, controls, tmp_path):
+    control = controls["vase"]
+    with pytest.raises(ValueError, match="fault: expected one of"), road.broken("none"):
+        pass
+    road.remake(control.path.parent / "source.glb", tmp_path / "again.glb", tmp_path / "stages", variant=1)
+    assert (tmp_path / "again.glb").read_bytes() == control.path.read_bytes()
+
+
+def test_every_fault_of_the_catalogue_has_a_detector_an_injector_and_words():
+    historic = {d.name for d in ALL if d.historic}
+    assert historic == set(INJECTOR)
+    for d in ALL:
+        assert d.remedy and d.cause and d.cause.format(value=0.5, limit=0.1)
+        assert set(d.explains) <= set(BY_NAME)
+
+
+def test_nothing_explains_itself_in_a_circle():
+    """If two gates explained each other, both would count as consequences and no cause would be named."""
+    for d in ALL:
+        for other in d.explains:
+            if {d.name, other} != {"empty", "over-cleaned"}:  # decided by the stages
+                assert d.name not in BY_NAME[other].explains, (d.name, other)
+
+
+def test_every_derived_threshold_lies_beyond_its_clean_curve():
+    for profile in thresholds.PROFILES:
+        for (name, kind), limit in thresholds.load(profile).items():
+            if limit.clean:
+                assert limit.value > max(limit.clean), (name, kind)
+    strict, default = thresholds.load("strict"), thresholds.load("default")
+    assert all(strict[key].value <= default[key].value for key in default)
+
+
+def test_thresholds_come_from_the_curve_by_the_rule():
+    share = BY_NAME["black-texture"]
+    assert thresholds.derive(share, [0, 0, 0.1], 1.0) == pytest.approx(0.2)
+    assert thresholds.derive(share, [0, 0, 0.9], 1.0) == pytest.approx(0.95)  # a share cannot pass 1
+    assert thresholds.derive(share, [0.0], 1.0) == pytest.approx(share.floor)
+    table = json.loads(thresholds.TABLE.read_text())
+    clean = table["black-texture"]["alone"]["clean"]
+    assert len(clean) >= 20
+    assert table["black-texture"]["alone"]["default"] == pytest.approx(thresholds.derive(share, clean, 1.0), abs=1e-5)
+
+
+def test_mean_difference_misses_what_the_worst_tile_sees(controls):
+    """The lesson behind the picture gate: forty floating triangles hardly move a mean."""
+    control = controls["robot"]
+    data = inject(Model.of(control.asset()), "floaters", "40").data
+    evidence = control.evidence(Asset.parse(data), looks=Looks(96, ((0, 0), (45, 35))))
+    clean = control.evidence(looks=Looks(96, ((0, 0), (45, 35))))
+    assert evidence.against["flip_normal_mean"] < 0.06
+    assert evidence.against["flip_normal_max"] > 0.9
+    assert evidence.against["flip_normal_worst_tile"] > 1.5 * clean.against["flip_normal_worst_tile"]
+
+
+def test_an_empty_picture_is_not_a_good_picture(controls):
+    control = controls["robot"]
+    data = inject(Model.of(control.asset()), "empty", "no mesh").data
+    evidence = control.evidence(Asset.parse(data), looks=Looks(64, ((0, 0),)))
+    assert evidence.against["missing_share"] == 1.0
+    assert evidence.against["flip_base_color_worst_tile"] == 1.0
+
+
+def test_cause_and_consequence(controls, limits):
+    """A shattered mesh also loses surface; only the cause is red, and the verdict says what follows from it."""
+    control = controls["vase"]
+    data = inject(Model.of(control.asset()), "spconv-confetti", "100%").data
+    verdict = judge(control.evidence(Asset.parse(data)), limits)
+    assert [x.name for x in verdict.fired] == ["spconv-confetti"]
+    followed = {x.name: x.explained_by for x in verdict.findings if x.status == "consequence"}
+    assert followed["surface-drift"] == "spconv-confetti"
+
+
+def test_the_first_stage_that_differs_is_named(controls, road, limits, tmp_path):
+    control = controls["robot"]
+    with road.broken("over-cleaned"):
+        road.remake(control.path.parent / "source.glb", tmp_path / "out.glb", tmp_path / "stages", variant=0)
+    evidence = control.evidence(Asset.read(tmp_path / "out.glb"), stage_folder=tmp_path / "stages")
+    assert "stage 'fine' is the first that differs" in judge(evidence, limits).first_stage
+
+
+def test_command_passes_fails_and_refuses(controls, tmp_path, capsys):
+    control = controls["leaf"]
+    assert cli.main(["check", str(control.path), "--json", str(tmp_path / "a.json")]) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["ok"] is True
+    bad = tmp_path / "bad.glb"
+    bad.write_bytes(inject(Model.of(control.asset()), "alpha-lost", "kept").data)
+    assert cli.main(["check", str(bad), "--json", str(tmp_path / "b.json")]) == 1
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert report["fired"] == ["alpha-lost"] and report["measured"]["texture"]["alpha_lost_share"] > 0.1
+    assert "OPAQUE was forced" in capsys.readouterr().out
+    (tmp_path / "no.glb").write_bytes(b"glTF, but not really")
+    assert cli.main(["check", str(tmp_path / "no.glb")]) == 2
+    assert cli.main(["check", str(tmp_path / "none.glb")]) == 2
+    assert cli.main(["check", str(control.path), "--golden", "no such golden"]) == 2
+    assert "no golden 'no such golden'" in capsys.readouterr().err
+
+
+def test_approval_stores_what_is_needed_and_guards(controls, tmp_path):
+    control = controls["robot"]
+    made = golden.approve(
+        control.golden_path,
+        "robot",
+        reason="looked at, all limbs there",
+        root=tmp_path,
+        stage_folder=control.golden_stage_folder,
+    )
+    assert made.provenance["reason"] == "looked at, all limbs there" and "stages" in made.profile
+    result = check(control.path, golden="robot", golden_root=tmp_path, looks=NO_PICTURES)
+    assert result.verdict.ok and result.golden.name == "robot"
+    bad = tmp_path / "bad.glb"
+    bad.write_bytes(inject(Model.of(control.asset()), "black-texture", "100%").data)
+    worse = check(bad, golden="robot", golden_root=tmp_path, looks=NO_PICTURES)
+    assert [x.name for x in worse.verdict.fired] == ["black-texture"]
+    # Another device's variant may be approved beside it; the one that fits decides.
+    golden.approve(control.path, "robot", reason="another build", variant="other", root=tmp_path)
+    assert len(golden.find("robot", tmp_path)) == 2
+    (made.folder / "asset.glb").write_bytes(control.path.read_bytes())
+    with pytest.raises(ValueError, match="approved was"):
+        made.asset()
+
+
+def test_approval_is_refused(controls, tmp_path, monkeypatch):
+    control = controls["robot"]
+    with pytest.raises(ApprovalError, match="needs a reason"):
+        golden.approve(control.path, "robot", reason=" ", root=tmp_path)
+    bad = tmp_path / "bad.glb"
+    bad.write_bytes(inject(Model.of(control.asset()), "floaters", "40").data)
+    with pytest.raises(ApprovalError, match="floaters: 40 small pieces"):
+        golden.approve(bad, "robot", reason="x", root=tmp_path)
+    real = golden.load
+
+    def blind(profile):
+        return {
+            k: dataclasses.replace(v, value=np.inf) if k[0] == "second-run" else v for k, v in real(profile).items()
+        }
+
+    monkeypatch.setattr(golden, "load", blind)
+    with pytest.raises(ApprovalError, match="pass against it: second-run"):
+        golden.approve(control.path, "robot", reason="x", root=tmp_path)
+    assert not (tmp_path / "robot").exists()
+
+
+def test_diff_of_a_file_with_itself_is_silent(controls):
+    path = controls["vase"].path
+    result = compare(path, path, looks=Looks(64, ((0, 0),)))
+    assert result.verdict.ok
+    assert result.evidence.against["missing_max"] < 1e-6
+    assert result.evidence.against["flip_shaded_max"] == 0
+
+
+def test_matrix_counts_misses_and_false_alarms(tmp_path):
+    trial = matrix.Trial("floaters", "40", "robot", True, ("floaters",), ())
+    clean = matrix.Trial("", "", "robot", False, (), ())
+    matrix.save([trial, clean], tmp_path / "t")
+    assert tables.read(tmp_path / "t") == [trial, clean]
+    assert tables.good([trial, clean])
+    assert not tables.good([dataclasses.replace(trial, causes=("blocky",)), clean])
+    assert not tables.good([trial, dataclasses.replace(clean, causes=("blocky",))])
+    assert "| `floaters` | **40** | 1/1 | 1/1 |" in tables.markdown([trial, clean])

@@ -1,0 +1,189 @@
+"""Measurements on shapes whose right answers are known."""
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from trellis_regression.asset import Asset
+from trellis_regression.inject import Model
+from trellis_regression.inject.shape import voxel_stairs
+from trellis_regression.measure import axes, rays, surface, texture, welded
+from trellis_regression.measure.flip import flip
+from trellis_regression.sample.geometry import together
+
+
+def model(mesh, image=None, **more):
+    """A sound model of a mesh: every face has its own square of the texture."""
+    n = len(mesh.faces)
+    side = int(np.ceil(np.sqrt(n)))
+    row, column = np.divmod(np.arange(n), side)
+    triangle = np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]])
+    uv = (np.stack([column, row], 1)[:, None] + triangle) / side
+    vertices = np.asarray(mesh.vertices)[mesh.faces.reshape(-1)]
+    normals = np.repeat(mesh.face_normals, 3, 0)
+    image = np.full((128, 128, 4), 200, np.uint8) if image is None else image
+    surface_map = np.full_like(image, 128)
+    return Model(
+        vertices.astype(np.float32), normals.astype(np.float32), uv.reshape(-1, 2).astype(np.float32),
+        np.arange(3 * n).reshape(-1, 3), image, surface_map, **more,
+    )  # fmt: skip
+
+
+def asset(mesh, image=None, **more):
+    return Asset.parse(model(mesh, image, **more).write())
+
+
+def below(mesh, height):
+    """The faces under a height, which leaves the shape open."""
+    return mesh.submesh([np.flatnonzero(mesh.triangles_center[:, 2] < height)], append=True, repair=False)
+
+
+BALL = trimesh.creation.icosphere(subdivisions=3)
+
+
+def test_vertices_are_welded_before_anything_is_counted():
+    found = welded.measure(asset(BALL))  # each face has vertices of its own
+    assert found["components"] == 1
+    assert found["distinct_vertices"] == len(BALL.vertices)
+    assert found["boundary_edge_share"] == found["winding_conflict_share"] == found["degenerate_share"] == 0
+
+
+def test_components_floaters_and_fragments():
+    crumb = trimesh.creation.box((0.02, 0.02, 0.02))
+    near, far = crumb.copy().apply_translation((1.02, 0, 0)), crumb.copy().apply_translation((0.9, 0.9, 0.9))
+    found = welded.measure(asset(together(BALL, near, far)))
+    assert (found["components"], found["small_components"], found["floaters"]) == (3, 2, 1)
+    assert found["shattered_share"] == pytest.approx(2 * crumb.area / (BALL.area + 2 * crumb.area), rel=1e-4)
+
+
+def test_winding_conflicts_are_counted_by_edge():
+    box = trimesh.creation.box()
+    faces = box.faces.copy()
+    faces[0] = faces[0][::-1]
+    found = welded.measure(asset(trimesh.Trimesh(box.vertices, faces, process=False)))
+    assert found["winding_conflict_share"] == pytest.approx(3 / 18)
+
+
+def test_stray_quads_hang_off_the_surface_and_end_in_the_open():
+    a, b = BALL.vertices[BALL.edges_unique[0]]
+    fin = trimesh.Trimesh([a, b, 1.2 * b, 1.2 * a], [[0, 1, 2], [0, 2, 3]], process=False)
+    found = welded.measure(asset(together(BALL, fin)))
+    assert found["stray_share"] == pytest.approx(2 / (len(BALL.faces) + 2))
+    sheet = trimesh.creation.box((1, 1, 1)).submesh([range(10)], append=True)
+    assert welded.measure(asset(sheet))["stray_share"] == 0  # open, but no edge of three faces
+
+
+def test_a_crate_is_axis_aligned_but_has_few_steps_and_stairs_have_many():
+    crate = welded.measure(asset(trimesh.creation.box((1, 1, 1))))
+    assert crate["axis_aligned_share"] == 1 and crate["step_density"] == pytest.approx(12 / 6)
+    assert crate["box_share"] == pytest.approx(1)
+    stairs = voxel_stairs(model(BALL), 16, np.random.default_rng(0))
+    found = welded.measure(Asset.parse(stairs.write()))
+    assert found["step_density"] * found["axis_aligned_share"] > 10
+    assert found["lattice_coherence"] > 0.99
+    assert welded.measure(asset(BALL))["step_density"] < 2
+
+
+def test_inner_layer_is_seen_by_rays_and_a_cup_is_none():
+    inner = BALL.copy().apply_scale(0.97)
+    inner.invert()
+    shells = rays.measure(asset(together(BALL, inner)))
+    assert 0.4 < shells["inner_layer_share"] < 0.55
+    assert rays.measure(asset(BALL))["inner_layer_share"] == 0
+    cup = below(together(BALL, inner), 0.3)
+    assert rays.measure(asset(cup))["inner_layer_share"] < 0.1  # the same two layers, but one sees in
+
+
+def test_inside_out():
+    turned = BALL.copy()
+    turned.invert()
+    assert rays.measure(asset(turned))["inside_out_share"] > 0.98
+    assert rays.measure(asset(BALL))["inside_out_share"] == 0
+
+
+def test_only_covered_texels_count():
+    image = np.zeros((128, 128, 4), np.uint8)
+    sound = model(BALL, image)
+    covered, _ = sound.coverage()
+    image[covered] = 255
+    found = texture.measure(Asset.parse(model(BALL, image).write()))
+    assert found["texels"] == covered.sum()
+    assert found["black_share"] == 0 and found["luminance_mean"] == pytest.approx(1)
+    assert found["gutter_bleed_share"] == 1
+    filled = texture.measure(Asset.parse(model(BALL, image).filled(covered).write()))
+    assert filled["gutter_bleed_share"] == 0
+
+
+def test_charts_and_texels_per_triangle():
+    found = texture.measure(asset(BALL))
+    n = len(BALL.faces)
+    assert found["charts"] == n
+    assert found["texels_per_triangle"] == pytest.approx(0.32 * 128**2 / int(np.ceil(np.sqrt(n))) ** 2, rel=0.01)
+    assert found["sliver_chart_share"] == 1  # 4 texels each
+
+
+def test_alpha_by_mode():
+    image = np.full((128, 128, 4), 128, np.uint8)
+    assert texture.measure(asset(BALL, image, alpha_mode="BLEND", keep_alpha=True))["transparency"] == pytest.approx(
+        0.5, abs=0.01
+    )
+    mask = texture.measure(asset(BALL, image, alpha_mode="MASK", keep_alpha=True, alpha_cutoff=0.6))
+    assert mask["transparency"] == 1
+    image[..., 3] = 100
+    assert texture.measure(asset(BALL, image, alpha_mode="OPAQUE", keep_alpha=True))["alpha_lost_share"] == 1
+
+
+def test_distances_are_in_the_goldens_frame_and_missing_parts_count():
+    moved = BALL.copy().apply_translation((0.1, 0, 0))
+    found = surface.measure(asset(moved), asset(BALL))
+    assert found["extra_max"] == pytest.approx(0.05, abs=0.002)  # 0.1 of a diameter of 2
+    half = below(BALL, 0.0)
+    found = surface.measure(asset(half), asset(BALL))
+    assert found["missing_share"] == pytest.approx(0.5, abs=0.02)
+    assert found["extra_share"] < 0.01 and found["f_score"] == pytest.approx(2 / 3, abs=0.02)
+    small = BALL.copy().apply_scale(0.5)
+    assert surface.measure(asset(small), asset(BALL))["f_score"] == 0
+
+
+def test_signed_permutations_are_the_48_of_the_cube():
+    matrices = [m for _, m in axes.signed_permutations()]
+    assert len({m.tobytes() for m in matrices}) == 48
+    assert axes.signed_permutations()[0][0] == "xyz"
+    for m in matrices:
+        np.testing.assert_array_equal(m @ m.T, np.eye(3))
+    name, m = axes.signed_permutations()[40]
+    assert name == "zyx" and (m @ [1, 2, 3]).tolist() == [3, 2, 1]
+
+
+def test_a_turned_shape_names_its_permutation():
+    bone = together(
+        BALL.copy().apply_scale((1, 0.5, 0.3)), BALL.copy().apply_scale(0.3).apply_translation((0.9, 0.3, 0.1))
+    )
+    turned = bone.copy()
+    turned.vertices = turned.vertices[:, [1, 2, 0]]
+    found = axes.measure(asset(turned), asset(bone))
+    assert found["axis_shape_best"] == "zxy" and found["axis_shape_gain"] > 0.05
+    assert axes.measure(asset(bone), asset(bone))["axis_shape_gain"] == 0
+
+
+def test_flip_is_zero_for_equal_pictures_grows_with_difference_and_stays_in_range():
+    picture = torch.rand(48, 48, 3, generator=torch.Generator().manual_seed(0))
+    assert float(flip(picture, picture).max()) == 0
+    small, large = flip(picture, (picture + 0.02).clamp(0, 1)), flip(picture, 1 - picture)
+    assert 0 < float(small.mean()) < float(large.mean()) <= 1
+    black, white = torch.zeros(48, 48, 3), torch.ones(48, 48, 3)
+    assert float(flip(black, white).mean()) > 0.9
+
+
+def test_flip_blurs_what_the_eye_cannot_resolve():
+    """A fine checkerboard against its mean grey differs less than a coarse one does."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+
+    def checker(width):
+        return ((x // width + y // width) % 2).float()[..., None].expand(-1, -1, 3)
+
+    def mean_to_grey(width):
+        linear_half = torch.full((64, 64, 3), 0.735)  # display value of half the light
+        return float(flip(checker(width), linear_half).mean())
+
+    assert mean_to_grey(1) < 0.6 * mean_to_grey(8)

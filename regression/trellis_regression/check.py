@@ -1,0 +1,106 @@
+"""Checking one GLB: the one call behind the command, the pytest fixture and the regression session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import golden as goldens
+from .asset import Asset
+from .gate import CONSEQUENCE, FIRED, Verdict, judge
+from .golden import Golden
+from .profile import Evidence, Looks, alone, gather
+from .thresholds import load
+
+
+@dataclass(frozen=True)
+class Result:
+    """A candidate's verdict with all that it rests on."""
+
+    path: Path
+    profile: str
+    verdict: Verdict
+    evidence: Evidence
+    asset: Asset
+    golden: Golden | None = None
+    golden_asset: Asset | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "file": self.path.name,
+            "profile": self.profile,
+            "golden": f"{self.golden.name}/{self.golden.variant}" if self.golden else None,
+            **self.verdict.as_json(),
+            "measured": self.evidence.as_json(),
+        }
+
+    def lines(self) -> list[str]:
+        """What a person reads."""
+        v = self.verdict
+        counted = {s: sum(x.status == s for x in v.findings) for s in ("passed", "not judged")}
+        against = f" against {self.golden.name}/{self.golden.variant}" if self.golden else ""
+        out = [f"{'PASS' if v.ok else 'FAIL'} {self.path}{against}: {counted['passed']} gates passed"]
+        for x in v.findings:
+            if x.status == FIRED:
+                out += [f"  {x.name}: {x.sentence}", f"      what to do: {x.remedy}"]
+            elif x.status == CONSEQUENCE:
+                out.append(f"  ({x.name} follows from {x.explained_by})")
+        if v.first_stage and not v.ok:
+            out.append(f"  where it began: {v.first_stage}")
+        quiet = [x for x in v.findings if x.status == "not judged"]
+        if quiet:
+            out.append("  not judged: " + "; ".join(f"{x.name} ({x.sentence})" for x in quiet))
+        return out
+
+
+def check(
+    path: Path, *, golden: str | None = None, golden_root: Path | None = None, profile: str = "default",
+    stage_folder: Path | None = None, again: Path | None = None, requested_faces: int | None = None,
+    validate: bool = True, looks: Looks | None = None,
+) -> Result:  # fmt: skip
+    """Measures and judges a GLB.
+
+    Args:
+        golden: a name or folder; of its variants the one that fits best decides.
+        profile: "default" or "strict" thresholds.
+        stage_folder: the kept stages of the road that made it.
+        again: what a second run of the same job gave.
+        requested_faces: what the exporter was asked for.
+        validate: ask the Khronos validator where it is installed.
+
+    Raises:
+        GlbError: a file that cannot be used.
+        ValueError: an unknown profile.
+    """
+    limits = load(profile)
+    asset = Asset.read(path)
+    own = alone(asset)
+    variants: list[Golden | None] = list(goldens.find(golden, golden_root)) if golden is not None else [None]
+    results = []
+    for variant in variants:
+        theirs = variant.asset() if variant else None
+        evidence = gather(
+            asset, golden=theirs, golden_profile=variant.profile if variant else None, stage_folder=stage_folder,
+            again=Asset.read(again) if again else None, requested_faces=requested_faces,
+            validate=path if validate else None, looks=looks, own=own,
+        )  # fmt: skip
+        results.append(Result(path, profile, judge(evidence, limits), evidence, asset, variant, theirs))
+        if results[-1].verdict.ok:
+            break
+    return min(
+        results, key=lambda r: (not r.verdict.ok, sum(x.status in (FIRED, CONSEQUENCE) for x in r.verdict.findings))
+    )
+
+
+def compare(a: Path, b: Path, *, profile: str = "default", looks: Looks | None = None) -> Result:
+    """`check` of b with a in the golden's place (`trellis-gate diff`)."""
+    limits = load(profile)
+    golden, asset = Asset.read(a), Asset.read(b)
+    if not golden.has_surface:
+        from .glb import GlbError
+
+        raise GlbError(f"{a}: it has no surface to compare with")
+    evidence = gather(asset, golden=golden, looks=looks)
+    return Result(b, profile, judge(evidence, limits), evidence, asset, None, golden)

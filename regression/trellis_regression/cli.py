@@ -1,0 +1,203 @@
+"""The ``trellis-gate`` command. Exit status: 0 pass, 1 a gate fired, 2 unusable input or arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .glb import GlbError
+from .thresholds import PROFILES
+
+ROAD = "trellis_pipeline.gating"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except OSError as error:
+        print(f"trellis-gate: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+    except (
+        ValueError,
+        RuntimeError,
+    ) as error:  # GlbError, ApprovalError, RoadMissingError and what an option cannot be
+        print(f"trellis-gate: error: {' '.join(str(error).split())}", file=sys.stderr)
+    except MemoryError:
+        print("trellis-gate: error: the file asks for more memory than there is", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trellis-gate", description="Judges GLB files, and says what is wrong by name."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="judge a GLB: 0 pass, 1 a gate fired, 2 unusable")
+    check.add_argument("file", type=Path, metavar="OUT.glb")
+    check.add_argument("--golden", metavar="NAME|DIR", help="an approved asset to hold it against")
+    check.add_argument("--profile", choices=tuple(PROFILES), default="default")
+    check.add_argument("--stages", type=Path, metavar="DIR", help="stages kept by `trellis remake --keep-stages`")
+    check.add_argument("--again", type=Path, metavar="SECOND.glb", help="what a second run of the same job gave")
+    check.add_argument("--faces", type=int, metavar="N", help="how many faces the exporter was asked for")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write all figures and verdicts")
+    check.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at, one self-contained file")
+    check.set_defaults(run=_check)
+
+    diff = commands.add_parser("diff", help="judge B with A in the golden's place")
+    diff.add_argument("a", type=Path, metavar="A.glb")
+    diff.add_argument("b", type=Path, metavar="B.glb")
+    diff.add_argument("--profile", choices=tuple(PROFILES), default="default")
+    diff.add_argument("--json", type=Path, metavar="FILE")
+    diff.add_argument("--html", type=Path, metavar="FILE")
+    diff.set_defaults(run=_diff)
+
+    approve = commands.add_parser("approve", help="make a GLB a golden")
+    approve.add_argument("file", type=Path, metavar="OUT.glb")
+    approve.add_argument("name", metavar="NAME")
+    approve.add_argument("--reason", required=True, help="what was looked at, and why this is right")
+    approve.add_argument("--variant", default="cpu", help="device or build; several may be approved (cpu)")
+    approve.add_argument("--stages", type=Path, metavar="DIR")
+    approve.add_argument("--root", type=Path, metavar="DIR", help="where goldens lie (golden/ of the checkout)")
+    approve.set_defaults(run=_approve)
+
+    listing = commands.add_parser("list", help="the gates, their thresholds and where these come from; the goldens")
+    listing.add_argument("--profile", choices=tuple(PROFILES), default="default")
+    listing.set_defaults(run=_list)
+
+    faults = commands.add_parser("faults", help="the matrix faults x detectors, measured now")
+    faults.add_argument("--road", default=ROAD, metavar="MODULE", help=f"what makes and breaks assets ({ROAD})")
+    faults.add_argument(
+        "--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR", help="where they are kept"
+    )
+    faults.add_argument("--assets", type=int, default=5, metavar="N", help="held-out assets to put faults into (5)")
+    faults.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be repeated")
+    faults.add_argument("--markdown", action="store_true", help="as the table in docs/gates.md")
+    faults.add_argument(
+        "--trials", type=Path, metavar="FILE", help="keep every trial as JSON lines; read if it is there"
+    )
+    faults.set_defaults(run=_faults)
+
+    calibrate = commands.add_parser("calibrate", help="derive thresholds.json anew from the clean sample")
+    calibrate.add_argument("--road", default=ROAD, metavar="MODULE")
+    calibrate.add_argument("--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR")
+    calibrate.set_defaults(run=_calibrate)
+
+    fuzz = commands.add_parser(
+        "fuzz", help="broken files by the thousand; every one must give findings or one clear error"
+    )
+    fuzz.add_argument("--cases", type=int, default=10_000, metavar="N")
+    fuzz.add_argument("--seed", type=int, default=0)
+    fuzz.set_defaults(run=_fuzz)
+    return parser
+
+
+def _output(result: Any, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        _write(arguments.json, json.dumps(result.as_json(), indent=1) + "\n")
+    if arguments.html:
+        from .report import page
+
+        _write(arguments.html, page([result]))
+    print("\n".join(result.lines()))
+    return 0 if result.verdict.ok else 1
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from .check import check
+
+    if arguments.faces is not None and arguments.faces < 1:
+        raise GlbError(f"--faces: expected 1 or more, got {arguments.faces}")
+    return _output(
+        check(
+            arguments.file, golden=arguments.golden, profile=arguments.profile, stage_folder=arguments.stages,
+            again=arguments.again, requested_faces=arguments.faces,
+        ),
+        arguments,
+    )  # fmt: skip
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from .check import compare
+
+    return _output(compare(arguments.a, arguments.b, profile=arguments.profile), arguments)
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    from .golden import approve
+
+    made = approve(
+        arguments.file, arguments.name, reason=arguments.reason, variant=arguments.variant,
+        stage_folder=arguments.stages, root=arguments.root,
+    )  # fmt: skip
+    print(f"{made.folder}: approved; every known fault put into it fails against it")
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from .detectors import ALL
+    from .golden import find, golden_root
+    from .thresholds import load
+
+    limits = load(arguments.profile)
+    for detector in ALL:
+        print(f"{detector.name}\n    what to do: {detector.remedy}")
+        for kind in ("alone", "golden"):
+            if (detector.alone if kind == "alone" else detector.golden) and (
+                limit := limits.get((detector.name, kind))
+            ):
+                source = f"clean assets: {min(limit.clean):.3g} to {max(limit.clean):.3g}" if limit.clean else "fixed"
+                print(f"    {kind:6} above {limit.value:.3g} ({source})")
+    names = sorted({p.parent.parent.name for p in golden_root().glob("*/*/profile.json")})
+    print("goldens: " + (", ".join(f"{n} ({len(find(n))})" for n in names) or "none"))
+    return 0
+
+
+def _faults(arguments: argparse.Namespace) -> int:
+    from . import matrix, sample, tables
+
+    if arguments.trials and arguments.trials.is_file():
+        trials = tables.read(arguments.trials)
+    else:
+        road = matrix.load_road(arguments.road)
+        controls = matrix.make_controls(road, arguments.sample)
+        chosen = sample.HELD_OUT[: arguments.assets]
+        trials = matrix.run(
+            road, controls, arguments.sample / "broken", faults=arguments.fault, inject_into=chosen,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+        )  # fmt: skip
+        if arguments.trials:
+            matrix.save(trials, arguments.trials)
+    print(tables.markdown(trials) if arguments.markdown else tables.text(trials))
+    return 0 if tables.good(trials) else 1
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from . import matrix, thresholds
+
+    controls = matrix.make_controls(matrix.load_road(arguments.road), arguments.sample)
+    matrix.calibrate(controls)
+    print(f"{thresholds.TABLE}: written")
+    return 0
+
+
+def _fuzz(arguments: argparse.Namespace) -> int:
+    from .fuzz import run
+
+    outcome = run(arguments.cases, seed=arguments.seed, report=lambda line: print(line, file=sys.stderr, flush=True))
+    print(outcome.summary())
+    return 0 if outcome.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""The figures of the detectors that are more than one measured number. All are larger when worse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..profile import Evidence
+from .base import Figure
+
+FULL_BOX, FULL_SPHERE = 0.999, 1e-3
+PRIMITIVE_FACES = 1024
+"""A primitive of at most this many faces is a placeholder: an export is asked for thousands."""
+
+
+def shape(name: str) -> Figure:
+    """A number of the candidate's shape."""
+    return lambda e: e.shape.get(name)
+
+
+def texture(name: str) -> Figure:
+    """A number of the candidate's texture."""
+    return lambda e: e.texture.get(name)
+
+
+def against(name: str) -> Figure:
+    """A number of the candidate against its golden."""
+    return lambda e: e.against.get(name)
+
+
+def more_than_golden(section: str, name: str) -> Figure:
+    """By how much the candidate exceeds the golden in a number that both have."""
+
+    def figure(e: Evidence) -> float | None:
+        ours, theirs = getattr(e, section).get(name), (e.golden or {}).get(section, {}).get(name)
+        return None if ours is None or theirs is None else float(ours - theirs)
+
+    return figure
+
+
+def lacks_surface(e: Evidence) -> float | None:
+    """1 for an asset without a triangle that has an area."""
+    return 0.0 if e.shape else 1.0
+
+
+def primitive(e: Evidence) -> float | None:
+    """1 for a whole box or ellipsoid of few faces."""
+    if not e.shape:
+        return None
+    return float(_is_primitive(e.shape))
+
+
+def primitive_not_golden(e: Evidence) -> float | None:
+    """1 for a primitive where the golden is none."""
+    own = primitive(e)
+    theirs = (e.golden or {}).get("shape", {})
+    return None if own is None or not theirs else float(bool(own) and not _is_primitive(theirs))
+
+
+def _is_primitive(s: dict[str, Any]) -> bool:
+    return bool(
+        s["faces"] <= PRIMITIVE_FACES and s["components"] <= 1
+        and (s["box_share"] >= FULL_BOX or s["sphere_deviation"] <= FULL_SPHERE)
+    )  # fmt: skip
+
+
+def blocky(e: Evidence) -> float | None:
+    """Right-angled edges between axis-aligned faces per area, weighed by how much of the surface is axis-aligned."""
+    if not e.shape:
+        return None
+    return float(e.shape["step_density"] * e.shape["axis_aligned_share"])
+
+
+def blocky_more(e: Evidence) -> float | None:
+    """`blocky` beyond the golden's."""
+    own, theirs = blocky(e), (e.golden or {}).get("shape", {})
+    return None if own is None or not theirs else own - theirs["step_density"] * theirs["axis_aligned_share"]
+
+
+def winding(e: Evidence) -> float | None:
+    """Edges whose two faces disagree, or area that only its back shows to the outside: whichever is more."""
+    if not e.shape:
+        return None
+    return float(max(e.shape["winding_conflict_share"], e.shape["inside_out_share"]))
+
+
+def winding_golden(e: Evidence) -> float | None:
+    """`winding` beyond the golden's, or surface turned against the golden's."""
+    own, theirs = winding(e), (e.golden or {}).get("shape", {})
+    if own is None or not theirs:
+        return None
+    wound = own - float(max(theirs["winding_conflict_share"], theirs["inside_out_share"]))
+    # Points beside the golden's surface meet it at any angle; they say nothing of how faces are wound.
+    turned = float(e.against.get("normal_turned_share", 0)) - 2 * float(e.against.get("extra_share", 0))
+    return max(wound, turned)
+
+
+def slivers(e: Evidence) -> float | None:
+    """Charts of fewer than 8 texels among all; of a handful of charts nothing is concluded."""
+    if not e.texture:
+        return None
+    return float(e.texture["sliver_charts"] / max(e.texture["charts"], 100))
+
+
+def slivers_more(e: Evidence) -> float | None:
+    """`slivers` beyond the golden's."""
+    own, theirs = slivers(e), (e.golden or {}).get("texture", {})
+    return None if own is None or not theirs else own - theirs["sliver_charts"] / max(theirs["charts"], 100)
+
+
+OPAQUE_SHARE = 0.998
+"""A blended surface of which more than this is opaque needed no blending; the writer's own rule is 0.999."""
+
+
+def forced_blend(e: Evidence) -> float | None:
+    """1 where a material is blended although its texels are opaque."""
+    if not e.texture:
+        return None
+    return float(e.texture["blended_share"] > 0 and e.texture["blended_opaque_share"] > OPAQUE_SHARE)
+
+
+def blend_where_golden_is_not(e: Evidence) -> float | None:
+    """1 where texels are blended that the golden's materials do not blend."""
+    more = more_than_golden("texture", "blended_share")(e)
+    return None if more is None else float(more > 1 - OPAQUE_SHARE)
+
+
+def alpha_lost(e: Evidence) -> float | None:
+    """Texels that say they are see-through, in a material that ignores alpha."""
+    return texture("alpha_lost_share")(e)
+
+
+def less_transparent(e: Evidence) -> float | None:
+    """How much of the golden's see-through surface is solid here."""
+    ours, theirs = e.texture.get("seen_through_share"), (e.golden or {}).get("texture", {}).get("seen_through_share")
+    return None if ours is None or theirs is None else float(theirs - ours)
+
+
+def lost_in_cleaning(e: Evidence) -> float | None:
+    """Share of the raw mesh's area that cleaning removed, by the kept stages."""
+    raw = e.stages.get("raw", {})
+    after = e.stages.get("cleaned", e.stages.get("fine", {}))
+    if not raw.get("area"):
+        return None
+    return max(0.0, 1 - float(after.get("area", 0.0)) / float(raw["area"]))
+
+
+def axis_alone(e: Evidence) -> float | None:
+    """What a permutation of the axes gains over the identity in explaining the texture by the asset's own voxels."""
+    gain = e.voxel_axes.get("axis_colour_gain")
+    return None if gain is None else float(gain)
+
+
+def axis_golden(e: Evidence) -> float | None:
+    """What a permutation gains in explaining colours or shape by the golden."""
+    if "axis_colour_gain" not in e.against:
+        return None
+    return float(max(e.against["axis_colour_gain"], 2 * e.against["axis_shape_gain"]))
+
+
+def decimated(e: Evidence) -> float | None:
+    """Faces asked for over faces present; an asset whose voxels gave fewer than asked is held against those."""
+    if e.requested_faces is None or not e.shape:
+        return None
+    asked: float = e.requested_faces
+    fine = e.stages.get("fine", {})
+    if fine.get("faces"):
+        asked = min(asked, int(fine["faces"]))
+        raw = float(e.stages.get("raw", {}).get("area") or 0)
+        if raw > 0:  # what cleaning removed is another story
+            asked *= min(1.0, float(fine["area"]) / raw)
+    return asked / max(1, int(e.shape["faces"]))
+
+
+def sparser_than_golden(e: Evidence) -> float | None:
+    """Faces per area of the golden over the candidate's: parts that are missing do not make the rest sparse."""
+    theirs = (e.golden or {}).get("shape", {})
+    if not e.shape or not theirs:
+        return None
+    return float(theirs["faces"] / theirs["area"] * e.shape["area"] / max(1, e.shape["faces"]))
+
+
+def worst_tile(e: Evidence) -> float | None:
+    """The worst tile of all pictures, base colour, normals and shading alike."""
+    found = [e.against.get(f"flip_{mode}_worst_tile") for mode in ("base_color", "normal", "shaded")]
+    return None if found[0] is None else max(float(x) for x in found if x is not None)
+
+
+def drift(e: Evidence) -> float | None:
+    """The share of either surface that has no counterpart on the other."""
+    if "missing_share" not in e.against:
+        return None
+    return float(max(e.against["missing_share"], e.against["extra_share"]))
+
+
+def validator_errors(e: Evidence) -> float | None:
+    """Errors of the Khronos validator; not judged where it is not installed."""
+    return float(e.validator["errors"]) if e.validator.get("available") else None
+
+
+def differs_again(e: Evidence) -> float | None:
+    """Share of the elements of positions, faces, normals, uv or textures that a second run gave differently."""
+    share = e.again.get("differing_share")
+    return None if share is None else float(share)

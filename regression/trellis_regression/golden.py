@@ -1,0 +1,151 @@
+"""Goldens: approved GLBs with their profiles, `golden/<name>/<variant>/`: asset.glb, profile.json, provenance.json.
+
+Several variants of a name may be approved, because devices and builds differ; a candidate passes when it passes against
+any of them, and is reported against the nearest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from . import stages
+from .asset import Asset
+from .gate import judge
+from .glb import GlbError
+from .inject import ALL as INJECTORS
+from .inject import Model, inject
+from .profile import Looks, alone, gather
+from .thresholds import load
+
+MAX_BYTES = 4 << 20
+"""A golden lives in the repository: approve a small export of the asset."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One approved variant."""
+
+    name: str
+    variant: str
+    folder: Path
+    profile: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def asset(self) -> Asset:
+        """Its GLB; one that is not what was approved is an error."""
+        path = self.folder / "asset.glb"
+        asset = Asset.read(path)
+        if (have := hashlib.sha256(asset.glb.data).hexdigest()) != self.provenance.get("sha256"):
+            raise GlbError(
+                f"{path}: its SHA-256 is {have[:12]}, approved was {str(self.provenance.get('sha256'))[:12]}"
+            )
+        return asset
+
+
+class ApprovalError(ValueError):
+    """An asset that may not become a golden; the text says why."""
+
+
+def find(what: str, root: Path | None = None) -> list[Golden]:
+    """The variants of a golden: `what` is a name under `root` (golden/ here or above), or a folder.
+
+    Raises:
+        GlbError: there is none.
+    """
+    home = Path(what)
+    if not home.is_dir():
+        home = (root or golden_root()) / what
+    folders = [home] if (home / "profile.json").is_file() else sorted(p.parent for p in home.glob("*/profile.json"))
+    if not folders:
+        raise GlbError(f"no golden {what!r}: neither a folder with one nor a name in {root or golden_root()}")
+    return [_read(f, home.name if f != home else home.parent.name) for f in folders]
+
+
+def golden_root() -> Path:
+    """The folder golden/ of the checkout that the command runs in, or ./golden."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "golden").is_dir():
+            return folder / "golden"
+    return Path.cwd() / "golden"
+
+
+def _read(folder: Path, name: str) -> Golden:
+    try:
+        profile = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
+        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GlbError(f"{folder}: not a golden: {error}") from error
+    return Golden(name, folder.name, folder, profile, provenance)
+
+
+def approve(
+    source: Path, name: str, *, reason: str, variant: str = "cpu", stage_folder: Path | None = None,
+    root: Path | None = None, more: dict[str, Any] | None = None, margin: str = "default",
+) -> Golden:  # fmt: skip
+    """Makes a GLB a golden.
+
+    Args:
+        reason: why this is right, for whoever reads the history.
+        stage_folder: the road's kept stages; their profile is stored.
+        more: facts for the provenance, such as the command and versions that made it.
+
+    Raises:
+        ApprovalError: no reason, too large, gates fire on it, or a known fault put into it would pass against it.
+        GlbError: not a usable GLB.
+    """
+    if not reason.strip():
+        raise ApprovalError("a golden needs a reason: say what was looked at and why it is right")
+    for label, text in (("name", name), ("variant", variant)):
+        if not _NAME.fullmatch(text):
+            raise ApprovalError(f"{label}: expected letters, digits, '.', '_' and '-', got {text!r}")
+    asset = Asset.read(source)
+    if len(asset.glb.data) > MAX_BYTES:
+        raise ApprovalError(f"{source} has {len(asset.glb.data)} bytes; a golden may have {MAX_BYTES}")
+    profile = alone(asset)
+    if stage_folder is not None:
+        profile["stages"] = stages.profile(stage_folder)
+    limits = load(margin)
+    verdict = judge(gather(asset, own=profile, stage_folder=stage_folder, looks=Looks(views=())), limits)
+    if not verdict.ok:
+        raise ApprovalError(f"gates fire on it: {'; '.join(f'{x.name}: {x.sentence}' for x in verdict.fired)}")
+    if missed := faults_that_pass(asset, profile):
+        raise ApprovalError(
+            f"these faults, put into it, pass against it: {', '.join(missed)}; it cannot guard anything"
+        )
+    folder = (root or golden_root()) / name / variant
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "asset.glb").write_bytes(asset.glb.data)
+    provenance = {
+        "sha256": hashlib.sha256(asset.glb.data).hexdigest(),
+        "reason": reason.strip(),
+        "approved": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "machine": platform.machine(),
+        **(more or {}),
+    }
+    for file, content in (("profile.json", profile), ("provenance.json", provenance)):
+        (folder / file).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return _read(folder, name)
+
+
+def faults_that_pass(asset: Asset, profile: dict[str, Any], *, margin: str = "default") -> list[str]:
+    """Every known fault at its historic strength, put into the asset and judged against it; those no gate sees."""
+    model = Model.of(asset)
+    limits = load(margin)
+    missed = []
+    for injector in INJECTORS:
+        if not injector.applies(model):
+            continue
+        broken = Asset.parse(inject(model, injector.name, injector.historic).data, injector.name)
+        candidate, again = (asset, broken) if injector.second else (broken, None)
+        found = gather(candidate, golden=asset, golden_profile=profile, again=again, looks=Looks(views=()))
+        if judge(found, limits).ok:
+            missed.append(injector.name)
+    return missed

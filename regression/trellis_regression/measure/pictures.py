@@ -1,0 +1,105 @@
+"""Pictures of candidate and golden from fixed cameras, and where they differ.
+
+A mean cannot see forty floating triangles, so maxima, the 99th percentile and the worst tile are what counts. A region
+that only one of them covers counts as 1: an empty picture must not win by having nothing to compare.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import trellis_shade as shade
+
+from ..asset import Asset
+from ..compare import VIEWS
+from ..render import Renderer, load_environment
+from .flip import flip
+
+SIZE = 192
+MODES = ("base_color", "normal", "shaded")
+_TILE = 12
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera: pictures of both [H, W, 3] uint8 and the error map [H, W]."""
+
+    mode: str
+    azimuth: float
+    elevation: float
+    golden: torch.Tensor
+    candidate: torch.Tensor | None
+    error: torch.Tensor
+
+
+@lru_cache(maxsize=1)
+def _light() -> shade.EnvironmentLight:
+    return load_environment(None)
+
+
+def compare(asset: Asset, golden: Asset, *, size: int = SIZE, views: Any = VIEWS) -> list[View]:
+    """Every view in every mode, drawn in the golden's frame; a candidate without a surface is an empty picture."""
+    with one_thread():
+        theirs = Renderer(golden.parts, _light())
+        ours = Renderer(asset.parts, _light()) if asset.has_surface else None
+        if ours is not None:
+            ours.frame = theirs.frame
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            drawn = pool.map(lambda v: _view(theirs, ours, v[0], v[1], size), views)
+            return [view for group in drawn for view in group]
+
+
+def _view(theirs: Renderer, ours: Renderer | None, azimuth: float, elevation: float, size: int) -> list[View]:
+    golden = theirs.draw_modes(azimuth, elevation, size, MODES)
+    candidate = ours.draw_modes(azimuth, elevation, size, MODES) if ours is not None else None
+    covered = [p.coverage > 0.5 for p in (golden[0], *([candidate[0]] if candidate else []))]
+    alone = _alone(covered[0], covered[1] if candidate else torch.zeros_like(covered[0]))
+    found = []
+    for i, mode in enumerate(MODES):
+        a, b = golden[i].rgb, candidate[i].rgb if candidate else None
+        error = flip(a.float() / 255, (torch.full_like(a, 62) if b is None else b).float() / 255)
+        error = torch.where(alone, torch.ones_like(error), error)
+        found.append(View(mode, azimuth, elevation, a, b, error))
+    return found
+
+
+def _alone(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Pixels that one covers while the other covers none within two pixels: more than an outline that moved a little."""
+
+    def grown(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.max_pool2d(x[None, None].float(), 5, 1, 2)[0, 0] > 0
+
+    return (a & ~grown(b)) | (b & ~grown(a))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch's own threads only stand in each other's way on pictures this small; the views run side by side instead."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure(views: list[View]) -> dict[str, Any]:
+    """Per mode: mean over pixels, 99th percentile, maximum, and the largest mean over a tile of 12 x 12 pixels."""
+    out: dict[str, Any] = {}
+    for mode in MODES:
+        errors = torch.stack([v.error for v in views if v.mode == mode])
+        tiles = torch.nn.functional.avg_pool2d(errors[:, None], _TILE)
+        out |= {
+            f"flip_{mode}_mean": float(errors.mean()),
+            f"flip_{mode}_p99": float(torch.quantile(errors.flatten()[:: max(1, errors.numel() // 200_000)], 0.99)),
+            f"flip_{mode}_max": float(errors.max()),
+            f"flip_{mode}_worst_tile": float(tiles.max()),
+        }
+    return out

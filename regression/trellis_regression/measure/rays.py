@@ -1,0 +1,68 @@
+"""Which side of the surface sees the outside: inner layers and inside-out faces, by counting crossings of rays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..asset import Asset
+
+_POINTS, _RAYS = 2048, 24
+_OFFSET = 1e-4
+# The two layers of a double shell lie a few cells of the remeshing grid apart.
+_GAP = 0.06
+
+
+def measure(asset: Asset) -> dict[str, Any]:
+    """Shares of the area, from `_POINTS` surface samples with `_RAYS` rays to each side.
+
+    ``inner_layer_share``: no ray from the front escapes, and a short way behind lies a parallel surface that faces the
+    other way: the second wall of a shell. ``inside_out_share``: no ray escapes in front, while most escape behind.
+    """
+    step = len(asset.samples.points) // _POINTS
+    points = torch.from_numpy(asset.samples.points[::step])
+    normals = torch.from_numpy(asset.samples.normals[::step])
+    directions = _hemisphere(normals)
+    front = _escapes(asset, points + _OFFSET * normals, directions)
+    back = _escapes(asset, points - _OFFSET * normals, -directions)
+    enclosed = front == 0
+    behind, face, _ = asset.bvh.ray_cast((points - _OFFSET * normals).contiguous(), (-normals).contiguous(), t_max=_GAP)
+    other = torch.from_numpy(asset.normals).float()[face.clamp_min(0)]
+    twin = (face >= 0) & ((other * normals).sum(1) < -0.7)
+    # The twin must be the outer wall: from it, something escapes.
+    hit = points - (behind.clamp(max=_GAP) + _OFFSET)[:, None] * normals
+    outside = _escapes(asset, hit + _OFFSET * other, _hemisphere(other)) > 0
+    inner = enclosed & twin & outside
+    return {
+        "inner_layer_share": float(inner.float().mean()),
+        "enclosed_share": float((enclosed & (back == 0)).float().mean()),
+        "inside_out_share": float((enclosed & (back > _RAYS // 2)).float().mean()),
+    }
+
+
+def _hemisphere(normals: torch.Tensor) -> torch.Tensor:
+    """Directions [N, R, 3] within 80 degrees of each normal, the same pattern for all."""
+    i = (np.arange(_RAYS) + 0.5) / _RAYS
+    z = 1 - i * (1 - np.cos(np.radians(80)))
+    angle = np.pi * (1 + 5**0.5) * np.arange(_RAYS)
+    radius = np.sqrt(1 - z * z)
+    local = torch.from_numpy(np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1)).float()
+    helper = torch.zeros_like(normals)
+    helper[torch.arange(len(normals)), normals.abs().argmin(1)] = 1
+    tangent = torch.nn.functional.normalize(torch.linalg.cross(normals, helper), dim=1)
+    bitangent = torch.linalg.cross(normals, tangent)
+    frame = torch.stack([tangent, bitangent, normals], 1)
+    return torch.einsum("rk,nkd->nrd", local, frame)
+
+
+def _escapes(asset: Asset, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """How many of the rays [N, R, 3] from each origin [N, 3] meet nothing."""
+    n, r, _ = directions.shape
+    starts = origins[:, None].expand(n, r, 3).reshape(-1, 3).contiguous()
+    rays = directions.reshape(-1, 3).contiguous()
+    usable = rays.norm(dim=1) > 0.5
+    rays = torch.where(usable[:, None], rays, torch.tensor([1.0, 0, 0]))
+    distance, _, _ = asset.bvh.ray_cast(starts, rays)
+    return torch.isinf(distance).view(n, r).sum(1)

@@ -1,0 +1,115 @@
+"""Profiles of a road's kept stages (`trellis remake --keep-stages`), so that a failure names the first that differs.
+
+A stage is a .safetensors file. Nothing is assumed of its content beyond names and numbers: each tensor is described by
+its shape, mean, deviation, range and a digest. Stages with `vertices` and `faces` also have an area; `voxels` gives the
+colours that a finished texture can be held against.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file
+
+from .glb import GlbError
+
+ORDER = ("conditioning", "structure", "latent", "voxels", "raw", "cleaned", "fine", "coarse", "unwrapped", "textures")
+"""The way of the data; stages of other names come after, by name."""
+TOLERANCE = 0.05
+"""Stages whose tensors' statistics agree within this share are the same stage of another device or build."""
+
+
+def profile(folder: Path) -> dict[str, Any]:
+    """The profile of every stage in a folder, in the order of the road.
+
+    Raises:
+        GlbError: a stage that cannot be read.
+    """
+    files = {f.stem: f for f in sorted(folder.glob("*.safetensors"))}
+    if not files:
+        raise GlbError(f"{folder}: it holds no stages (.safetensors)")
+    names = [n for n in ORDER if n in files] + [n for n in files if n not in ORDER]
+    return {name: _stage(files[name]) for name in names}
+
+
+def _stage(path: Path) -> dict[str, Any]:
+    tensors = _load(path)
+    found: dict[str, Any] = {"tensors": {name: _statistics(values) for name, values in sorted(tensors.items())}}
+    if {"vertices", "faces"} <= tensors.keys():
+        corners = tensors["vertices"].astype(np.float64)[tensors["faces"].astype(np.int64)]
+        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        found |= {"faces": len(corners), "area": float(np.linalg.norm(cross, axis=1).sum() / 2)}
+    return found
+
+
+def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own types and ValueErrors
+        raise GlbError(f"{path}: not a stage: {error}") from error
+
+
+def _statistics(values: npt.NDArray[Any]) -> dict[str, Any]:
+    numbers = values.astype(np.float64)
+    some = numbers.size > 0
+    return {
+        "shape": list(values.shape),
+        "mean": float(numbers.mean()) if some else 0.0,
+        "std": float(numbers.std()) if some else 0.0,
+        "min": float(numbers.min()) if some else 0.0,
+        "max": float(numbers.max()) if some else 0.0,
+        "digest": hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16],
+    }
+
+
+def first_difference(ours: dict[str, Any], theirs: dict[str, Any], *, tolerance: float = TOLERANCE) -> str | None:
+    """A sentence about the first stage, in the order of the road, that is not what it was; None when none is.
+
+    Args:
+        tolerance: statistics within this share agree; 0 asks for equal bits.
+    """
+    for name, was in theirs.items():
+        now = ours.get(name)
+        if now is None:
+            return f"stage '{name}' is missing"
+        for tensor, before in was["tensors"].items():
+            after = now["tensors"].get(tensor)
+            if after is None:
+                return f"stage '{name}' lacks {tensor}"
+            if after["digest"] == before["digest"]:
+                continue
+            if tolerance == 0:
+                return f"stage '{name}' is the first whose bits differ ({tensor})"
+            if what := _differs(before, after, tolerance):
+                return f"stage '{name}' is the first that differs: {tensor} {what}"
+    return None
+
+
+def _differs(before: dict[str, Any], after: dict[str, Any], tolerance: float) -> str | None:
+    a, b = before["shape"], after["shape"]
+    if len(a) != len(b) or (a and not abs(b[0] - a[0]) <= tolerance * max(a[0], 1)):
+        return f"has shape {b}, was {a}"
+    spread = max(before["std"], after["std"], 1e-9)
+    for key in ("mean", "std"):
+        if abs(after[key] - before[key]) > tolerance * max(spread, abs(before[key])) * 2:
+            return f"has {key} {after[key]:.4g}, was {before[key]:.4g}"
+    return None
+
+
+def voxel_colours(folder: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    """Centres [M, 3] in unit space (y up, as in a GLB) and colours [M, 3] in [0, 1] of a kept `voxels` stage."""
+    path = folder / "voxels.safetensors"
+    if not path.is_file():
+        return None
+    tensors = _load(path)
+    if "attr_coords" not in tensors or "attrs.base_color" not in tensors or not len(tensors["attr_coords"]):
+        return None
+    coords = tensors["attr_coords"].astype(np.float64) + 0.5
+    low, high = coords.min(0), coords.max(0)
+    road = (coords - (low + high) / 2) / max(float((high - low).max()), 1.0)
+    y_up = np.stack([road[:, 0], road[:, 2], -road[:, 1]], 1)  # the road is z-up
+    return y_up.astype(np.float32), (tensors["attrs.base_color"] / 255).astype(np.float32)

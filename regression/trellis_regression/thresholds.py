@@ -1,0 +1,86 @@
+"""Thresholds, derived from the spread of clean assets and kept in `thresholds.json` with the curve they come from.
+
+The rule: the largest clean value, plus `margin` times the distance from the median to it (at least the detector's
+`floor`), but for shares never more than half of what is left up to 1. `default` takes margin 1, `strict` a quarter.
+`trellis-gate calibrate` writes the table anew from a sample.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .detectors import ALL, Detector
+
+PROFILES = {"default": 1.0, "strict": 0.25}
+"""Margins."""
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
+TABLE = Path(str(files(__package__) / "thresholds.json"))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A threshold and the clean values it comes from (sorted; empty when it is fixed by definition)."""
+
+    value: float
+    clean: tuple[float, ...] = ()
+
+
+def derive(detector: Detector, clean: Sequence[float], margin: float) -> float:
+    """The rule above, for one detector."""
+    if detector.fixed is not None:
+        return detector.fixed
+    low, high = float(np.median(clean)), float(np.max(clean))
+    distance = margin * max(high - low, detector.floor)
+    if detector.unit == "share":
+        distance = min(distance, (1 - high) / 2)
+    return high + distance
+
+
+def write(values: Mapping[str, Mapping[str, Sequence[float]]], about: Mapping[str, Any], path: Path = TABLE) -> None:
+    """Writes the table: for each detector and kind ("alone", "golden") the clean curve and the thresholds.
+
+    Args:
+        values: clean figures by detector and kind.
+        about: what sample they come from.
+    """
+    table: dict[str, Any] = {"about": dict(about), "rule": " ".join((__doc__ or "").split("\n\n")[1].split())}
+    for detector in ALL:
+        entry: dict[str, Any] = {}
+        for kind in ("alone", "golden"):
+            clean = sorted(values.get(detector.name, {}).get(kind, ()))
+            if detector.fixed is not None or not clean:
+                continue
+            entry[kind] = {
+                "clean": [round(float(x), 6) for x in clean],
+                "quantiles": {f"{q:g}": round(float(np.quantile(clean, q)), 6) for q in QUANTILES},
+                **{name: round(derive(detector, clean, margin), 6) for name, margin in PROFILES.items()},
+            }
+        table[detector.name] = entry if entry else {"fixed": detector.fixed}
+    path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def load(profile: str = "default", path: Path = TABLE) -> dict[tuple[str, str], Limit]:
+    """Limits by (detector, kind).
+
+    Raises:
+        ValueError: an unknown profile.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"profile: expected one of {', '.join(PROFILES)}, got {profile!r}")
+    table = json.loads(path.read_text(encoding="utf-8"))
+    limits = {}
+    for detector in ALL:
+        for kind in ("alone", "golden"):
+            if detector.fixed is not None:
+                limits[detector.name, kind] = Limit(detector.fixed)
+            elif kind in table.get(detector.name, {}):
+                entry = table[detector.name][kind]
+                limits[detector.name, kind] = Limit(float(entry[profile]), tuple(entry["clean"]))
+    return limits

@@ -1,0 +1,61 @@
+"""`trellis view`: GLBs in the browser, served on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html import escape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from ..glb import check_geometry, read_glb
+from . import script, style
+
+
+def page(names: Sequence[str]) -> str:
+    """The page that shows the files at /0.glb, /1.glb, ..."""
+    assets = json.dumps([{"name": n, "glb": f"/{i}.glb"} for i, n in enumerate(names)]).replace("<", "\\u003c")
+    title = escape(", ".join(names))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style()}</style></head>'
+        f'<body class="full"><main><div class="view"></div></main><script>{script()}\n'
+        f"trellisView(document.querySelector('.view'), {assets});</script></body></html>"
+    )
+
+
+def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
+    """A server on 127.0.0.1 that shows these files and nothing else; port 0 takes a free one.
+
+    Raises:
+        GlbError: a file that is not a GLB with triangles.
+    """
+    for path in paths:
+        check_geometry(read_glb(path))
+    contents = {f"/{i}.glb": path for i, path in enumerate(paths)}
+    html = page([p.name for p in paths]).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            # Only this machine's own names: another site's page must not be able to read files through a rebound name.
+            host = self.headers.get("Host", "").rsplit(":", 1)[0]
+            if host not in ("127.0.0.1", "localhost"):
+                self.send_error(403)
+            elif self.path == "/":
+                self._send(html, "text/html; charset=utf-8")
+            elif self.path in contents:
+                self._send(contents[self.path].read_bytes(), "model/gltf-binary")
+            else:
+                self.send_error(404)
+
+        def _send(self, data: bytes, kind: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+            """Nothing: the terminal belongs to whoever started it."""
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
