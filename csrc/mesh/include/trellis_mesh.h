@@ -190,6 +190,70 @@ TK_API int tk_mesh_measure_uv(const float* vertices, const int32_t* faces, const
                               int64_t num_faces, int resolution, double small_chart_texels, double* out,
                               int32_t* face_chart, uint8_t* face_fault, int device, void* stream);
 
+/* ---- UV unwrapping, flat path: steps on arrays that the caller owns, composed by trellis_mesh/_flat.py -------------- */
+
+TK_API int tk_mesh_flat_measure_faces(const double* position, const int32_t* point, int64_t num_faces, double* normal,
+                                      double* area, uint8_t* kind, int device, void* stream);
+TK_API int tk_mesh_flat_glue(const int64_t* key, const int32_t* half, int64_t count, const int32_t* point, const
+                             double* normal, int32_t* twin, int device, void* stream);
+TK_API int tk_mesh_flat_smooth_normals(const double* area, const int32_t* twin, int64_t num_faces, int rounds, double*
+                                       normal, double* scratch, int device, void* stream);
+TK_API int tk_mesh_flat_components(const int32_t* twin, const int32_t* label, int64_t num_faces, int32_t* parent,
+                                   int32_t* root, int device, void* stream);
+TK_API int tk_mesh_flat_corner_sets(const int32_t* twin, const int32_t* label, const double* uv, int64_t num_faces,
+                                    int32_t* parent, int32_t* root, int device, void* stream);
+TK_API int tk_mesh_flat_first_clusters(const double* normal, const double* area, const double* position, const
+                                       int32_t* point, int64_t num_faces, double* nodes, double* length, int device,
+                                       void* stream);
+TK_API int tk_mesh_flat_join(int64_t* ends, const double* shared, int64_t count, int64_t num_faces, double max_spread,
+                             double* nodes, int32_t* parent, int64_t* cost, int64_t* best, int device, void* stream);
+TK_API int tk_mesh_flat_sum_shared(const int64_t* ends, const int64_t* order, const double* shared, int64_t count,
+                                   double* sum, uint8_t* first, int device, void* stream);
+TK_API int tk_mesh_flat_roots(int32_t* parent, int64_t count, int32_t* root, int device, void* stream);
+TK_API int tk_mesh_flat_chart_sums(const double* normal, const double* area, const int32_t* label, int64_t num_faces,
+                                   int64_t* sums, int device, void* stream);
+TK_API int tk_mesh_flat_border_distance(const double* area, const double* length, const int32_t* twin, const int32_t*
+                                        label, int64_t num_faces, double* distance, int device, void* stream);
+TK_API int tk_mesh_flat_relax(const double* centre, const double* normal, const int32_t* twin, const int32_t* label,
+                              const int64_t* sums, int64_t num_faces, int rounds, double* distance, int32_t* owner,
+                              double* distance_scratch, int32_t* owner_scratch, int32_t* changed, int device, void*
+                              stream);
+TK_API int tk_mesh_flat_cores(const double* old_distance, const int32_t* label, int64_t num_faces, int64_t num_charts,
+                              int64_t* core, double* distance, int32_t* owner, int device, void* stream);
+TK_API int tk_mesh_flat_straighten(const double* normal, const double* length, const int32_t* twin, const int64_t*
+                                   sums, double tolerance, int64_t num_faces, int rounds, int32_t* wish, int32_t*
+                                   label, int device, void* stream);
+TK_API int tk_mesh_flat_rest_shapes(const double* position, const int32_t* point, const uint8_t* kind, int64_t
+                                    num_faces, double* rest, int device, void* stream);
+TK_API int tk_mesh_flat_project(const double* position, const int32_t* vertex_point, const int32_t* vertex_chart,
+                                const int64_t* sums, int64_t num_vertices, double* uv, int device, void* stream);
+TK_API int tk_mesh_flat_colour(const int32_t* corner, const int32_t* ring_first, const int32_t* ring, int64_t
+                               num_vertices, int rounds, int32_t* colour, int32_t* left, int device, void* stream);
+TK_API int tk_mesh_flat_move(const int64_t* colour_first, int colours, const int32_t* list, const int32_t* corner,
+                             const int32_t* ring_first, const int32_t* ring, const double* rest, const uint8_t* kind,
+                             const uint8_t* pinned, int64_t num_faces, const double* softness, int sweeps, double* uv,
+                             uint8_t* active, int device, void* stream);
+TK_API int tk_mesh_flat_rescale(const double* rest, const double* area, const int32_t* corner, const int32_t* label,
+                                const uint8_t* kind, const int32_t* vertex_chart, int64_t num_faces, int64_t
+                                num_vertices, int64_t* sums, double* uv, int device, void* stream);
+TK_API int tk_mesh_flat_judge(const double* rest, const double* area, const int32_t* corner, const int32_t* label,
+                              const uint8_t* kind, const double* uv, int64_t num_faces, double max_stretch, double
+                              tolerance, int64_t* sums, uint8_t* out, int device, void* stream);
+TK_API int tk_mesh_flat_spread_out(const double* uv, const double* low, const int32_t* corner, const int32_t* cell,
+                                   const uint8_t* out, int64_t num_faces, int64_t columns, double size, double*
+                                   corners, int device, void* stream);
+TK_API int tk_mesh_flat_drop_overlaps(const int32_t* other, const int32_t* twin, const int32_t* label, const uint8_t*
+                                      out, int64_t num_faces, uint8_t* drop, int device, void* stream);
+TK_API int tk_mesh_flat_tree_keys(const double* corners, int64_t count, double low_x, double low_y, double scale,
+                                  int64_t* keys, int device, void* stream);
+TK_API int tk_mesh_flat_tree_build(const double* corners, const int32_t* order, int64_t count, double tolerance,
+                                   double* boxes, int device, void* stream);
+TK_API int tk_mesh_flat_tree_find(const double* corners, const int32_t* order, int64_t count, double tolerance, const
+                                  double* boxes, int32_t* other, int device, void* stream);
+
+TK_API int tk_mesh_flat_pack(double* uv, const int64_t* chart_first, const double* area, const double* perimeter,
+                             int64_t num_charts, int resolution, double padding, int device, void* stream);
+
 /* ---- Remeshing ---- */
 
 /* A closed mesh around the mesh of a tree (its three arrays, see above): dual contouring of the distance to

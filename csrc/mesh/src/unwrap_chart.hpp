@@ -5,17 +5,9 @@
 #include <vector>
 
 #include "unwrap_surface.hpp"
+#include "unwrap_tree.hpp"
 
 namespace tk::uv {
-
-struct Vec2d {
-    double x = 0, y = 0;
-    Vec2d operator+(const Vec2d& o) const { return {x + o.x, y + o.y}; }
-    Vec2d operator-(const Vec2d& o) const { return {x - o.x, y - o.y}; }
-    Vec2d operator*(double s) const { return {x * s, y * s}; }
-};
-inline double cross(const Vec2d& a, const Vec2d& b) { return a.x * b.y - a.y * b.x; }
-inline double dot(const Vec2d& a, const Vec2d& b) { return a.x * b.x + a.y * b.y; }
 
 struct Chart {
     std::vector<int32_t> faces;   // ascending

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "unwrap_chart.hpp"
+#include "unwrap_tree.hpp"
 
 namespace tk::uv {
 
@@ -22,20 +23,15 @@ public:
     int64_t overlapped_by(const Vec2d (&triangle)[3]) const;
 
 private:
-    struct Box {
-        double low_x, low_y, high_x, high_y;
-    };
-    int64_t find(const Vec2d* triangle, int64_t except) const;
+    TreeView view() const;
 
     const std::vector<Vec2d>& corners_;
     double tolerance_;
-    std::vector<uint8_t> tall_;
     std::vector<int32_t> order_;
-    int64_t leaves_ = 0;
-    std::vector<Box> boxes_;  // implicit binary tree: children of i are 2i and 2i + 1, leaves from leaves_ on
+    std::vector<TreeBox> boxes_;
 };
 
 // The smallest height of a triangle, negative when it is turned over (clockwise).
-double signed_height(const Vec2d& a, const Vec2d& b, const Vec2d& c);
+inline double signed_height(const Vec2d& a, const Vec2d& b, const Vec2d& c) { return height_of(a, b, c); }
 
 }  // namespace tk::uv

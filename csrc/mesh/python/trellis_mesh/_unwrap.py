@@ -9,6 +9,7 @@ from typing import Literal, cast, overload
 import torch
 from trellis_native import check
 
+from . import _flat
 from ._library import EXTENSION, OPS
 
 METHODS = ("fast", "xatlas")
@@ -85,6 +86,8 @@ def _unwrap(
     vertices: torch.Tensor, faces: torch.Tensor, resolution: int, padding: float, max_stretch: float
 ) -> Unwrapped:
     device = vertices.device
+    if device.type == "cuda":
+        return _flat.unwrap(vertices, faces, resolution, padding, max_stretch)
     state, sizes = ctypes.c_void_p(), (ctypes.c_int64 * 2)()
     arguments = (vertices, faces, len(vertices), len(faces), resolution, padding, max_stretch)
     EXTENSION.call("unwrap_begin", *arguments, ctypes.byref(state), sizes, device=device)

@@ -1,0 +1,516 @@
+"""UV charts on flat arrays: the same steps on CPU and CUDA tensors (src/unwrap_flat_*.hpp), composed here.
+
+Sorting, numbering and gathering are torch's; everything else is a native step. Whatever adds up over many faces does so
+in integers, so results do not depend on the order of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from ._library import EXTENSION
+
+_COLLAPSED = 2
+_UNIT = float(1 << 44)
+_SWEEPS_PER_LOOK = 16
+_LAYOUT_TOLERANCE = 2.0**-24
+# A chart that loses more than this share of its area to turned, stretched or overlapping faces is divided instead.
+_MAX_REJECTED = 0.15
+_MAX_ENERGY = 4.5  # mean symmetric Dirichlet energy; 4 is an isometry
+_MAX_ROUNDS = 6
+
+
+def _call(verb: str, *arguments: Any, device: torch.device) -> None:
+    EXTENSION.call(f"flat_{verb}", *arguments, device=device)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Faces over welded points; total area 1 where there is one. Half-edge h = 3 face + k."""
+
+    position: torch.Tensor
+    """float64 [P, 3]"""
+    point: torch.Tensor
+    """int32 [F, 3]"""
+    normal: torch.Tensor
+    """float64 [F, 3]"""
+    area: torch.Tensor
+    """float64 [F]"""
+    kind: torch.Tensor
+    """uint8 [F]: regular, thin or collapsed"""
+    twin: torch.Tensor
+    """int32 [3F]: the half-edge glued to this one, or -1"""
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+    @property
+    def device(self) -> torch.device:
+        return self.position.device
+
+    def part(self, faces: torch.Tensor) -> Surface:
+        """The surface of some of the faces (int64, ascending)."""
+        place = torch.full((len(self),), -1, dtype=torch.int64, device=self.device)
+        place[faces] = torch.arange(len(faces), device=self.device)
+        twin = self.twin.view(-1, 3)[faces].long()
+        there = place[twin.clamp(min=0) // 3]
+        twin = torch.where((twin >= 0) & (there >= 0), 3 * there + twin % 3, -1).int().view(-1)
+        return Surface(
+            self.position, self.point[faces], self.normal[faces], self.area[faces], self.kind[faces], twin
+        )
+
+
+def make_surface(vertices: torch.Tensor, faces: torch.Tensor) -> Surface:
+    """Welds vertices at one position, measures faces and glues their edges."""
+    device, count = vertices.device, len(vertices)
+    used = torch.zeros(count, dtype=torch.bool, device=device)
+    used[faces.view(-1).long()] = True
+    if bool((bad := used & ~vertices.isfinite().all(1)).any()):
+        vertex = int(bad.nonzero()[0])
+        value = next(x for x in vertices[vertex].tolist() if not abs(x) < float("inf"))
+        raise ValueError(f"vertices: expected finite coordinates, got {value} in vertex {vertex}")
+    bits = (vertices + 0.0).view(torch.int32)  # -0 and 0 are one coordinate
+    order = torch.sort(bits[:, 2], stable=True).indices
+    keys = bits[:, 0].long() << 32 | (bits[:, 1].long() & 0xFFFFFFFF)
+    order = order[torch.sort(keys[order], stable=True).indices]
+    ordered = bits[order]
+    differs = torch.ones(count, dtype=torch.int32, device=device)
+    differs[1:] = (ordered[1:] != ordered[:-1]).any(1)
+    point_of = torch.empty(count, dtype=torch.int32, device=device)
+    point_of[order] = differs.cumsum(0, dtype=torch.int32) - 1
+    point = point_of[faces.long()]
+
+    wide = vertices.double()
+    low = torch.where(used[:, None], wide, torch.inf).amin(0)
+    high = torch.where(used[:, None], wide, -torch.inf).amax(0)
+    extent = (high - low).max()
+    position = torch.zeros(count, 3, dtype=torch.float64, device=device)
+    position[point_of.long()] = (wide - (low + high) / 2) / torch.where(extent > 0, extent, 1.0)
+
+    normal, area = position.new_empty(len(faces), 3), position.new_empty(len(faces))
+    kind = faces.new_empty(len(faces), dtype=torch.uint8)
+    _call("measure_faces", position, point, len(faces), normal, area, kind, device=device)
+    total = area.sum()
+    position *= torch.where(total > 1e-13, total.rsqrt(), 1.0)  # below, the area is what rounding makes of a line
+    _call("measure_faces", position, point, len(faces), normal, area, kind, device=device)
+
+    start, end = point.long().view(-1), point.roll(-1, 1).long().view(-1)
+    keys = torch.minimum(start, end) * count + torch.maximum(start, end)
+    keys = torch.where((kind == _COLLAPSED).repeat_interleave(3), torch.iinfo(torch.int64).max, keys)
+    keys, half = torch.sort(keys, stable=True)
+    twin = torch.full((3 * len(faces),), -1, dtype=torch.int32, device=device)
+    _call("glue", keys, half.int(), len(keys), point, normal, twin, device=device)
+    return Surface(position, point, normal, area, kind, twin)
+
+
+def number(root: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Labels 0, 1, ... by first member, -1 where not `valid`; and their count."""
+    first = (root == torch.arange(len(root), device=root.device)) & valid
+    index = first.cumsum(0, dtype=torch.int32)
+    label = torch.where(valid, index[root.long()] - 1, -1)
+    return label, int(index[-1]) if len(root) else 0
+
+
+def connected(surface: Surface, label: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Numbers the connected parts of faces of one label."""
+    parent, root = torch.empty_like(label), torch.empty_like(label)
+    _call("components", surface.twin, label, len(surface), parent, root, device=surface.device)
+    return number(root, label >= 0)
+
+
+# ---- clustering ------------------------------------------------------------------------------------------------------
+
+
+def _united(ends: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    ends, order = torch.sort(ends)
+    total, first = torch.empty_like(shared), torch.empty(len(ends), dtype=torch.uint8, device=ends.device)
+    _call("sum_shared", ends, order, shared, len(ends), total, first, device=ends.device)
+    keep = first.nonzero().view(-1)
+    return ends[keep], total[keep]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """What clustering knows of the faces."""
+
+    normal: torch.Tensor  # float64 [F, 3], smoothed
+    length: torch.Tensor  # float64 [3F] of each half-edge
+    centre: torch.Tensor  # float64 [F, 3]
+
+
+def cluster(surface: Surface, max_spread: float) -> tuple[torch.Tensor, int]:
+    """Charts of faces that face one way: int32 [F] labels, -1 for collapsed faces, and their count."""
+    device, faces = surface.device, len(surface)
+    normal, scratch = surface.normal.clone(), torch.empty_like(surface.normal)
+    _call("smooth_normals", surface.area, surface.twin, faces, 2, normal, scratch, device=device)
+    nodes, length = scratch.new_empty(faces, 5), scratch.new_empty(3 * faces)
+    _call("first_clusters", normal, surface.area, surface.position, surface.point, faces, nodes, length, device=device)
+
+    half = torch.arange(3 * faces, device=device)
+    half = half[surface.twin > half]
+    one, other = half // 3, surface.twin[half].long() // 3
+    ends, shared = _united(torch.minimum(one, other) * faces + torch.maximum(one, other), length[half])
+    parent = torch.arange(faces, dtype=torch.int32, device=device)
+    best = torch.empty(faces, dtype=torch.int64, device=device)
+    cost = torch.empty_like(ends)
+    while (before := len(ends)) > 0:
+        _call("join", ends, shared, before, faces, max_spread, nodes, parent, cost, best, device=device)
+        ends, shared = _united(ends, shared)
+        if len(ends) == before:
+            break
+    root = torch.empty_like(parent)
+    _call("roots", parent, faces, root, device=device)
+    label = torch.where(surface.kind == _COLLAPSED, -1, root)
+    label, charts = connected(surface, label)
+    centre = surface.position[surface.point.long()].mean(1)
+    known = Clusters(normal, length, centre)
+    for _ in range(2):
+        label, charts = connected(surface, _regrown(surface, known, label, charts))
+    sums = chart_sums(surface, normal, label, charts)
+    wish = torch.empty_like(label)
+    _call("straighten", normal, length, surface.twin, sums, max(0.1, max_spread), faces, 12, wish, label, device=device)
+    return connected(surface, label)
+
+
+def chart_sums(surface: Surface, normal: torch.Tensor, label: torch.Tensor, charts: int) -> torch.Tensor:
+    """int64 [C, 4], fixed point: area-weighted normal and area of each chart."""
+    sums = torch.zeros(charts, 4, dtype=torch.int64, device=surface.device)
+    _call("chart_sums", normal, surface.area, label, len(surface), sums, device=surface.device)
+    return sums
+
+
+def _relax(
+    surface: Surface,
+    known: Clusters,
+    label: torch.Tensor,
+    sums: torch.Tensor | None,
+    distance: torch.Tensor,
+    owner: torch.Tensor,
+) -> None:
+    changed = torch.ones(1, dtype=torch.int32, device=surface.device)
+    scratch = torch.empty_like(distance), torch.empty_like(owner)
+    arguments = (known.centre, known.normal, surface.twin, label, sums, len(surface), _SWEEPS_PER_LOOK)
+    while True:
+        _call("relax", *arguments, distance, owner, *scratch, changed, device=surface.device)
+        if not int(changed):
+            return
+
+
+def _farthest(
+    surface: Surface, distance: torch.Tensor, label: torch.Tensor, charts: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The face of each chart at the greatest distance, and distances and owners for growing from there."""
+    core = torch.full((charts,), torch.iinfo(torch.int64).max, device=surface.device)
+    new, owner = torch.full_like(distance, torch.inf), torch.full_like(label, -1)
+    _call("cores", distance, label, len(surface), charts, core, new, owner, device=surface.device)
+    return core & 0xFFFFFFFF, new, owner
+
+
+def _regrown(surface: Surface, known: Clusters, label: torch.Tensor, charts: int) -> torch.Tensor:
+    """Lets the charts grow anew, all at once, from the faces farthest from their borders."""
+    distance = torch.empty_like(surface.area)
+    _call(
+        "border_distance", surface.area, known.length, surface.twin, label, len(surface), distance,
+        device=surface.device,
+    )  # fmt: skip
+    _relax(surface, known, label, None, distance, label.clone())
+    _, distance, owner = _farthest(surface, distance, label, charts)
+    _relax(surface, known, label, chart_sums(surface, known.normal, label, charts), distance, owner)
+    return owner
+
+
+def halves(surface: Surface, label: torch.Tensor, charts: int) -> torch.Tensor:
+    """Divides each chart between the two faces that lie farthest apart: labels c and charts + c."""
+    centre = surface.position[surface.point.long()].mean(1)
+    known = Clusters(surface.normal, surface.area, centre)
+    _, distance, owner = _farthest(surface, torch.zeros_like(surface.area), label, charts)
+    _relax(surface, known, label, None, distance, owner)
+    _, distance, owner = _farthest(surface, distance, label, charts)
+    start = distance.clone()
+    _relax(surface, known, label, None, distance, owner)
+    other, _, _ = _farthest(surface, distance, label, charts)
+    start[other] = 0
+    owner = torch.where(start == 0, label, -1)
+    owner[other] = torch.arange(charts, 2 * charts, dtype=torch.int32, device=surface.device)
+    _relax(surface, known, label, None, start, owner)
+    return owner
+
+
+# ---- layout ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Vertices of charts: corners around a point that glued edges of one chart connect."""
+
+    corner: torch.Tensor  # int32 [F, 3]: vertex of each corner
+    point: torch.Tensor  # int32 [V]
+    chart: torch.Tensor  # int32 [V]
+    ring_first: torch.Tensor  # int32 [V + 1]
+    ring: torch.Tensor  # int32 [3F]: corners by vertex
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+
+def topology(surface: Surface, label: torch.Tensor) -> Topology:
+    """All faces of `surface` have a label."""
+    device, corners = surface.device, 3 * len(surface)
+    parent = torch.empty(corners, dtype=torch.int32, device=device)
+    root = torch.empty_like(parent)
+    _call("corner_sets", surface.twin, label, None, len(surface), parent, root, device=device)
+    corner, count = number(root, torch.ones_like(root, dtype=torch.bool))
+    by_vertex, ring = torch.sort(corner, stable=True)
+    ring_first = torch.searchsorted(by_vertex, torch.arange(count + 1, dtype=torch.int32, device=device), out_int32=True)
+    first = ring[ring_first[:-1].long()]
+    return Topology(
+        corner.view(-1, 3), surface.point.view(-1)[first], label[first // 3], ring_first, ring.int()
+    )
+
+
+def _coloured(shape: Topology) -> tuple[torch.Tensor, Any, int]:
+    """Vertices by colour, and where each colour starts (on the host): no two of a colour share a face."""
+    device = shape.point.device
+    colour = torch.full((len(shape),), -1, dtype=torch.int32, device=device)
+    left = torch.ones(1, dtype=torch.int32, device=device)
+    while True:
+        _call("colour", shape.corner, shape.ring_first, shape.ring, len(shape), 16, colour, left, device=device)
+        if not int(left):
+            break
+    by_colour, order = torch.sort(colour, stable=True)
+    bounds = torch.searchsorted(by_colour, torch.arange(64, dtype=torch.int32, device=device)).tolist()
+    colours = next((c for c in range(64) if bounds[c] == len(shape)), 63)  # the 64th, crowded vertices, stays
+    return order.int(), (ctypes.c_int64 * 64)(*bounds), colours
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the faces of charts lie, and which of them may not."""
+
+    uv: torch.Tensor  # float64 [F, 3, 2]
+    out: torch.Tensor  # bool [F]: turned, stretched or overlapping
+    failed: torch.Tensor  # bool [C]: charts that should be divided
+
+
+_UNFOLD = [0.5] * 4 + [0.2] * 4 + [0.1] * 4 + [0.05] * 4 + [0.02] * 4
+_FLATTEN = [0.0] * 24
+
+
+def lay_out(surface: Surface, label: torch.Tensor, charts: int, max_stretch: float) -> Layout:
+    """Flattens each chart from its projection along its mean normal."""
+    device, faces = surface.device, len(surface)
+    shape = topology(surface, label)
+    rest = surface.area.new_empty(faces, 4)
+    _call("rest_shapes", surface.position, surface.point, surface.kind, faces, rest, device=device)
+    sums = chart_sums(surface, surface.normal, label, charts)
+    uv = surface.area.new_empty(len(shape), 2)
+    _call("project", surface.position, shape.point, shape.chart, sums, len(shape), uv, device=device)
+    order, colour_first, colours = _coloured(shape)
+    softness = (ctypes.c_double * (len(_UNFOLD) + len(_FLATTEN)))(*_UNFOLD, *_FLATTEN)
+    active = torch.empty(faces, dtype=torch.uint8, device=device)
+    _call(
+        "move", colour_first, colours, order, shape.corner, shape.ring_first, shape.ring, rest, surface.kind, None, faces,
+        softness, len(softness), uv, active, device=device,
+    )  # fmt: skip
+    scale = torch.zeros(charts, 3, dtype=torch.int64, device=device)
+    measured = (rest, surface.area, shape.corner, label, surface.kind)
+    _call("rescale", *measured, shape.chart, faces, len(shape), scale, uv, device=device)
+    found = torch.zeros(charts, 3, dtype=torch.int64, device=device)
+    out = torch.empty(faces, dtype=torch.uint8, device=device)
+    _call("judge", *measured, uv, faces, max_stretch, _LAYOUT_TOLERANCE, found, out, device=device)
+    energy = found[:, 2].double() / found[:, 1].clamp(min=1)
+    failed = energy > _MAX_ENERGY
+    out, failed = _drop_overlaps(surface, shape, label, uv, out, failed | _lost_too_much(surface, label, out, sums))
+    return Layout(uv[shape.corner.long()], out.bool(), failed | _lost_too_much(surface, label, out, sums))
+
+
+def _lost_too_much(surface: Surface, label: torch.Tensor, out: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
+    lost = torch.zeros(len(sums), dtype=torch.int64, device=surface.device)
+    lost.index_add_(0, label.long(), (surface.area * out * _UNIT).long())
+    return lost > (_MAX_REJECTED * sums[:, 3].double())
+
+
+def overlapped(corners: torch.Tensor, tolerance: float) -> torch.Tensor:
+    """int32 [F]: another of the triangles float64 [F, 3, 2] that each reaches into by more than `tolerance`, or -1."""
+    device, count = corners.device, len(corners)
+    other = torch.full((count,), -1, dtype=torch.int32, device=device)
+    if count == 0:
+        return other
+    low, high = corners.view(-1, 2).aminmax(dim=0)
+    low_x, low_y, side = (*low.tolist(), float((high - low).max()))
+    keys = torch.empty(count, dtype=torch.int64, device=device)
+    scale = 4294967295.0 / max(side, 1e-300)
+    _call("tree_keys", corners, count, low_x, low_y, scale, keys, device=device)
+    order = torch.sort(keys, stable=True).indices.int()
+    leaves = 1 << max(0, (-(-count // 4) - 1).bit_length())
+    boxes = corners.new_empty(2 * leaves, 4)
+    _call("tree_build", corners, order, count, tolerance, boxes, device=device)
+    _call("tree_find", corners, order, count, tolerance, boxes, other, device=device)
+    return other
+
+
+def _drop_overlaps(
+    surface: Surface,
+    shape: Topology,
+    label: torch.Tensor,
+    uv: torch.Tensor,
+    out: torch.Tensor,
+    failed: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rejects faces on borders until nothing overlaps within a chart; charts where that takes long fail."""
+    device, faces, charts = surface.device, len(surface), len(failed)
+    index = shape.chart.long()[:, None].expand(-1, 2)
+    low = uv.new_full((charts, 2), torch.inf).scatter_reduce(0, index, uv, "amin")
+    high = uv.new_full((charts, 2), -torch.inf).scatter_reduce(0, index, uv, "amax")
+    size = 1.01 * float((high - low).max()) + 1e-9
+    columns = int(charts**0.5) + 1
+    corners = uv.new_empty(faces, 3, 2)
+    left_out = out | failed[label.long()]
+    for attempt in range(4):
+        _call(
+            "spread_out", uv, low, shape.corner, label, left_out, faces, columns, size, corners, device=device
+        )  # fmt: skip
+        other = overlapped(corners, _LAYOUT_TOLERANCE)
+        if not bool((other >= 0).any()):
+            break
+        if attempt == 3:
+            failed = failed.index_put((label[other >= 0].long(),), torch.tensor(True, device=device))
+            break
+        drop = torch.empty_like(out)
+        _call("drop_overlaps", other, surface.twin, label, left_out, faces, drop, device=device)
+        out, left_out = out | drop, left_out | drop
+    return out, failed
+
+
+# ---- charts ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Charts:
+    label: torch.Tensor  # int32 [F], -1 for collapsed faces
+    count: int
+    uv: torch.Tensor  # float64 [F, 3, 2]: area of each chart as on the surface
+
+
+def make_charts(surface: Surface, max_spread: float, max_stretch: float) -> Charts:
+    """Clusters, lays out, and divides what has no valid layout until all have one."""
+    label, _ = cluster(surface, max_spread)
+    uv = surface.position.new_zeros(len(surface), 3, 2)
+    done = torch.full_like(label, -1)
+    offset, todo = 0, label
+    for attempt in range(_MAX_ROUNDS):
+        faces = (todo >= 0).nonzero().view(-1)
+        if not len(faces):
+            break
+        part = surface.part(faces)
+        if attempt == _MAX_ROUNDS - 1:  # a face by itself always has a layout
+            part = replace(part, twin=torch.full_like(part.twin, -1))
+            own, charts = torch.arange(len(faces), dtype=torch.int32, device=surface.device), len(faces)
+        else:
+            own, charts = connected(part, todo[faces])
+        layout = lay_out(part, own, charts, max_stretch)
+        failed = layout.failed[own.long()]
+        if attempt == _MAX_ROUNDS - 1:
+            failed, layout = torch.zeros_like(failed), replace(layout, out=torch.zeros_like(layout.out))
+        uv[faces] = layout.uv
+        good = ~failed & ~layout.out
+        done[faces] = torch.where(good, own + offset, -1)
+        offset += charts
+        todo = torch.full_like(label, -1)
+        todo[faces] = torch.where(good, -1, own)
+        if bool(failed.any()):
+            bad = failed.nonzero().view(-1)
+            worse = part.part(bad)
+            names, count = connected(worse, own[bad])
+            todo[faces[bad]] = charts + halves(worse, names, count)
+    label, count = connected(surface, done)
+    return Charts(label, count, uv)
+
+
+def rescaled(surface: Surface, charts: Charts) -> torch.Tensor:
+    """The layout with each chart at the area that it has on the surface."""
+    faces = charts.label >= 0
+    corners = charts.uv
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    texture = ((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2).clamp(min=0)
+    regular = faces & (surface.kind == 0)
+    sums = torch.zeros(charts.count + 1, 2, dtype=torch.int64, device=surface.device)
+    values = torch.stack([texture, surface.area], 1) * regular[:, None] * _UNIT
+    sums.index_add_(0, torch.where(faces, charts.label, charts.count).long(), values.long())
+    scale = (sums[:, 1].double() / sums[:, 0].clamp(min=1)).sqrt()
+    scale = torch.where((sums > 0).all(1), scale, 1.0)
+    return corners * scale[charts.label.long()][:, None, None]
+
+
+# ---- the whole -------------------------------------------------------------------------------------------------------
+
+Unwrapped = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def unwrap(
+    vertices: torch.Tensor, faces: torch.Tensor, resolution: int, padding: float, max_stretch: float, max_spread: float = 0.1
+) -> Unwrapped:
+    """New faces int32 [F, 3], vertex map int32 [N], uv float32 [N, 2] and the chart of each face int32 [F]."""
+    if len(faces) == 0:
+        return faces.clone(), faces.new_empty(0), vertices.new_empty(0, 2), faces.new_empty(0)
+    surface = make_surface(vertices, faces)
+    charts = make_charts(surface, max_spread, max_stretch)
+    charts = replace(charts, uv=rescaled(surface, charts))
+    packed = replace(charts, uv=_packed(surface, charts, resolution, padding))
+    return _new_vertices(vertices, faces, surface, packed)
+
+
+def _packed(surface: Surface, charts: Charts, resolution: int, padding: float) -> torch.Tensor:
+    """The layout in [0, 1]^2 on the grid of 2^-24, which float32 holds exactly."""
+    label, device = charts.label, surface.device
+    if charts.count == 0:
+        return charts.uv
+    key = torch.where(label >= 0, label, charts.count)
+    by_chart, order = torch.sort(key, stable=True)
+    first = torch.searchsorted(by_chart, torch.arange(charts.count + 1, dtype=torch.int32, device=device))
+    order = order[: int(first[-1])]
+    corners = charts.uv[order]
+    twin = surface.twin.view(-1, 3)[order].long()
+    inside = (twin >= 0) & (label[twin.clamp(min=0) // 3] == label[order][:, None])
+    length = (corners.roll(-1, 1) - corners).norm(dim=2) * ~inside
+    sums = torch.zeros(charts.count, 2, dtype=torch.int64, device=device)
+    sums.index_add_(0, label[order].long(), (torch.stack([surface.area[order], length.sum(1)], 1) * _UNIT).long())
+    area, perimeter = (sums.double() / _UNIT).unbind(1)
+    host = [t.cpu().contiguous() for t in (corners, first, area, perimeter)]
+    EXTENSION.call("flat_pack", *host, charts.count, resolution, padding, device=host[0].device)
+    uv = torch.full_like(charts.uv, 0.5)
+    uv[order] = host[0].to(device)
+    return ((uv * (1 << 24)).round() / (1 << 24)).clamp(0, 1)
+
+
+def _new_vertices(vertices: torch.Tensor, faces: torch.Tensor, surface: Surface, charts: Charts) -> Unwrapped:
+    """Corners that have one vertex and one place in a chart share a new vertex."""
+    device, corners, count = surface.device, 3 * len(faces), len(vertices)
+    parent = torch.empty(corners, dtype=torch.int32, device=device)
+    root = torch.empty_like(parent)
+    _call("corner_sets", surface.twin, charts.label, charts.uv, len(faces), parent, root, device=device)
+    place, uv, chart = root.long(), charts.uv.view(-1, 2), charts.label
+    collapsed = chart < 0
+    if bool(collapsed.any()):
+        # They have no texels: all their corners lie at one of a neighbouring chart, or anywhere.
+        point = surface.point.view(-1).long()
+        live = (~collapsed).repeat_interleave(3)
+        index = torch.arange(corners, device=device)
+        home = torch.full((count,), corners, device=device).scatter_reduce(0, point[live], index[live], "amin")
+        at = home[surface.point[collapsed].long()]
+        at = torch.where(at[:, 0] < corners, at[:, 0], torch.where(at[:, 1] < corners, at[:, 1], at[:, 2]))
+        anywhere = index[live][:1] if charts.count else index[collapsed.repeat_interleave(3)][:1]
+        at = torch.where(at < corners, at, anywhere)
+        place.view(-1, 3)[collapsed] = root.long()[at][:, None]
+        uv = uv.clone()
+        uv.view(-1, 3, 2)[collapsed] = charts.uv.view(-1, 2)[at][:, None]
+        chart = chart.clone()
+        chart[collapsed] = charts.label[at // 3]
+    keys, new = torch.unique(place * count + faces.view(-1).long(), return_inverse=True)
+    new_uv = torch.empty(len(keys), 2, dtype=torch.float32, device=device)
+    new_uv[new] = uv.float()
+    return new.int().view(-1, 3), (keys % count).int(), new_uv, chart
