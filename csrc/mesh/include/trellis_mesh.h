@@ -190,69 +190,121 @@ TK_API int tk_mesh_measure_uv(const float* vertices, const int32_t* faces, const
                               int64_t num_faces, int resolution, double small_chart_texels, double* out,
                               int32_t* face_chart, uint8_t* face_fault, int device, void* stream);
 
-/* ---- UV unwrapping, flat path: steps on arrays that the caller owns, composed by trellis_mesh/_flat.py -------------- */
+/* ---- UV unwrapping, flat path --------------------------------------------------------------------------------------
+ * Steps on arrays that the caller owns, the same on the CPU and on CUDA; trellis_mesh/_flat.py composes them. Faces
+ * F = num_faces, vertices of charts V = num_vertices. position double[points][3], point int32[F][3], normal and centre
+ * double[F][3], area double[F], kind uint8[F], twin int32[3F]: the half-edge glued to half-edge 3 face + k, or -1; label
+ * int32[F]: chart, -1 for none. */
 
+/* Normal, area and kind (0 regular, 1 thin, 2 collapsed: two corners at one point) of each face. */
 TK_API int tk_mesh_flat_measure_faces(const double* position, const int32_t* point, int64_t num_faces, double* normal,
                                       double* area, uint8_t* kind, int device, void* stream);
+/* twin int32[3F], -1 before: half-edges glued in pairs. key int64[count] ascending, equal for the half-edges of
+ * one edge and INT64_MAX for those left out; half int32[count] in that order. Where more than two meet, the
+ * flattest pairs. */
 TK_API int tk_mesh_flat_glue(const int64_t* key, const int32_t* half, int64_t count, const int32_t* point, const
                              double* normal, int32_t* twin, int device, void* stream);
+/* Averages normals over glued neighbours that face a similar way, twice a round. scratch as normal. */
 TK_API int tk_mesh_flat_smooth_normals(const double* area, const int32_t* twin, int64_t num_faces, int rounds, double*
                                        normal, double* scratch, int device, void* stream);
+/* root int32[F]: smallest face of those that glued edges connect within one label. parent int32[F]: scratch. */
 TK_API int tk_mesh_flat_components(const int32_t* twin, const int32_t* label, int64_t num_faces, int32_t* parent,
                                    int32_t* root, int device, void* stream);
+/* root int32[3F]: smallest corner of those around a point that glued edges of one label connect; with uv
+ * double[F][3][2], which may be null, only edges at one place. parent int32[3F]: scratch. */
 TK_API int tk_mesh_flat_corner_sets(const int32_t* twin, const int32_t* label, const double* uv, int64_t num_faces,
                                     int32_t* parent, int32_t* root, int device, void* stream);
+/* nodes double[F][5]: area-weighted normal, area, perimeter; length double[3F] of the half-edges. */
 TK_API int tk_mesh_flat_first_clusters(const double* normal, const double* area, const double* position, const
                                        int32_t* point, int64_t num_faces, double* nodes, double* length, int device,
                                        void* stream);
+/* One round of joining mutually best pairs of clusters. ends int64[count]: smaller cluster times num_faces plus
+ * larger one, ascending; renamed afterwards, INT64_MAX for edges within a cluster. shared double[count]: length.
+ * nodes and parent int32[F] are brought up to date. Scratch: cost int64[count], best int64[F]. */
 TK_API int tk_mesh_flat_join(int64_t* ends, const double* shared, int64_t count, int64_t num_faces, double max_spread,
                              double* nodes, int32_t* parent, int64_t* cost, int64_t* best, int device, void* stream);
+/* Edges of equal ends as one: first[i] marks the first of each run of ends int64[count], ascending, and sum[i] is
+ * the total of shared[order] over the run. INT64_MAX has no first. */
 TK_API int tk_mesh_flat_sum_shared(const int64_t* ends, const int64_t* order, const double* shared, int64_t count,
                                    double* sum, uint8_t* first, int device, void* stream);
+/* root int32[count]: where the chain of parents ends. */
 TK_API int tk_mesh_flat_roots(int32_t* parent, int64_t count, int32_t* root, int device, void* stream);
+/* Adds area-weighted normals and areas in units of 2^-44 to sums int64[charts][4]. */
 TK_API int tk_mesh_flat_chart_sums(const double* normal, const double* area, const int32_t* label, int64_t num_faces,
                                    int64_t* sums, int device, void* stream);
+/* distance double[F] of faces on a border of their label to it, infinite for the others. */
 TK_API int tk_mesh_flat_border_distance(const double* area, const double* length, const int32_t* twin, const int32_t*
                                         label, int64_t num_faces, double* distance, int device, void* stream);
+/* Shortest ways over neighbouring faces, two steps a round, from where distance double[F] is finite; owner
+ * int32[F] follows. Without sums within labels; with sums (of the owners) at the pace of each chart. *changed:
+ * whether the last step did. */
 TK_API int tk_mesh_flat_relax(const double* centre, const double* normal, const int32_t* twin, const int32_t* label,
                               const int64_t* sums, int64_t num_faces, int rounds, double* distance, int32_t* owner,
                               double* distance_scratch, int32_t* owner_scratch, int32_t* changed, int device, void*
                               stream);
+/* core int64[charts]: of each label the face of greatest distance in the lower 32 bits; distance 0 and owner =
+ * label there. core comes as INT64_MAX. */
 TK_API int tk_mesh_flat_cores(const double* old_distance, const int32_t* label, int64_t num_faces, int64_t num_charts,
                               int64_t* core, double* distance, int32_t* owner, int device, void* stream);
+/* Moves faces to the chart that holds more of their border if it faces the same way within tolerance. wish
+ * int32[F]: scratch. */
 TK_API int tk_mesh_flat_straighten(const double* normal, const double* length, const int32_t* twin, const int64_t*
                                    sums, double tolerance, int64_t num_faces, int rounds, int32_t* wish, int32_t*
                                    label, int device, void* stream);
+/* rest double[F][4]: inverse length of the first edge, where the third corner lies along it, inverse height, area. */
 TK_API int tk_mesh_flat_rest_shapes(const double* position, const int32_t* point, const uint8_t* kind, int64_t
                                     num_faces, double* rest, int device, void* stream);
+/* uv double[V][2]: along the mean normal of the chart. vertex_point, vertex_chart int32[V]. */
 TK_API int tk_mesh_flat_project(const double* position, const int32_t* vertex_point, const int32_t* vertex_chart,
                                 const int64_t* sums, int64_t num_vertices, double* uv, int device, void* stream);
+/* colour int32[V], -1 before: no two vertices of one face have the same. ring int32[3F]: corners by vertex, those
+ * of v from ring_first[v] on; corner int32[F][3]: vertices. *left: whether any has none yet. */
 TK_API int tk_mesh_flat_colour(const int32_t* corner, const int32_t* ring_first, const int32_t* ring, int64_t
                                num_vertices, int rounds, int32_t* colour, int32_t* left, int device, void* stream);
+/* For each softness (0: no face may turn over) every vertex moves once to where the symmetric Dirichlet energy of
+ * its faces is lower, colour by colour. colour_first int64[colours + 1] and softness are on the host; list int32:
+ * vertices by colour; pinned uint8[V], may be null; active uint8[F]: scratch. */
 TK_API int tk_mesh_flat_move(const int64_t* colour_first, int colours, const int32_t* list, const int32_t* corner,
                              const int32_t* ring_first, const int32_t* ring, const double* rest, const uint8_t* kind,
                              const uint8_t* pinned, int64_t num_faces, const double* softness, int sweeps, double* uv,
                              uint8_t* active, int device, void* stream);
+/* Scales the layout of each chart to its area on the surface. sums int64[charts][3] comes as zero. */
 TK_API int tk_mesh_flat_rescale(const double* rest, const double* area, const int32_t* corner, const int32_t* label,
                                 const uint8_t* kind, const int32_t* vertex_chart, int64_t num_faces, int64_t
                                 num_vertices, int64_t* sums, double* uv, int device, void* stream);
+/* out uint8[F]: faces turned by more than tolerance or stretched by more than max_stretch. sums int64[charts][3],
+ * zero before: texture area, surface area and energy of the others. */
 TK_API int tk_mesh_flat_judge(const double* rest, const double* area, const int32_t* corner, const int32_t* label,
                               const uint8_t* kind, const double* uv, int64_t num_faces, double max_stretch, double
                               tolerance, int64_t* sums, uint8_t* out, int device, void* stream);
-TK_API int tk_mesh_flat_spread_out(const double* uv, const double* low, const int32_t* corner, const int32_t* cell,
-                                   const uint8_t* out, int64_t num_faces, int64_t columns, double size, double*
-                                   corners, int device, void* stream);
-TK_API int tk_mesh_flat_drop_overlaps(const int32_t* other, const int32_t* twin, const int32_t* label, const uint8_t*
-                                      out, int64_t num_faces, uint8_t* drop, int device, void* stream);
+/* keys int64[count]: places along a Morton curve of triangles corners double[count][3][2], all within 2^32 / scale
+ * of the lowest point. */
 TK_API int tk_mesh_flat_tree_keys(const double* corners, int64_t count, double low_x, double low_y, double scale,
                                   int64_t* keys, int device, void* stream);
+/* boxes double[2 * leaves][4], leaves the power of two at or above count / 4, of triangles in order int32[count];
+ * those no taller than tolerance are left out. */
 TK_API int tk_mesh_flat_tree_build(const double* corners, const int32_t* order, int64_t count, double tolerance,
                                    double* boxes, int device, void* stream);
+/* other int32[count]: a triangle that each reaches into by more than tolerance, or -1. */
 TK_API int tk_mesh_flat_tree_find(const double* corners, const int32_t* order, int64_t count, double tolerance, const
                                   double* boxes, int32_t* other, int device, void* stream);
-
-TK_API int tk_mesh_flat_pack(double* uv, const int64_t* chart_first, const double* area, const double* perimeter,
-                             int64_t num_charts, int resolution, double padding, int device, void* stream);
+/* boxes double[charts][angles][4]: lowest corner and size of each chart turned back by angles in a quarter turn.
+ * uv double[faces][3][2] by chart, those of chart c from chart_first[c] on. */
+TK_API int tk_mesh_flat_boxes(const double* uv, const int64_t* chart_first, int64_t num_charts, int angles, double*
+                              boxes, int device, void* stream);
+/* Spans of cells within margin of the charts at each scale: for each scale and chart size int32[2] (columns, rows)
+ * and offset, from which on low and high hold its rows, then its columns; low comes larger than any, high as 0. */
+TK_API int tk_mesh_flat_draw(const double* uv, const int32_t* chart, int64_t num_faces, int64_t num_charts, const
+                             double* scales, int64_t num_scales, double margin, const int32_t* size, const int64_t*
+                             offset, int32_t* low, int32_t* high, int device, void* stream);
+/* Packs the charts at each scale in each order int32[orders][charts]; fits uint8[scales]: whether all are within
+ * the grid. found int32[scales * orders]; place int32[scales * orders][charts][3]: cell of the lowest corner and
+ * counterclockwise quarter turns. taken uint32[scales * orders][grid][grid / 32] comes as zero; grid is a multiple
+ * of 32, at most 8160. */
+TK_API int tk_mesh_flat_place(const int32_t* size, const int64_t* offset, const int32_t* low, const int32_t* high,
+                              const int32_t* order, const uint8_t* fits, int64_t num_charts, int64_t num_scales,
+                              int64_t num_orders, int grid, uint32_t* taken, int32_t* place, int32_t* found, int
+                              device, void* stream);
 
 /* ---- Remeshing ---- */
 

@@ -5,6 +5,7 @@
 #include "trellis_mesh.h"
 #include "unwrap_flat_cluster.hpp"
 #include "unwrap_flat_layout.hpp"
+#include "unwrap_flat_pack.hpp"
 #include "unwrap_flat_surface.hpp"
 #include "unwrap_flat_tree.hpp"
 
@@ -168,16 +169,6 @@ TK_API int tk_mesh_flat_judge(const double* rest, const double* area, const int3
     });
 }
 
-TK_API int tk_mesh_flat_spread_out(const double* uv, const double* low, const int32_t* corner, const int32_t* cell, const uint8_t* out,
-                                   int64_t num_faces, int64_t columns, double size, double* corners, int device, void* stream) {
-    return run(device, stream, [&](Runner on) { on.each(num_faces, SpreadOut{uv, low, corner, cell, out, columns, size, corners}); });
-}
-
-TK_API int tk_mesh_flat_drop_overlaps(const int32_t* other, const int32_t* twin, const int32_t* label, const uint8_t* out, int64_t num_faces,
-                                      uint8_t* drop, int device, void* stream) {
-    return run(device, stream, [&](Runner on) { on.each(num_faces, DropOverlaps{other, twin, label, out, drop}); });
-}
-
 // ---- tree --------------------------------------------------------------------------------------------------------
 
 TK_API int tk_mesh_flat_tree_keys(const double* corners, int64_t count, double low_x, double low_y, double scale, int64_t* keys, int device,
@@ -200,5 +191,18 @@ TK_API int tk_mesh_flat_tree_find(const double* corners, const int32_t* order, i
     return run(device, stream, [&](Runner on) {
         on.each(count, TreeFind{{reinterpret_cast<const Vec2d*>(corners), order, count, reinterpret_cast<const TreeBox*>(boxes),
                                  tk::uv::tree_leaves(count), tolerance}, other});
+    });
+}
+
+// ---- packing -----------------------------------------------------------------------------------------------------
+
+TK_API int tk_mesh_flat_boxes(const double* uv, const int64_t* chart_first, int64_t num_charts, int angles, double* boxes, int device, void* stream) {
+    return run(device, stream, [&](Runner on) { on.each(num_charts * angles, BoxAtAngle{uv, chart_first, angles, boxes}); });
+}
+
+TK_API int tk_mesh_flat_draw(const double* uv, const int32_t* chart, int64_t num_faces, int64_t num_charts, const double* scales, int64_t num_scales,
+                             double margin, const int32_t* size, const int64_t* offset, int32_t* low, int32_t* high, int device, void* stream) {
+    return run(device, stream, [&](Runner on) {
+        on.each(num_scales * num_faces, DrawFace{uv, chart, num_faces, num_charts, scales, margin, size, offset, low, high});
     });
 }

@@ -182,8 +182,9 @@ struct Move {
         const double det = xx * yy - xy * xy;
         if (!(det > 0)) return;
         const Vec2d step{-(yy * gx - xy * gy) / det, -(xx * gy - xy * gx) / det};
+        if (!(-(gx * step.x + gy * step.y) > 1e-7 * now)) return;  // what it would gain is not worth trying
         double t = 1;
-        for (int attempt = 0; attempt < 10; ++attempt, t *= 0.5) {
+        for (int attempt = 0; attempt < 6; ++attempt, t *= 0.5) {
             const Vec2d p{step.x * t, step.y * t};
             if (energy_at(v, p) < now) {
                 uv[2 * v] += p.x;
@@ -241,41 +242,6 @@ struct JudgeFace {
             bad = !(det > 0 && s1 <= max_stretch && det * max_stretch >= s1);
         }
         out[f] = bad;
-    }
-};
-
-// Corners of the faces that stay, each chart in a cell of its own; faces that are out have no extent.
-struct SpreadOut {
-    const double *uv, *low;  // low: double[charts][2]
-    const int32_t *corner, *cell;  // cell of each face: its chart, or the chart that it is tried against
-    const uint8_t* out;
-    int64_t columns;
-    double size;
-    double* corners;
-    TK_BOTH void operator()(int64_t f) const {
-        const int64_t c = cell[f];
-        const double x = static_cast<double>(c % columns) * size - low[2 * c], y = static_cast<double>(c / columns) * size - low[2 * c + 1];
-        for (int k = 0; k < 3; ++k) {
-            const int64_t v = corner[3 * f + (out[f] ? 0 : k)];
-            corners[2 * (3 * f + k)] = uv[2 * v] + x;
-            corners[2 * (3 * f + k) + 1] = uv[2 * v + 1] + y;
-        }
-    }
-};
-
-// Of faces that overlap, one goes: it must be on the border of its chart, the later one if both are.
-struct DropOverlaps {
-    const int32_t *other, *twin, *label;
-    const uint8_t* out;
-    uint8_t* drop;
-    TK_BOTH bool on_border(int64_t f) const {
-        for (int64_t h = 3 * f; h < 3 * f + 3; ++h)
-            if (twin[h] < 0 || out[twin[h] / 3] || label[twin[h] / 3] != label[f]) return true;
-        return false;
-    }
-    TK_BOTH void operator()(int64_t f) const {
-        const int64_t g = other[f];
-        drop[f] = g >= 0 && on_border(f) && (f > g || !on_border(g));
     }
 };
 

@@ -12,16 +12,18 @@ from typing import Any
 
 import torch
 
+from ._flat_pack import pack
 from ._library import EXTENSION
 
 _COLLAPSED = 2
 _UNIT = float(1 << 44)
 _SWEEPS_PER_LOOK = 16
-_LAYOUT_TOLERANCE = 2.0**-24
+LAYOUT_TOLERANCE = 2.0**-24
 # A chart that loses more than this share of its area to turned, stretched or overlapping faces is divided instead.
 _MAX_REJECTED = 0.15
 _MAX_ENERGY = 4.5  # mean symmetric Dirichlet energy; 4 is an isometry
-_MAX_ROUNDS = 6
+_ROUNDS = 7  # of laying out and dividing
+_STRICT_ROUNDS = 3  # of those, in which charts may be divided for more than overlaps
 
 
 def _call(verb: str, *arguments: Any, device: torch.device) -> None:
@@ -59,9 +61,7 @@ class Surface:
         twin = self.twin.view(-1, 3)[faces].long()
         there = place[twin.clamp(min=0) // 3]
         twin = torch.where((twin >= 0) & (there >= 0), 3 * there + twin % 3, -1).int().view(-1)
-        return Surface(
-            self.position, self.point[faces], self.normal[faces], self.area[faces], self.kind[faces], twin
-        )
+        return Surface(self.position, self.point[faces], self.normal[faces], self.area[faces], self.kind[faces], twin)
 
 
 def make_surface(vertices: torch.Tensor, faces: torch.Tensor) -> Surface:
@@ -119,6 +119,19 @@ def connected(surface: Surface, label: torch.Tensor) -> tuple[torch.Tensor, int]
     """Numbers the connected parts of faces of one label."""
     parent, root = torch.empty_like(label), torch.empty_like(label)
     _call("components", surface.twin, label, len(surface), parent, root, device=surface.device)
+    return number(root, label >= 0)
+
+
+def connected_by_edges(faces: torch.Tensor, vertices: int) -> tuple[torch.Tensor, int]:
+    """Numbers the parts of a mesh whose faces share edges, by vertex numbers, in the order of their first faces."""
+    start, end = faces.long().view(-1), faces.roll(-1, 1).long().view(-1)
+    keys, half = torch.sort(torch.minimum(start, end) * vertices + torch.maximum(start, end), stable=True)
+    same = (keys[1:] == keys[:-1]).nonzero().view(-1)
+    twin = torch.full_like(start, -1, dtype=torch.int32)
+    twin[half[same]] = half[same + 1].int()
+    label, parent = torch.zeros_like(faces[:, 0]), torch.empty_like(faces[:, 0])
+    root = torch.empty_like(parent)
+    _call("components", twin, label, len(faces), parent, root, device=faces.device)
     return number(root, label >= 0)
 
 
@@ -243,6 +256,9 @@ def halves(surface: Surface, label: torch.Tensor, charts: int) -> torch.Tensor:
 # ---- layout ----------------------------------------------------------------------------------------------------------
 
 
+Colours = tuple[torch.Tensor, Any, int]
+
+
 @dataclass(frozen=True)
 class Topology:
     """Vertices of charts: corners around a point that glued edges of one chart connect."""
@@ -265,14 +281,14 @@ def topology(surface: Surface, label: torch.Tensor) -> Topology:
     _call("corner_sets", surface.twin, label, None, len(surface), parent, root, device=device)
     corner, count = number(root, torch.ones_like(root, dtype=torch.bool))
     by_vertex, ring = torch.sort(corner, stable=True)
-    ring_first = torch.searchsorted(by_vertex, torch.arange(count + 1, dtype=torch.int32, device=device), out_int32=True)
-    first = ring[ring_first[:-1].long()]
-    return Topology(
-        corner.view(-1, 3), surface.point.view(-1)[first], label[first // 3], ring_first, ring.int()
+    ring_first = torch.searchsorted(
+        by_vertex, torch.arange(count + 1, dtype=torch.int32, device=device), out_int32=True
     )
+    first = ring[ring_first[:-1].long()]
+    return Topology(corner.view(-1, 3), surface.point.view(-1)[first], label[first // 3], ring_first, ring.int())
 
 
-def _coloured(shape: Topology) -> tuple[torch.Tensor, Any, int]:
+def coloured(shape: Topology) -> Colours:
     """Vertices by colour, and where each colour starts (on the host): no two of a colour share a face."""
     device = shape.point.device
     colour = torch.full((len(shape),), -1, dtype=torch.int32, device=device)
@@ -300,32 +316,88 @@ _UNFOLD = [0.5] * 4 + [0.2] * 4 + [0.1] * 4 + [0.05] * 4 + [0.02] * 4
 _FLATTEN = [0.0] * 24
 
 
-def lay_out(surface: Surface, label: torch.Tensor, charts: int, max_stretch: float) -> Layout:
-    """Flattens each chart from its projection along its mean normal."""
-    device, faces = surface.device, len(surface)
+def rest_shapes(surface: Surface) -> torch.Tensor:
+    """float64 [F, 4]: the shape of each face on the surface, as src/unwrap_flat_layout.hpp has it."""
+    rest = surface.area.new_empty(len(surface), 4)
+    _call(
+        "rest_shapes", surface.position, surface.point, surface.kind, len(surface), rest, device=surface.device
+    )  # fmt: skip
+    return rest
+
+
+def move(
+    surface: Surface,
+    shape: Topology,
+    rest: torch.Tensor,
+    colours: Colours,
+    uv: torch.Tensor,
+    softness: list[float],
+    pinned: torch.Tensor | None,
+) -> None:
+    """Moves the vertices of float64 uv [V, 2] downhill, a sweep for each softness; those `pinned` (uint8 [V]) rest."""
+    order, first, count = colours
+    active = torch.empty(len(surface), dtype=torch.uint8, device=surface.device)
+    _call(
+        "move", first, count, order, shape.corner, shape.ring_first, shape.ring, rest, surface.kind, pinned,
+        len(surface), (ctypes.c_double * len(softness))(*softness), len(softness), uv, active, device=surface.device,
+    )  # fmt: skip
+
+
+def judged(
+    surface: Surface,
+    shape: Topology,
+    rest: torch.Tensor,
+    label: torch.Tensor,
+    charts: int,
+    uv: torch.Tensor,
+    max_stretch: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """bool [F] of faces that are turned or stretched, and the mean energy float64 [C] of the others."""
+    sums = torch.zeros(charts, 3, dtype=torch.int64, device=surface.device)
+    out = torch.empty(len(surface), dtype=torch.uint8, device=surface.device)
+    _call(
+        "judge", rest, surface.area, shape.corner, label, surface.kind, uv, len(surface), max_stretch,
+        LAYOUT_TOLERANCE, sums, out, device=surface.device,
+    )  # fmt: skip
+    return out.bool(), sums[:, 2].double() / sums[:, 1].clamp(min=1)
+
+
+def folds(surface: Surface, corners: torch.Tensor) -> torch.Tensor:
+    """bool [F]: faces that are turned over or on edge."""
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return (surface.kind == 0) & ((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2 <= 0.02 * surface.area)
+
+
+def lay_out(surface: Surface, label: torch.Tensor, charts: int, max_stretch: float, lenient: bool = False) -> Layout:
+    """Flattens each chart from its projection along its mean normal.
+
+    A `lenient` judge fails only charts that still overlap; faces that may not stay leave the others in peace.
+    """
+    device = surface.device
     shape = topology(surface, label)
-    rest = surface.area.new_empty(faces, 4)
-    _call("rest_shapes", surface.position, surface.point, surface.kind, faces, rest, device=device)
+    rest = rest_shapes(surface)
     sums = chart_sums(surface, surface.normal, label, charts)
     uv = surface.area.new_empty(len(shape), 2)
     _call("project", surface.position, shape.point, shape.chart, sums, len(shape), uv, device=device)
-    order, colour_first, colours = _coloured(shape)
-    softness = (ctypes.c_double * (len(_UNFOLD) + len(_FLATTEN)))(*_UNFOLD, *_FLATTEN)
-    active = torch.empty(faces, dtype=torch.uint8, device=device)
-    _call(
-        "move", colour_first, colours, order, shape.corner, shape.ring_first, shape.ring, rest, surface.kind, None, faces,
-        softness, len(softness), uv, active, device=device,
-    )  # fmt: skip
+    colours = coloured(shape)
+    folded = torch.zeros(charts, dtype=torch.uint8, device=device)
+    folded[label[folds(surface, uv[shape.corner.long()])].long()] = 1
+    move(surface, shape, rest, colours, uv, _UNFOLD, 1 - folded[shape.chart.long()])
+    move(surface, shape, rest, colours, uv, _FLATTEN, None)
     scale = torch.zeros(charts, 3, dtype=torch.int64, device=device)
-    measured = (rest, surface.area, shape.corner, label, surface.kind)
-    _call("rescale", *measured, shape.chart, faces, len(shape), scale, uv, device=device)
-    found = torch.zeros(charts, 3, dtype=torch.int64, device=device)
-    out = torch.empty(faces, dtype=torch.uint8, device=device)
-    _call("judge", *measured, uv, faces, max_stretch, _LAYOUT_TOLERANCE, found, out, device=device)
-    energy = found[:, 2].double() / found[:, 1].clamp(min=1)
-    failed = energy > _MAX_ENERGY
-    out, failed = _drop_overlaps(surface, shape, label, uv, out, failed | _lost_too_much(surface, label, out, sums))
-    return Layout(uv[shape.corner.long()], out.bool(), failed | _lost_too_much(surface, label, out, sums))
+    _call(
+        "rescale", rest, surface.area, shape.corner, label, surface.kind, shape.chart, len(surface), len(shape),
+        scale, uv, device=device,
+    )  # fmt: skip
+    out, energy = judged(surface, shape, rest, label, charts, uv, max_stretch)
+    failed = torch.zeros(charts, dtype=torch.bool, device=device)
+    if not lenient:
+        failed = (energy > _MAX_ENERGY) | _lost_too_much(surface, label, out, sums)
+    corners = uv[shape.corner.long()]
+    out, failed = _drop_overlaps(surface, label, corners, out, failed, 8 if lenient else 4)
+    if not lenient:
+        failed |= _lost_too_much(surface, label, out, sums)
+    return Layout(corners, out, failed)
 
 
 def _lost_too_much(surface: Surface, label: torch.Tensor, out: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
@@ -353,35 +425,40 @@ def overlapped(corners: torch.Tensor, tolerance: float) -> torch.Tensor:
     return other
 
 
+def spread_out(corners: torch.Tensor, cell: torch.Tensor, cells: int) -> torch.Tensor:
+    """The triangles float64 [F, 3, 2] with those of each cell (int64 [F]) moved apart from those of the others."""
+    index = cell[:, None].expand(-1, 2)
+    low = corners.new_full((cells, 2), torch.inf).scatter_reduce(0, index, corners.amin(1), "amin")
+    high = corners.new_full((cells, 2), -torch.inf).scatter_reduce(0, index, corners.amax(1), "amax")
+    size = 1.01 * (high - low).clamp(min=0).max() + 1e-9
+    columns = int(cells**0.5) + 1
+    at = torch.stack([cell % columns, torch.div(cell, columns, rounding_mode="floor")], 1).double() * size
+    return corners + (at - low[cell])[:, None]
+
+
 def _drop_overlaps(
-    surface: Surface,
-    shape: Topology,
-    label: torch.Tensor,
-    uv: torch.Tensor,
-    out: torch.Tensor,
-    failed: torch.Tensor,
+    surface: Surface, label: torch.Tensor, corners: torch.Tensor, out: torch.Tensor, failed: torch.Tensor, attempts: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rejects faces on borders until nothing overlaps within a chart; charts where that takes long fail."""
-    device, faces, charts = surface.device, len(surface), len(failed)
-    index = shape.chart.long()[:, None].expand(-1, 2)
-    low = uv.new_full((charts, 2), torch.inf).scatter_reduce(0, index, uv, "amin")
-    high = uv.new_full((charts, 2), -torch.inf).scatter_reduce(0, index, uv, "amax")
-    size = 1.01 * float((high - low).max()) + 1e-9
-    columns = int(charts**0.5) + 1
-    corners = uv.new_empty(faces, 3, 2)
+    """Rejects faces until nothing overlaps within a chart; charts where that takes long fail.
+
+    Of faces over each other the one that lies lower along the chart's mean normal goes, so that a sheet goes as a whole.
+    """
+    axes = chart_sums(surface, surface.normal, label, len(failed))[:, :3].double()
+    height = (surface.position[surface.point.long()].mean(1) * axes[label.long()]).sum(1)
+    index = torch.arange(len(surface), device=surface.device)
+    apart = spread_out(corners, label.long(), len(failed))
     left_out = out | failed[label.long()]
-    for attempt in range(4):
-        _call(
-            "spread_out", uv, low, shape.corner, label, left_out, faces, columns, size, corners, device=device
-        )  # fmt: skip
-        other = overlapped(corners, _LAYOUT_TOLERANCE)
+    for attempt in range(attempts):
+        shown = torch.where(left_out[:, None, None], apart[:, :1], apart)  # without extent
+        other = overlapped(shown, LAYOUT_TOLERANCE)
         if not bool((other >= 0).any()):
             break
-        if attempt == 3:
-            failed = failed.index_put((label[other >= 0].long(),), torch.tensor(True, device=device))
+        if attempt == attempts - 1:
+            failed = failed.index_fill(0, label[other >= 0].long(), True)
             break
-        drop = torch.empty_like(out)
-        _call("drop_overlaps", other, surface.twin, label, left_out, faces, drop, device=device)
+        under = other.clamp(min=0).long()
+        lower = (height < height[under]) | ((height == height[under]) & (index > under))
+        drop = (other >= 0) & lower
         out, left_out = out | drop, left_out | drop
     return out, failed
 
@@ -402,27 +479,23 @@ def make_charts(surface: Surface, max_spread: float, max_stretch: float) -> Char
     uv = surface.position.new_zeros(len(surface), 3, 2)
     done = torch.full_like(label, -1)
     offset, todo = 0, label
-    for attempt in range(_MAX_ROUNDS):
+    for attempt in range(_ROUNDS):
         faces = (todo >= 0).nonzero().view(-1)
         if not len(faces):
             break
-        part = surface.part(faces)
-        if attempt == _MAX_ROUNDS - 1:  # a face by itself always has a layout
+        part, last = surface.part(faces), attempt == _ROUNDS - 1
+        if last:  # a face by itself always has a layout
             part = replace(part, twin=torch.full_like(part.twin, -1))
-            own, charts = torch.arange(len(faces), dtype=torch.int32, device=surface.device), len(faces)
-        else:
-            own, charts = connected(part, todo[faces])
-        layout = lay_out(part, own, charts, max_stretch)
+        own, charts = connected(part, todo[faces])
+        layout = lay_out(part, own, charts, max_stretch, attempt >= _STRICT_ROUNDS)
         failed = layout.failed[own.long()]
-        if attempt == _MAX_ROUNDS - 1:
-            failed, layout = torch.zeros_like(failed), replace(layout, out=torch.zeros_like(layout.out))
+        good = torch.ones_like(failed) if last else ~(failed | layout.out)
         uv[faces] = layout.uv
-        good = ~failed & ~layout.out
         done[faces] = torch.where(good, own + offset, -1)
         offset += charts
         todo = torch.full_like(label, -1)
         todo[faces] = torch.where(good, -1, own)
-        if bool(failed.any()):
+        if not last and bool(failed.any()):
             bad = failed.nonzero().view(-1)
             worse = part.part(bad)
             names, count = connected(worse, own[bad])
@@ -452,38 +525,38 @@ Unwrapped = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def unwrap(
-    vertices: torch.Tensor, faces: torch.Tensor, resolution: int, padding: float, max_stretch: float, max_spread: float = 0.1
+    vertices: torch.Tensor,
+    faces: torch.Tensor,
+    resolution: int,
+    padding: float,
+    max_stretch: float,
+    max_spread: float = 0.1,
 ) -> Unwrapped:
     """New faces int32 [F, 3], vertex map int32 [N], uv float32 [N, 2] and the chart of each face int32 [F]."""
     if len(faces) == 0:
         return faces.clone(), faces.new_empty(0), vertices.new_empty(0, 2), faces.new_empty(0)
+    from ._flat_merge import merge  # which composes steps of this module
+
     surface = make_surface(vertices, faces)
     charts = make_charts(surface, max_spread, max_stretch)
-    charts = replace(charts, uv=rescaled(surface, charts))
+    charts = merge(surface, replace(charts, uv=rescaled(surface, charts)), max_stretch)
     packed = replace(charts, uv=_packed(surface, charts, resolution, padding))
     return _new_vertices(vertices, faces, surface, packed)
 
 
 def _packed(surface: Surface, charts: Charts, resolution: int, padding: float) -> torch.Tensor:
     """The layout in [0, 1]^2 on the grid of 2^-24, which float32 holds exactly."""
-    label, device = charts.label, surface.device
     if charts.count == 0:
-        return charts.uv
-    key = torch.where(label >= 0, label, charts.count)
-    by_chart, order = torch.sort(key, stable=True)
-    first = torch.searchsorted(by_chart, torch.arange(charts.count + 1, dtype=torch.int32, device=device))
+        return torch.full_like(charts.uv, 0.5)
+    label = charts.label
+    by_chart, order = torch.sort(torch.where(label >= 0, label, charts.count), stable=True)
+    chart_index = torch.arange(charts.count + 1, dtype=torch.int32, device=surface.device)
+    first = torch.searchsorted(by_chart, chart_index)
     order = order[: int(first[-1])]
-    corners = charts.uv[order]
     twin = surface.twin.view(-1, 3)[order].long()
-    inside = (twin >= 0) & (label[twin.clamp(min=0) // 3] == label[order][:, None])
-    length = (corners.roll(-1, 1) - corners).norm(dim=2) * ~inside
-    sums = torch.zeros(charts.count, 2, dtype=torch.int64, device=device)
-    sums.index_add_(0, label[order].long(), (torch.stack([surface.area[order], length.sum(1)], 1) * _UNIT).long())
-    area, perimeter = (sums.double() / _UNIT).unbind(1)
-    host = [t.cpu().contiguous() for t in (corners, first, area, perimeter)]
-    EXTENSION.call("flat_pack", *host, charts.count, resolution, padding, device=host[0].device)
+    seam = (twin < 0) | (label[twin.clamp(min=0) // 3] != label[order][:, None])
     uv = torch.full_like(charts.uv, 0.5)
-    uv[order] = host[0].to(device)
+    uv[order] = pack(charts.uv[order], label[order], first, surface.area[order], seam, resolution, padding)
     return ((uv * (1 << 24)).round() / (1 << 24)).clamp(0, 1)
 
 

@@ -9,7 +9,7 @@ from typing import Literal, cast, overload
 import torch
 from trellis_native import check
 
-from . import _flat
+from . import _flat, _flat_measure
 from ._library import EXTENSION, OPS
 
 METHODS = ("fast", "xatlas")
@@ -179,7 +179,7 @@ def measure_uv(
 ) -> UnwrapReport | tuple[UnwrapReport, UvFaces]:
     """Judges a texture layout, whoever made it: stretch, utilisation, overlaps, turned faces, sizes.
 
-    Overlaps are found by testing all pairs of faces whose boxes meet, not by sampling. CPU only in this release.
+    Overlaps are found by testing all pairs of faces whose boxes meet, not by sampling.
 
     Args:
         vertices: float32 [V, 3], finite.
@@ -195,14 +195,17 @@ def measure_uv(
     v, f, t = _textured_mesh(vertices, faces, uv)
     check.positive_int("resolution", resolution, maximum=_MAX_RESOLUTION)
     limit = check.number("small_chart_texels", small_chart_texels, minimum=0.0)
-    figures = torch.empty(10, dtype=torch.float64, device=v.device)
-    chart = f.new_empty(len(f))
-    fault = f.new_empty(len(f), dtype=torch.uint8)
-    arguments = (v, f, t, len(v), len(f), resolution, limit, figures, chart, fault)
-    EXTENSION.call("measure_uv", *arguments, device=v.device)
+    if v.device.type == "cuda":
+        found, chart, fault = _flat_measure.measure(v, f, t, resolution, limit)
+    else:
+        figures = torch.empty(10, dtype=torch.float64)
+        chart, fault = f.new_empty(len(f)), f.new_empty(len(f), dtype=torch.uint8)
+        arguments = (v, f, t, len(v), len(f), resolution, limit, figures, chart, fault)
+        EXTENSION.call("measure_uv", *arguments, device=v.device)
+        found = figures.tolist()
     stretch: torch.Tensor = _uv_stretch(v, f, t)
     texels = stretch[:, 3].abs()[stretch[:, 2] > 0].double() * resolution**2
-    charts, mirrored, small, l2, linf, used, flipped, overlapping, outside, collapsed = figures.tolist()
+    charts, mirrored, small, l2, linf, used, flipped, overlapping, outside, collapsed = found
     report = UnwrapReport(
         charts=int(charts),
         stretch_l2=l2,
@@ -315,9 +318,11 @@ def unwrap_uv(
     Every face comes back, in its place and with its corners in their order; vertices are repeated where charts meet,
     and those that no face names are left out. Texels have the same density everywhere.
 
-    "fast" (CPU only in this release) never overlaps faces, turns none over and mirrors no chart: a layout that would is
-    divided until it does not. The mesh may have borders, handles, non-manifold edges, faces wound against each other
-    (charts end there) and faces without area (all corners at one place of a neighbouring chart, without texels).
+    "fast" never overlaps faces, turns none over and mirrors no chart: a layout that would is divided until it does not.
+    On the CPU it solves for each chart's layout; on CUDA it runs other steps of the same kind on all charts at once
+    (`_flat`), which make more, smaller charts, so the two devices' results differ. The mesh may have borders, handles,
+    non-manifold edges, faces wound against each other (charts end there) and faces without area (all corners at one
+    place of a neighbouring chart, without texels).
     Vertices at one position count as one when charts are formed. Results are the same bits for any number of threads.
     "xatlas" is that package (serial, on the CPU whatever the tensors' device); it may mirror charts and, rarely, overlap
     or collapse faces: see the report.

@@ -1,0 +1,152 @@
+"""Places charts in the unit square: src/unwrap_flat_pack.hpp, on CPU and CUDA tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ._library import EXTENSION
+
+_UNIT = float(1 << 44)
+_ANGLES = 32
+_MAX_SPANS = 1 << 26  # of all scales tried at once
+
+
+def _call(verb: str, *arguments: Any, device: torch.device) -> None:
+    EXTENSION.call(f"flat_{verb}", *arguments, device=device)
+
+
+def _no_room(charts: int, resolution: int, padding: float) -> ValueError:
+    return ValueError(
+        f"padding: {charts} charts with {padding:g} texels between them do not fit a texture of "
+        f"{resolution} x {resolution}; raise the resolution or lower the padding"
+    )
+
+
+def _aligned(
+    uv: torch.Tensor, chart: torch.Tensor, first: torch.Tensor, charts: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Turns each chart so that the least box around it lies along the axes, its lowest corner at the origin."""
+    boxes = uv.new_empty(charts, _ANGLES, 4)
+    _call("boxes", uv, first, charts, _ANGLES, boxes, device=uv.device)
+    angle = (boxes[..., 2] * boxes[..., 3]).argmin(1)
+    box = boxes[torch.arange(charts, device=uv.device), angle]
+    turn = angle.double() * (torch.pi / 2 / _ANGLES)
+    cosine, sine = turn.cos()[chart][:, None], turn.sin()[chart][:, None]
+    x, y = uv.unbind(-1)
+    turned = torch.stack([cosine * x + sine * y, cosine * y - sine * x], -1)
+    return (turned - box[chart, None, :2]).clamp(min=0), box[:, 2:]
+
+
+def _orders(extent: torch.Tensor, area: torch.Tensor, count: int) -> torch.Tensor:
+    """int32 [orders, C]: by falling size, by area, and by sizes shaken a little, always the same way."""
+    index = torch.arange(len(area), device=area.device)
+    keys = [extent.sum(1), area]
+    for variant in range(2):
+        shake = (index * 2654435761 + (variant + 1) * 40503 >> 7) % 1024
+        keys.append(extent.sum(1) * (0.8 + shake.double() * (0.4 / 1024)))
+    return torch.stack([torch.sort(k, descending=True, stable=True).indices.int() for k in keys[:count]])
+
+
+def _chart_sums(values: torch.Tensor, chart: torch.Tensor, charts: int) -> torch.Tensor:
+    sums = torch.zeros(charts, dtype=torch.int64, device=values.device)
+    return sums.index_add_(0, chart, (values * _UNIT).long()).double() / _UNIT
+
+
+def pack(
+    uv: torch.Tensor,
+    label: torch.Tensor,
+    first: torch.Tensor,
+    area: torch.Tensor,
+    seam: torch.Tensor,
+    resolution: int,
+    padding: float,
+) -> torch.Tensor:
+    """float64 [F, 3, 2] in [0, 1]^2 of faces in the order of charts: all at one scale, turned and moved.
+
+    Args:
+        uv: float64 [F, 3, 2], layout of each face in its chart.
+        label: int32 [F], ascending.
+        first: int64 [C + 1], first face of each chart.
+        area: float64 [F], of each face in the layout.
+        seam: bool [F, 3], edges on the border of a chart.
+        resolution: texels along a side.
+        padding: texels between charts, half of it along the edges of the texture.
+    """
+    device, charts, chart = uv.device, len(first) - 1, label.long()
+    uv, extent = _aligned(uv.contiguous(), chart, first, charts)
+    wanted = _chart_sums(area, chart, charts)
+    length = (uv.roll(-1, 1) - uv).norm(dim=2)
+    length = torch.where(seam, length, 0.0)
+    grid = 32 * round(min(max(28 * charts**0.5, 512.0), 4096.0) / 32)
+    margin = 0.5 * padding * grid / resolution
+    alone = charts * (2 * margin) ** 2
+    if not (alone < grid * grid and 2 * margin < grid):
+        raise _no_room(charts, resolution, padding)
+    total, half, longest = torch.stack(
+        [wanted.sum(), 0.5 * margin * _chart_sums(length.sum(1), chart, charts).sum(), extent.max()]
+    ).tolist()
+    # No scale beyond this fits: the cells of the charts with their margins would be more than there are.
+    most = (-half + (half * half + total * (grid * grid - alone)) ** 0.5) / total if total > 0 else float("inf")
+    whole = (grid - 2 * margin) / longest if longest > 0 else float(grid)
+    if charts == 1:
+        most = whole
+    top = (1 - 1e-9) * min(most, whole)
+    ratio = 0.985 if charts < 64 else 0.992
+    orders = _orders(extent, wanted, 4 if device.type == "cuda" else 1)
+    border = seam.any(1).nonzero().view(-1)  # the faces within a chart do not widen it
+    drawn = (uv[border].contiguous(), label[border].contiguous(), len(border), charts)
+    scales_at_once = 32 if device.type == "cuda" else 4
+    while True:
+        tried = [top * ratio**i for i in range(scales_at_once)]
+        scales = torch.tensor(tried, dtype=torch.float64, device=device)
+        found, size, place = _attempt(drawn, extent, scales, margin, grid, orders)
+        hits = found.nonzero()
+        if len(hits):
+            scale, order = hits[0].tolist()  # the largest scale, then the first order
+            break
+        if top * longest < 1e-3:
+            raise _no_room(charts, resolution, padding)
+        top = tried[-1] * ratio
+        ratio = max(0.5, ratio * ratio)
+    width, height = size[scale].double().unbind(1)
+    x, y, quarters = place[scale * len(orders) + order].unbind(1)
+    w, h, left, low, turn = (t[chart][:, None].double() for t in (width, height, x, y, quarters))
+    px, py = (uv * scales[scale] + margin).unbind(-1)
+    rx = torch.where(turn == 0, px, torch.where(turn == 1, h - py, torch.where(turn == 2, w - px, py)))
+    ry = torch.where(turn == 0, py, torch.where(turn == 1, px, torch.where(turn == 2, h - py, w - px)))
+    placed: torch.Tensor = torch.stack([rx + left, ry + low], -1) / grid
+    return placed
+
+
+def _attempt(
+    drawn: tuple[torch.Tensor, torch.Tensor, int, int],
+    extent: torch.Tensor,
+    scales: torch.Tensor,
+    margin: float,
+    grid: int,
+    orders: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Packs at each scale in each order: success [S, O], sizes int32 [S, C, 2] and places int32 [S * O, C, 3]."""
+    device, charts = extent.device, drawn[3]
+    size = (extent * scales[:, None, None] + 2 * margin).ceil().clamp(min=1)
+    fits = (size <= grid).all(2).all(1)
+    size = size.clamp(max=grid).int().contiguous()
+    ends = size.sum(2, dtype=torch.int64).view(-1).cumsum(0)
+    offset = ends - size.sum(2).view(-1)
+    spans = int(ends[-1])
+    if spans > _MAX_SPANS and len(scales) > 1:
+        half = len(scales) // 2
+        parts = [_attempt(drawn, extent, s, margin, grid, orders) for s in (scales[:half], scales[half:])]
+        return tuple(torch.cat(pair) for pair in zip(*parts, strict=True))  # type: ignore[return-value]
+    low = torch.full((spans,), grid, dtype=torch.int32, device=device)
+    high = torch.zeros(spans, dtype=torch.int32, device=device)
+    _call("draw", *drawn, scales, len(scales), margin, size, offset, low, high, device=device)
+    attempts = len(scales) * len(orders)
+    taken = torch.zeros(attempts, grid, grid // 32, dtype=torch.int32, device=device)
+    place = torch.zeros(attempts, charts, 3, dtype=torch.int32, device=device)
+    found = torch.zeros(attempts, dtype=torch.int32, device=device)
+    arguments = (orders, fits.to(torch.uint8), charts, len(scales), len(orders), grid, taken, place, found)
+    _call("place", size, offset, low, high, *arguments, device=device)
+    return found.view(len(scales), -1), size, place

@@ -1,0 +1,109 @@
+// A block of threads for each attempt: warps try four turns and eight rows at a time, lanes the words of a row.
+#include "trellis_mesh.h"
+#include "unwrap_flat_pack.hpp"
+
+namespace tk::uv::flat {
+namespace {
+
+constexpr int rows_at_once = 8, lanes = 32, threads = turns * rows_at_once * lanes;
+
+struct PlaceBatch {
+    PlaceTask first;
+    int64_t orders;
+    const int32_t* order;   // [orders][charts]
+    const uint8_t* fits;    // [scales]
+    int32_t* found;         // [attempts]: 1 where all charts have a place
+};
+
+__global__ void __launch_bounds__(threads) place_kernel(PlaceBatch batch) {
+    __shared__ int start[size_levels * size_levels];
+    __shared__ uint32_t best;
+    const int64_t attempt = blockIdx.x, scale = attempt / batch.orders;
+    PlaceTask t = batch.first;
+    t.size += 2 * scale * t.charts;
+    t.offset += scale * t.charts;
+    t.order = batch.order + attempt % batch.orders * t.charts;
+    t.taken += attempt * t.grid * t.words;
+    t.place += 3 * attempt * t.charts;
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % lanes, warp = thread / lanes, quarters = warp / rows_at_once;
+    if (thread == 0) batch.found[attempt] = 0;
+    if (!batch.fits[scale]) return;
+    for (int i = thread; i < size_levels * size_levels; i += threads) start[i] = 0;
+    __syncthreads();
+    for (int64_t i = 0; i < t.charts; ++i) {
+        const int64_t c = t.order[i];
+        const int w = t.size[2 * c], h = t.size[2 * c + 1];
+        const int wide = quarters % 2 ? h : w, high = quarters % 2 ? w : h;
+        const int upright = size_class(w, h), sideways = size_class(h, w);
+        const int from_upright = i < careful ? 0 : start[upright], from_sideways = i < careful ? 0 : start[sideways];
+        const int from = quarters % 2 ? from_sideways : from_upright;
+        if (thread == 0) best = no_place;
+        __syncthreads();
+        for (int step = 0;; step += rows_at_once) {
+            const uint32_t so_far = best;
+            const int top = so_far == no_place ? t.grid : static_cast<int>(so_far >> 13) / turns;
+            __syncthreads();
+            const bool upright_ends = from_upright + step + h > top, sideways_ends = from_sideways + step + w > top;
+            if (upright_ends && sideways_ends) break;
+            const int y = from + step + warp % rows_at_once;
+            if (y + high <= top) {
+                for (int block = 0; block * lanes * 32 < t.grid; ++block) {
+                    const int x = (block * lanes + lane) * 32;
+                    // Places at which the chart would leave the grid are blocked.
+                    const int room = t.grid - wide - x;
+                    uint32_t mask = room >= 31 ? 0u : room < 0 ? 0xffffffffu : 0xfffffffeu << room;
+                    for (int row = 0; row < high; ++row) {
+                        if (__all_sync(0xffffffffu, mask == 0xffffffffu)) break;
+                        int begin, end;
+                        turned_span(t, c, quarters, row, begin, end);
+                        mask |= blocked(t.taken + int64_t{y + row} * t.words, t.words, x + begin, end - begin);
+                    }
+                    const uint32_t open = __ballot_sync(0xffffffffu, mask != 0xffffffffu);
+                    if (!open) continue;
+                    if (lane == lowest_bit(open)) atomicMin(&best, place_key(y + high, quarters, x + lowest_bit(~mask)));
+                    break;
+                }
+            }
+            __syncthreads();
+        }
+        const uint32_t chosen = best;
+        if (chosen == no_place) return;
+        const int top = static_cast<int>(chosen >> 13) / turns, turn = static_cast<int>(chosen >> 13) % turns, x = static_cast<int>(chosen & 8191);
+        const int rows = turn % 2 ? w : h, y = top - rows;
+        for (int row = warp; row < rows; row += threads / lanes) {
+            int begin, end;
+            turned_span(t, c, turn, row, begin, end);
+            begin += x;
+            end += x;
+            for (int word = begin / 32 + lane; word * 32 < end; word += lanes) {
+                const int low = begin > word * 32 ? begin - word * 32 : 0, high_bit = end - word * 32 < 32 ? end - word * 32 : 32;
+                t.taken[int64_t{y + row} * t.words + word] |= (0xffffffffu >> (32 - (high_bit - low))) << low;
+            }
+        }
+        if (thread == 0) {
+            t.place[3 * c] = x;
+            t.place[3 * c + 1] = y;
+            t.place[3 * c + 2] = turn;
+            if (start[upright] < top - h) start[upright] = top - h;
+            if (start[sideways] < top - w) start[sideways] = top - w;
+        }
+        __syncthreads();
+    }
+    if (thread == 0) batch.found[attempt] = 1;
+}
+
+}  // namespace
+}  // namespace tk::uv::flat
+
+TK_API int tk_mesh_flat_place(const int32_t* size, const int64_t* offset, const int32_t* low, const int32_t* high, const int32_t* order,
+                              const uint8_t* fits, int64_t num_charts, int64_t num_scales, int64_t num_orders, int grid, uint32_t* taken, int32_t* place,
+                              int32_t* found, int device, void* stream) {
+    using namespace tk::uv::flat;
+    return run(device, stream, [&](Runner on) {
+        const int64_t attempts = num_scales * num_orders;
+        if (attempts == 0 || num_charts == 0) return;
+        const PlaceTask task{grid, grid / 32, num_charts, size, offset, low, high, nullptr, taken, place};
+        const PlaceBatch batch{task, num_orders, order, fits, found};
+        place_kernel<<<static_cast<unsigned>(attempts), threads, 0, on.stream>>>(batch);
+    });
+}
