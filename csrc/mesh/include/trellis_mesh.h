@@ -299,8 +299,8 @@ TK_API int tk_mesh_flat_draw(const double* uv, const int32_t* chart, int64_t num
                              offset, int32_t* low, int32_t* high, int device, void* stream);
 /* Packs the charts at each scale in each order int32[orders][charts]; fits uint8[scales]: whether all are within
  * the grid. found int32[scales * orders]; place int32[scales * orders][charts][3]: cell of the lowest corner and
- * counterclockwise quarter turns. taken uint32[scales * orders][grid][grid / 32] comes as zero; grid is a multiple
- * of 32, at most 8160. */
+ * counterclockwise quarter turns. Scratch: taken uint32[scales * orders][grid][grid / 32]; grid is a multiple of
+ * 32, at most 8160. */
 TK_API int tk_mesh_flat_place(const int32_t* size, const int64_t* offset, const int32_t* low, const int32_t* high,
                               const int32_t* order, const uint8_t* fits, int64_t num_charts, int64_t num_scales,
                               int64_t num_orders, int grid, uint32_t* taken, int32_t* place, int32_t* found, int

@@ -182,7 +182,7 @@ struct Move {
         const double det = xx * yy - xy * xy;
         if (!(det > 0)) return;
         const Vec2d step{-(yy * gx - xy * gy) / det, -(xx * gy - xy * gx) / det};
-        if (!(-(gx * step.x + gy * step.y) > 1e-7 * now)) return;  // what it would gain is not worth trying
+        if (!(-(gx * step.x + gy * step.y) > 1e-5 * now)) return;  // what it would gain is not worth trying
         double t = 1;
         for (int attempt = 0; attempt < 6; ++attempt, t *= 0.5) {
             const Vec2d p{step.x * t, step.y * t};

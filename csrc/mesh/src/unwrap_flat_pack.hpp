@@ -115,7 +115,7 @@ struct PlaceTask {
     const int64_t* offset;  // [charts] of the spans: those of `height` rows, then of `width` columns
     const int32_t *low, *high;
     const int32_t* order;   // [charts] of this attempt
-    uint32_t* taken;        // [grid][words], zero
+    uint32_t* taken;        // [grid][words]
     int32_t* place;         // [charts][3]: x, y, quarter turns
 };
 

@@ -24,6 +24,7 @@ int free_in_row(const PlaceTask& t, int64_t chart, int quarters, int wide, int h
 }
 
 bool place_all(const PlaceTask& t) {
+    std::fill_n(t.taken, int64_t{t.grid} * t.words, 0u);
     std::vector<int> start(size_levels * size_levels, 0);
     for (int64_t i = 0; i < t.charts; ++i) {
         const int64_t c = t.order[i];

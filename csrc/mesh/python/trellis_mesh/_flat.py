@@ -314,6 +314,7 @@ class Layout:
 
 _UNFOLD = [0.5] * 4 + [0.2] * 4 + [0.1] * 4 + [0.05] * 4 + [0.02] * 4
 _FLATTEN = [0.0] * 24
+_FOLD_RINGS = 4
 
 
 def rest_shapes(surface: Surface) -> torch.Tensor:
@@ -368,6 +369,19 @@ def folds(surface: Surface, corners: torch.Tensor) -> torch.Tensor:
     return (surface.kind == 0) & ((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2 <= 0.02 * surface.area)
 
 
+def _near_folds(surface: Surface, shape: Topology, uv: torch.Tensor) -> torch.Tensor:
+    """uint8 [V]: vertices within a few rings of a fold."""
+    corner = shape.corner.long()
+    faces = folds(surface, uv[corner])
+    near = torch.zeros(len(shape), dtype=torch.bool, device=uv.device)
+    for _ in range(_FOLD_RINGS):
+        vertices = torch.zeros(len(shape), dtype=torch.int32, device=uv.device)
+        vertices.index_add_(0, corner.view(-1), faces.int().repeat_interleave(3))
+        near = vertices > 0
+        faces = near[corner].any(1)
+    return near.to(torch.uint8)
+
+
 def lay_out(surface: Surface, label: torch.Tensor, charts: int, max_stretch: float, lenient: bool = False) -> Layout:
     """Flattens each chart from its projection along its mean normal.
 
@@ -380,9 +394,7 @@ def lay_out(surface: Surface, label: torch.Tensor, charts: int, max_stretch: flo
     uv = surface.area.new_empty(len(shape), 2)
     _call("project", surface.position, shape.point, shape.chart, sums, len(shape), uv, device=device)
     colours = coloured(shape)
-    folded = torch.zeros(charts, dtype=torch.uint8, device=device)
-    folded[label[folds(surface, uv[shape.corner.long()])].long()] = 1
-    move(surface, shape, rest, colours, uv, _UNFOLD, 1 - folded[shape.chart.long()])
+    move(surface, shape, rest, colours, uv, _UNFOLD, 1 - _near_folds(surface, shape, uv))
     move(surface, shape, rest, colours, uv, _FLATTEN, None)
     scale = torch.zeros(charts, 3, dtype=torch.int64, device=device)
     _call(

@@ -10,6 +10,7 @@ from ._library import EXTENSION
 
 _UNIT = float(1 << 44)
 _ANGLES = 32
+_MAX_GRID = 1312.0  # the largest whose bitmap fits the shared memory of an H100
 _MAX_SPANS = 1 << 26  # of all scales tried at once
 
 
@@ -79,7 +80,7 @@ def pack(
     wanted = _chart_sums(area, chart, charts)
     length = (uv.roll(-1, 1) - uv).norm(dim=2)
     length = torch.where(seam, length, 0.0)
-    grid = 32 * round(min(max(28 * charts**0.5, 512.0), 4096.0) / 32)
+    grid = 32 * round(min(max(28 * charts**0.5, 512.0), _MAX_GRID) / 32)
     margin = 0.5 * padding * grid / resolution
     alone = charts * (2 * margin) ** 2
     if not (alone < grid * grid and 2 * margin < grid):
@@ -144,7 +145,7 @@ def _attempt(
     high = torch.zeros(spans, dtype=torch.int32, device=device)
     _call("draw", *drawn, scales, len(scales), margin, size, offset, low, high, device=device)
     attempts = len(scales) * len(orders)
-    taken = torch.zeros(attempts, grid, grid // 32, dtype=torch.int32, device=device)
+    taken = torch.empty(attempts, grid, grid // 32, dtype=torch.int32, device=device)
     place = torch.zeros(attempts, charts, 3, dtype=torch.int32, device=device)
     found = torch.zeros(attempts, dtype=torch.int32, device=device)
     arguments = (orders, fits.to(torch.uint8), charts, len(scales), len(orders), grid, taken, place, found)
