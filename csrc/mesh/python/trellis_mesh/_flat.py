@@ -139,7 +139,7 @@ def connected_by_edges(faces: torch.Tensor, vertices: int) -> tuple[torch.Tensor
 
 
 def _united(ends: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    ends, order = torch.sort(ends)
+    ends, order = torch.sort(ends, stable=True)
     total, first = torch.empty_like(shared), torch.empty(len(ends), dtype=torch.uint8, device=ends.device)
     _call("sum_shared", ends, order, shared, len(ends), total, first, device=ends.device)
     keep = first.nonzero().view(-1)

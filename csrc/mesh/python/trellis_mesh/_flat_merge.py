@@ -24,7 +24,7 @@ from ._flat import (
 )
 
 _ROUNDS = 5
-_GUEST_SHARE = 0.3  # of the host's area, at most
+_GUEST_SHARE = 0.15  # of the host's area, at most
 _UNIT = float(1 << 44)
 _LENGTH_UNIT = float(1 << 30)
 _SOFTEN = [0.2] * 2 + [0.05] * 2 + [0.02] * 2

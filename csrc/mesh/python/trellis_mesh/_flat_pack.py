@@ -10,7 +10,8 @@ from ._library import EXTENSION
 
 _UNIT = float(1 << 44)
 _ANGLES = 32
-_MAX_GRID = 1312.0  # the largest whose bitmap fits the shared memory of an H100
+_FAST_GRID = 1312.0  # the largest whose bitmap fits the shared memory of an H100
+_MANY = 20_000  # charts that need a finer grid whatever it costs
 _MAX_SPANS = 1 << 26  # of all scales tried at once
 
 
@@ -80,7 +81,8 @@ def pack(
     wanted = _chart_sums(area, chart, charts)
     length = (uv.roll(-1, 1) - uv).norm(dim=2)
     length = torch.where(seam, length, 0.0)
-    grid = 32 * round(min(max(28 * charts**0.5, 512.0), _MAX_GRID) / 32)
+    many = charts > _MANY
+    grid = 32 * round(min(max(28 * charts**0.5, 512.0), 4096.0 if many else _FAST_GRID) / 32)
     margin = 0.5 * padding * grid / resolution
     alone = charts * (2 * margin) ** 2
     if not (alone < grid * grid and 2 * margin < grid):
@@ -95,26 +97,29 @@ def pack(
         most = whole
     top = (1 - 1e-9) * min(most, whole)
     ratio = 0.985 if charts < 64 else 0.992
-    orders = _orders(extent, wanted, 4 if device.type == "cuda" else 1)
+    orders = _orders(extent, wanted, 4 if (device.type == "cuda" or charts < 64) and not many else 1)
     border = seam.any(1).nonzero().view(-1)  # the faces within a chart do not widen it
     drawn = (uv[border].contiguous(), label[border].contiguous(), len(border), charts)
-    scales_at_once = 32 if device.type == "cuda" else 4
-    while True:
-        tried = [top * ratio**i for i in range(scales_at_once)]
-        scales = torch.tensor(tried, dtype=torch.float64, device=device)
-        found, size, place = _attempt(drawn, extent, scales, margin, grid, orders)
-        hits = found.nonzero()
-        if len(hits):
-            scale, order = hits[0].tolist()  # the largest scale, then the first order
-            break
-        if top * longest < 1e-3:
+    at_once = 32 if device.type == "cuda" and not many else 4
+    fails = top / ratio
+    best: tuple[float, torch.Tensor, torch.Tensor] | None = None  # scale, sizes, places
+    while best is None:
+        tried = [top * ratio**i for i in range(at_once)]
+        fails, best = _attempt(drawn, extent, tried, fails, margin, grid, orders)
+        if best is None and top * longest < 1e-3:
             raise _no_room(charts, resolution, padding)
-        top = tried[-1] * ratio
-        ratio = max(0.5, ratio * ratio)
-    width, height = size[scale].double().unbind(1)
-    x, y, quarters = place[scale * len(orders) + order].unbind(1)
+        top, ratio = tried[-1] * ratio, max(0.5, ratio * ratio)
+    for _ in range(2):  # where steps had grown long
+        if fails < 1.02 * best[0]:
+            break
+        tried = [fails * (best[0] / fails) ** ((i + 1) / (at_once + 1)) for i in range(at_once)]
+        fails, better = _attempt(drawn, extent, tried, fails, margin, grid, orders)
+        best = better or best
+    scale, size, place = best
+    width, height = size.double().unbind(1)
+    x, y, quarters = place.unbind(1)
     w, h, left, low, turn = (t[chart][:, None].double() for t in (width, height, x, y, quarters))
-    px, py = (uv * scales[scale] + margin).unbind(-1)
+    px, py = (uv * scale + margin).unbind(-1)
     rx = torch.where(turn == 0, px, torch.where(turn == 1, h - py, torch.where(turn == 2, w - px, py)))
     ry = torch.where(turn == 0, py, torch.where(turn == 1, px, torch.where(turn == 2, h - py, w - px)))
     placed: torch.Tensor = torch.stack([rx + left, ry + low], -1) / grid
@@ -124,30 +129,41 @@ def pack(
 def _attempt(
     drawn: tuple[torch.Tensor, torch.Tensor, int, int],
     extent: torch.Tensor,
-    scales: torch.Tensor,
+    tried: list[float],
+    fails: float,
     margin: float,
     grid: int,
     orders: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Packs at each scale in each order: success [S, O], sizes int32 [S, C, 2] and places int32 [S * O, C, 3]."""
+) -> tuple[float, tuple[float, torch.Tensor, torch.Tensor] | None]:
+    """Packs at each scale, which fall, in each order.
+
+    Returns the least scale above the best that fails, at most `fails`, and of the best the scale, the size of each
+    chart in cells int32 [C, 2] and its place int32 [C, 3]: x, y, counterclockwise quarter turns.
+    """
     device, charts = extent.device, drawn[3]
+    scales = torch.tensor(tried, dtype=torch.float64, device=device)
     size = (extent * scales[:, None, None] + 2 * margin).ceil().clamp(min=1)
     fits = (size <= grid).all(2).all(1)
     size = size.clamp(max=grid).int().contiguous()
     ends = size.sum(2, dtype=torch.int64).view(-1).cumsum(0)
     offset = ends - size.sum(2).view(-1)
     spans = int(ends[-1])
-    if spans > _MAX_SPANS and len(scales) > 1:
-        half = len(scales) // 2
-        parts = [_attempt(drawn, extent, s, margin, grid, orders) for s in (scales[:half], scales[half:])]
-        return tuple(torch.cat(pair) for pair in zip(*parts, strict=True))  # type: ignore[return-value]
+    if spans > _MAX_SPANS and len(tried) > 1:
+        half = len(tried) // 2
+        fails, best = _attempt(drawn, extent, tried[:half], fails, margin, grid, orders)
+        return (fails, best) if best else _attempt(drawn, extent, tried[half:], fails, margin, grid, orders)
     low = torch.full((spans,), grid, dtype=torch.int32, device=device)
     high = torch.zeros(spans, dtype=torch.int32, device=device)
-    _call("draw", *drawn, scales, len(scales), margin, size, offset, low, high, device=device)
-    attempts = len(scales) * len(orders)
+    _call("draw", *drawn, scales, len(tried), margin, size, offset, low, high, device=device)
+    attempts = len(tried) * len(orders)
     taken = torch.empty(attempts, grid, grid // 32, dtype=torch.int32, device=device)
     place = torch.zeros(attempts, charts, 3, dtype=torch.int32, device=device)
     found = torch.zeros(attempts, dtype=torch.int32, device=device)
-    arguments = (orders, fits.to(torch.uint8), charts, len(scales), len(orders), grid, taken, place, found)
+    arguments = (orders, fits.to(torch.uint8), charts, len(tried), len(orders), grid, taken, place, found)
     _call("place", size, offset, low, high, *arguments, device=device)
-    return found.view(len(scales), -1), size, place
+    hits = found.nonzero()
+    if not len(hits):
+        return tried[-1], None
+    first = int(hits[0])  # the largest scale, then the first order
+    scale = first // len(orders)
+    return tried[scale - 1] if scale else fails, (tried[scale], size[scale], place[first])
