@@ -273,12 +273,12 @@ class Topology:
         return len(self.point)
 
 
-def topology(surface: Surface, label: torch.Tensor) -> Topology:
-    """All faces of `surface` have a label."""
+def topology(surface: Surface, label: torch.Tensor, uv: torch.Tensor | None = None) -> Topology:
+    """All faces of `surface` have a label. With float64 `uv` [F, 3, 2] only edges at one place connect."""
     device, corners = surface.device, 3 * len(surface)
     parent = torch.empty(corners, dtype=torch.int32, device=device)
     root = torch.empty_like(parent)
-    _call("corner_sets", surface.twin, label, None, len(surface), parent, root, device=device)
+    _call("corner_sets", surface.twin, label, uv, len(surface), parent, root, device=device)
     corner, count = number(root, torch.ones_like(root, dtype=torch.bool))
     by_vertex, ring = torch.sort(corner, stable=True)
     ring_first = torch.searchsorted(
@@ -556,6 +556,16 @@ def unwrap(
     return _new_vertices(vertices, faces, surface, packed)
 
 
+def _glued(surface: Surface, charts: Charts) -> torch.Tensor:
+    """bool [3F]: half-edges that hang together with their twin in the layout (a merged chart may have cuts)."""
+    twin, at = surface.twin.long(), charts.uv.view(-1, 2)
+    there = twin.clamp(min=0)
+    after = torch.where(there % 3 == 2, there - 2, there + 1)
+    end = charts.uv.roll(-1, 1).view(-1, 2)
+    same = (at == at[after]).all(1) & (end == at[there]).all(1)
+    return (twin >= 0) & (charts.label[there // 3] == charts.label.repeat_interleave(3)) & same
+
+
 def _packed(surface: Surface, charts: Charts, resolution: int, padding: float) -> torch.Tensor:
     """The layout in [0, 1]^2 on the grid of 2^-24, which float32 holds exactly."""
     if charts.count == 0:
@@ -565,8 +575,7 @@ def _packed(surface: Surface, charts: Charts, resolution: int, padding: float) -
     chart_index = torch.arange(charts.count + 1, dtype=torch.int32, device=surface.device)
     first = torch.searchsorted(by_chart, chart_index)
     order = order[: int(first[-1])]
-    twin = surface.twin.view(-1, 3)[order].long()
-    seam = (twin < 0) | (label[twin.clamp(min=0) // 3] != label[order][:, None])
+    seam = ~_glued(surface, charts).view(-1, 3)[order]
     uv = torch.full_like(charts.uv, 0.5)
     uv[order] = pack(charts.uv[order], label[order], first, surface.area[order], seam, resolution, padding)
     return ((uv * (1 << 24)).round() / (1 << 24)).clamp(0, 1)

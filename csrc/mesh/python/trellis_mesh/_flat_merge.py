@@ -97,7 +97,7 @@ def _try(
     guest = host >= 0
     faces = ((label >= 0) & guest[label.long()]).nonzero().view(-1)
     part, own = surface.part(faces), label[faces]
-    shape = topology(part, own)
+    shape = topology(part, own, uv[faces])
     place, pinned, fits = _pinned(surface, label, uv, host, faces, shape.corner, len(shape))
     taken = guest.clone()
     bad = torch.zeros_like(guest)
