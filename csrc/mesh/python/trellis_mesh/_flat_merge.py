@@ -23,7 +23,7 @@ from ._flat import (
     topology,
 )
 
-_ROUNDS = 5
+_ROUNDS = 3
 _GUEST_SHARE = 0.15  # of the host's area, at most
 _UNIT = float(1 << 44)
 _LENGTH_UNIT = float(1 << 30)
