@@ -66,9 +66,16 @@ TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const in
  *
  * grad_out  float32 [batch, pixels, channels].
  * grad_attrs  float32 [attr_batch, num_vertices, channels], written.
+ * The next four are for CUDA, and null on the CPU, which makes its own:
+ * pixel_order   int64 [batch, pixels]: numbers of an image's pixels by the face they show, ascending for each face.
+ * face_begin    int64 [batch, num_faces + 1]: where the pixels of each face begin there, and where the last ones end.
+ * corner_order  int64 [num_faces * 3]: corners 3 * face + i by their vertex, ascending for each vertex.
+ * vertex_begin  int64 [num_vertices + 1]: where the corners of each vertex begin there.
  * The rest as above.
  */
 TK_API int tk_raster_interpolate_backward(const float* grad_out, const float* rast, const int32_t* faces,
+                                          const int64_t* pixel_order, const int64_t* face_begin,
+                                          const int64_t* corner_order, const int64_t* vertex_begin,
                                           int64_t attr_batch, int64_t batch, int64_t pixels, int64_t num_vertices,
                                           int64_t num_faces, int64_t channels, float* grad_attrs, int device,
                                           void* stream);

@@ -7,6 +7,30 @@
 
 using namespace tk::raster;
 
+namespace {
+
+// Channel i % channels of vertex i / channels, over all images that share its attributes.
+struct SumImages {
+    InterpolateBackward first;  // of the first image
+    int64_t images, pixels, num_faces, channels;
+    float* out;
+
+    __device__ void operator()(int64_t i) const {
+        float total = 0;
+        for (int64_t b = 0; b < images; ++b) {
+            InterpolateBackward one = first;
+            one.grad += b * pixels * channels;
+            one.rast += b * pixels * 4;
+            one.pixel_order += b * pixels;
+            one.face_begin += b * (num_faces + 1);
+            total += static_cast<float>(one(i / channels, i % channels, channels));
+        }
+        out[i] = total;
+    }
+};
+
+}  // namespace
+
 TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const int32_t* faces, int64_t attr_batch,
                                  int64_t batch, int64_t pixels, int64_t num_vertices, int64_t num_faces,
                                  int64_t channels, float* out, int device, void* stream) {
@@ -15,6 +39,25 @@ TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const in
                Interpolate{attrs, rast, faces, pixels, num_vertices, num_faces, channels,
                            attr_batch == 1 ? 0 : num_vertices * channels, out},
                stream);
+    });
+}
+
+TK_API int tk_raster_interpolate_backward(const float* grad_out, const float* rast, const int32_t*,
+                                          const int64_t* pixel_order, const int64_t* face_begin,
+                                          const int64_t* corner_order, const int64_t* vertex_begin,
+                                          int64_t attr_batch, int64_t batch, int64_t pixels, int64_t num_vertices,
+                                          int64_t num_faces, int64_t channels, float* grad_attrs, int device,
+                                          void* stream) {
+    return tk::guarded_on(device, [&] {
+        const int64_t together = attr_batch == 1 ? batch : 1;  // images that share attributes
+        for (int64_t b = 0; b < attr_batch; ++b) {
+            const InterpolateBackward one{grad_out + b * pixels * channels,  rast + b * pixels * 4,
+                                          pixel_order + b * pixels,          face_begin + b * (num_faces + 1),
+                                          corner_order,                      vertex_begin};
+            launch(num_vertices * channels,
+                   SumImages{one, together, pixels, num_faces, channels, grad_attrs + b * num_vertices * channels},
+                   stream);
+        }
     });
 }
 

@@ -94,6 +94,7 @@ TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const in
 }
 
 TK_API int tk_raster_interpolate_backward(const float* grad_out, const float* rast, const int32_t* faces,
+                                          const int64_t*, const int64_t*, const int64_t*, const int64_t*,
                                           int64_t attr_batch, int64_t batch, int64_t pixels, int64_t num_vertices,
                                           int64_t num_faces, int64_t channels, float* grad_attrs, int, void*) {
     return tk::guarded([&] {
@@ -101,24 +102,12 @@ TK_API int tk_raster_interpolate_backward(const float* grad_out, const float* ra
         const Lists corners = corners_of_vertices(faces, num_faces, num_vertices);
         for (int64_t b = 0; b < batch; ++b) {
             const float* image = rast + b * pixels * 4;
-            const float* grad = grad_out + b * pixels * channels;
             float* out = grad_attrs + (attr_batch == 1 ? 0 : b) * num_vertices * channels;
             const Lists seen = pixels_of_faces(image, pixels, num_faces);
-            tk::parallel_chunks(num_vertices, 256, [&](int64_t, int64_t begin, int64_t end) {
-                std::vector<double> sum(channels);
-                for (int64_t v = begin; v < end; ++v) {
-                    std::fill(sum.begin(), sum.end(), 0.0);
-                    for (int64_t k = corners.begin[v]; k < corners.begin[v + 1]; ++k) {
-                        const int64_t face = corners.items[k] / 3, corner = corners.items[k] % 3;
-                        for (int64_t p = seen.begin[face]; p < seen.begin[face + 1]; ++p) {
-                            const int64_t pixel = seen.items[p];
-                            const float* r = image + pixel * 4;
-                            const float weight = corner == 0 ? r[0] : corner == 1 ? r[1] : 1.0f - r[0] - r[1];
-                            for (int64_t c = 0; c < channels; ++c) sum[c] += double{weight} * grad[pixel * channels + c];
-                        }
-                    }
-                    for (int64_t c = 0; c < channels; ++c) out[v * channels + c] += static_cast<float>(sum[c]);
-                }
+            const InterpolateBackward sum{grad_out + b * pixels * channels, image,                seen.items.data(),
+                                          seen.begin.data(),                corners.items.data(), corners.begin.data()};
+            tk::parallel_for(num_vertices, 256, [&](int64_t v) {
+                for (int64_t c = 0; c < channels; ++c) out[v * channels + c] += static_cast<float>(sum(v, c, channels));
             });
         }
     });

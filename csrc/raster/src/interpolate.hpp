@@ -47,4 +47,29 @@ struct Interpolate {
     }
 };
 
+// Gradient at one vertex: what its corners, in ascending order, get from the pixels of their faces, in ascending order.
+struct InterpolateBackward {
+    const float* grad;
+    const float* rast;
+    const int64_t* pixel_order;
+    const int64_t* face_begin;
+    const int64_t* corner_order;
+    const int64_t* vertex_begin;
+
+    // The sum over one image, for channel c of `channels`; grad, rast and the lists of pixels are that image's.
+    TK_BOTH double operator()(int64_t vertex, int64_t c, int64_t channels) const {
+        double sum = 0;
+        for (int64_t k = vertex_begin[vertex]; k < vertex_begin[vertex + 1]; ++k) {
+            const int64_t face = corner_order[k] / 3, corner = corner_order[k] % 3;
+            for (int64_t p = face_begin[face]; p < face_begin[face + 1]; ++p) {
+                const int64_t pixel = pixel_order[p];
+                const float* r = rast + pixel * 4;
+                const float weight = corner == 0 ? r[0] : corner == 1 ? r[1] : 1.0f - r[0] - r[1];
+                sum += double{weight} * static_cast<double>(grad[pixel * channels + c]);
+            }
+        }
+        return sum;
+    }
+};
+
 }  // namespace tk::raster

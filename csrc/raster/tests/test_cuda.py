@@ -126,6 +126,20 @@ def test_small_interpolation(shared):
     assert torch.equal(ours.cpu(), raster.interpolate(attrs, rast, faces))
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_small_gradient_of_interpolation(shared):
+    clip, faces = plane(300)
+    rast = raster.rasterize(torch.cat([clip, clip * torch.tensor([0.5, 0.7, 1, 1])]), faces, (100, 70))
+    attrs = torch.randn(1 if shared else 2, clip.shape[1], 5)
+    weight = torch.randn(2, 100, 70, 5)
+    gradients = []
+    for device in ("cpu", "cuda"):
+        mine = attrs.detach().clone().to(device).requires_grad_()
+        (raster.interpolate(mine, rast.to(device), faces.to(device)) * weight.to(device)).sum().backward()
+        gradients.append(mine.grad.cpu())
+    assert torch.equal(*gradients) and gradients[0].abs().sum() > 100
+
+
 @pytest.mark.parametrize("wrap", ["repeat", "clamp", "mirror", "zero"])
 @pytest.mark.parametrize("filter", ["nearest", "linear", "mip"])
 def test_small_textures(filter, wrap):  # noqa: A002

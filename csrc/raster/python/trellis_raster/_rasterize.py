@@ -137,12 +137,24 @@ def _interpolate_backward(
 ) -> torch.Tensor:
     batch, height, width, channels = grad.shape
     out = grad.new_empty((attr_batch, num_vertices, channels))
-    EXTENSION.call(
-        "interpolate_backward",
-        *(grad.contiguous(), rast, faces, attr_batch, batch, height * width, num_vertices, len(faces), channels, out),
-        device=grad.device,
-    )
+    pixels = height * width
+    lists = _pixels_and_corners(rast, faces, num_vertices) if grad.is_cuda else (None,) * 4
+    sizes = (attr_batch, batch, pixels, num_vertices, len(faces), channels)
+    EXTENSION.call("interpolate_backward", grad.contiguous(), rast, faces, *lists, *sizes, out, device=grad.device)
     return out
+
+
+def _pixels_and_corners(rast: torch.Tensor, faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, ...]:
+    """Pixels by face for each image and corners by vertex, as the header of the native function states."""
+    count = len(faces)
+    face = rast[..., 3].flatten(1)
+    named = torch.where((face >= 1) & (face <= count), face - 1, count).to(torch.int32)
+    sorted_faces, pixel_order = torch.sort(named, dim=1, stable=True)
+    numbers = torch.arange(count + 1, dtype=torch.int32, device=rast.device).expand(len(rast), -1).contiguous()
+    face_begin = torch.searchsorted(sorted_faces, numbers)
+    owners, corner_order = torch.sort(faces.view(-1), stable=True)
+    vertices = torch.arange(num_vertices + 1, dtype=torch.int32, device=rast.device)
+    return pixel_order, face_begin, corner_order, torch.searchsorted(owners, vertices)
 
 
 @OPS.fake("interpolate_backward")
