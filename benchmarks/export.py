@@ -105,9 +105,13 @@ def speed(v: torch.Tensor, f: torch.Tensor, arguments: argparse.Namespace) -> No
     first = once(v, f, out, arguments)
     runs = [once(v, f, out, arguments) for _ in range(arguments.repeats)]
     later = {name: sorted(run[name] for run in runs)[len(runs) // 2] for name in first}
-    key = f"{arguments.resolution}_remesh{int(arguments.remesh)}_tex{arguments.texture}_dec{arguments.faces}"
+    keys = [
+        f"{arguments.resolution}_remesh{int(r)}_tex{arguments.texture}_dec{arguments.faces}"
+        for r in (arguments.remesh, not arguments.remesh)
+    ]
     known = json.loads(arguments.baseline.read_text())["glb_export"] if arguments.baseline else {}
-    theirs = known.get(key, {})
+    key = next((k for k in keys if k in known), None)
+    theirs = known[key] if key else {}
     print("| stage | first run, ms | later, ms | upstream, ms |\n|---|---|---|---|")
     for name, seconds in later.items():
         parts = [theirs[k] for k in THEIRS.get(name, ()) if k in theirs]
@@ -116,7 +120,7 @@ def speed(v: torch.Tensor, f: torch.Tensor, arguments: argparse.Namespace) -> No
     total = f"{(theirs['total_s'] + theirs['export_png']) * 1000:,.0f}" if theirs else ""
     print(f"| **voxels to file** | {_sum(first):,.0f} | {_sum(later):,.0f} | {total} |")
     print(f"| mesh to file | {sum(first.values()) * 1000:,.0f} | {sum(later.values()) * 1000:,.0f} | |")
-    print(f"\n{out.stat().st_size:,} bytes; upstream: {key if theirs else 'no figure'}")
+    print(f"\n{out.stat().st_size:,} bytes; upstream: {key or 'no figure'}")
     if v.is_cuda:
         print(f"peak device memory {torch.cuda.max_memory_allocated(v.device) / 2**30:.2f} GiB")
 

@@ -25,12 +25,13 @@ _ADLER = 65521
 _Part = tuple[bytes, int, int]
 
 
-def encode_png(images: Sequence[torch.Tensor], *, level: int = 6, threads: int | None = None) -> list[bytes]:
+def encode_png(images: Sequence[torch.Tensor], *, level: int = 3, threads: int | None = None) -> list[bytes]:
     """Each image as the bytes of a PNG file, all of them at once on all cores.
 
     Args:
         images: uint8 [H, W, C], C from 1 to 4 (grey, grey and alpha, RGB, RGBA), on any device.
-        level: 0 (stored) to 9 (smallest), zlib's.
+        level: 0 (stored) to 9 (smallest), zlib's. Two baked textures of 4096^2 took 0.24 s for 20.1 MB at level 1,
+            0.28 s for 18.4 MB at 3 and 0.64 s for 16.2 MB at 6 (16 cores beside an H100, 2026-11-26).
         threads: at most so many; None for one a core.
 
     Returns:
