@@ -2,7 +2,7 @@
 
 A stage's peak is ``its weights on the device + activations(tokens) + what the run holds beside them``. Weights are
 exact: they are summed over the model's own tensors. Activations are the live set at the widest point of each model,
-counted from its code and checked against measured peaks (benchmarks/memory.py, docs/memory.md).
+counted from its code; benchmarks/memory.py compares them with measured peaks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .residency import Weights
 SIDE = 16
 """Cells along an axis of the structure latent."""
 GROWTH = 4.06
-"""Voxels of a surface grow by this from one level to the next finer one (measured: 4.01 to 4.15, docs/memory.md)."""
+"""Voxels of a surface grow by this from one level to the next finer one (docs/memory.md)."""
 
 
 @dataclass(frozen=True)
