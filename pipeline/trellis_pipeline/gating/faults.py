@@ -45,18 +45,6 @@ def _confetti(real: Callable[..., Any]) -> Callable[..., Any]:
     return voxelize
 
 
-def _stray_flags(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Logits near the threshold round across it in fp16: flags are set where nothing crosses."""
-
-    def voxelize(*arguments: Any) -> VoxelAsset:
-        asset: VoxelAsset = real(*arguments)
-        random = torch.Generator().manual_seed(0)
-        extra = torch.rand(asset.intersected.shape, generator=random) < 0.05
-        return replace(asset, intersected=asset.intersected | extra)
-
-    return voxelize
-
-
 def _blocky(real: Callable[..., Any]) -> Callable[..., Any]:
     """The remesher ignores the dual vertices and takes the middle of each cell."""
 
@@ -237,7 +225,6 @@ _ALL: tuple[tuple[str, Any, str, Wrap], ...] = (
     ("blocky", stages, "simplify", _unsimplified),
     ("double-shell", stages, "orient", _double_shell),
     ("flipped-winding", stages, "simplify", _flipped),
-    ("fp16-threshold", export, "voxelize", _stray_flags),
     ("over-decimated", stages, "simplify", _over_decimated),
     ("axis-swap", sparse, "grid_sample_3d", _sampler(_swapped)),
     ("black-texture", sparse, "grid_sample_3d", _sampler(_missed)),
