@@ -153,4 +153,4 @@ def test_argument_errors() -> None:
 def test_too_many_voxels_are_refused_before_any_work() -> None:
     claimed = torch.empty(1, dtype=torch.int32).expand(2**33).as_strided((2**31, 4), (0, 0))
     with pytest.raises(ValueError, match="coords: expected fewer than 2147483647 voxels, got 2147483648"):
-        torch.ops.trellis_sparse.neighbor_map(claimed, [1, 4, 4, 4], [3, 3, 3], [1, 1, 1])
+        torch.ops.trellis_sparse.neighbor_map(claimed, [1, 4, 4, 4], [3, 3, 3], [1, 1, 1], None)

@@ -56,6 +56,7 @@ def table_of(index: VoxelIndex | None, coords: torch.Tensor, shape: list[int]) -
 
 def indexed(coords: torch.Tensor, shape: list[int], table: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """`coords` as kernels take them, and a table for them: the given one, or one made now."""
+    _refuse_too_many(coords)
     coords = coords.contiguous()
     if coords.device.type == "cuda" and coords.data_ptr() % 16:
         coords = coords.clone()
@@ -70,12 +71,16 @@ def _build(coords: torch.Tensor, shape: list[int]) -> torch.Tensor:
     return result
 
 
+def _refuse_too_many(coords: torch.Tensor) -> None:
+    if len(coords) >= MAX_ROWS:
+        raise ValueError(f"coords: expected fewer than {MAX_ROWS} voxels, got {len(coords)}")
+
+
 @OPS.define("voxel_index(Tensor coords, int[] shape) -> (Tensor, Tensor)")
 def _voxel_index(coords: torch.Tensor, shape: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """The table uint8 [bytes], and the first row outside the grid or a number beyond all."""
     rows, device = len(coords), coords.device
-    if rows >= MAX_ROWS:
-        raise ValueError(f"coords: expected fewer than {MAX_ROWS} voxels, got {rows}")
+    _refuse_too_many(coords)
     coords = coords.contiguous()
     if device.type == "cuda" and coords.data_ptr() % 16:
         coords = coords.clone()
