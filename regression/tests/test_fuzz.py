@@ -1,9 +1,12 @@
 """Broken files through the whole check: findings or one clear error, never worse. `trellis-gate fuzz` runs more."""
 
+import json
+import struct
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trellis_regression.fuzz import examine, mutate, run, seeds
+from trellis_regression.fuzz import _split, examine, mutate, run, seeds
 from trellis_regression.glb import GlbError
 
 
@@ -17,6 +20,20 @@ def test_mutated_files_give_findings_or_one_error():
     assert outcome.ok, outcome.summary()
     assert sum(outcome.errors.values()) < outcome.cases  # some are still whole enough to be judged
     assert outcome.peak_megabytes < 4000
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("alphaMode", ["MASK"]), ("alphaMode", "FADE"), ("alphaCutoff", "x"), ("emissiveFactor", [1])]
+)
+def test_material_values_of_the_wrong_kind_are_one_clear_error(key, value):
+    data = seeds()[0]
+    document, rest = _split(data)
+    document["materials"][0][key] = value
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    broken = struct.pack("<IIIII", 0x46546C67, 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
+    with pytest.raises(GlbError):
+        examine(broken)
 
 
 def test_a_crash_would_be_seen(monkeypatch):
@@ -43,9 +60,6 @@ def test_arbitrary_bytes_after_a_valid_header(which, tail, seed):
 
 def test_many_materials_with_one_image_cost_one_image():
     """Each image is decoded once: a small file must not be able to ask for the same picture a thousand times."""
-    import json
-    import struct
-
     from trellis_regression.glb import parse_glb
     from trellis_regression.scene import load_parts
 

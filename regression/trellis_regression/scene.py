@@ -231,19 +231,29 @@ def _texture(glb: Glb, info: dict[str, Any], images: _Images) -> Texture:
     return Texture(images[source], wrap, change.get("texCoord", info.get("texCoord", 0)), transform)
 
 
+def _numbers(values: Any, count: int) -> tuple[float, ...]:
+    numbers = tuple(float(x) for x in values)
+    if len(numbers) != count:
+        raise GlbError(f"a material's factor has {len(numbers)} numbers, expected {count}")
+    return numbers
+
+
 def _material(glb: Glb, item: dict[str, Any], images: _Images) -> Material:
     pbr = item.get("pbrMetallicRoughness", {})
     named = {k: pbr[k] for k in ("baseColorTexture", "metallicRoughnessTexture") if k in pbr}
     named |= {k: item[k] for k in ("normalTexture", "occlusionTexture", "emissiveTexture") if k in item}
     strength = item.get("extensions", {}).get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
+    mode = item.get("alphaMode", "OPAQUE")
+    if mode not in ("OPAQUE", "MASK", "BLEND"):
+        raise GlbError(f"a material's alphaMode is {mode!r}, which glTF does not define")
     return Material(
         name=str(item.get("name", "")),
-        base_color=tuple(pbr.get("baseColorFactor", (1.0, 1.0, 1.0, 1.0))),
-        metallic=pbr.get("metallicFactor", 1.0),
-        roughness=pbr.get("roughnessFactor", 1.0),
-        emissive=tuple(strength * e for e in item.get("emissiveFactor", (0.0, 0.0, 0.0))),
-        alpha_mode=item.get("alphaMode", "OPAQUE"),
-        alpha_cutoff=item.get("alphaCutoff", 0.5),
-        double_sided=item.get("doubleSided", False),
+        base_color=_numbers(pbr.get("baseColorFactor", (1.0, 1.0, 1.0, 1.0)), 4),
+        metallic=float(pbr.get("metallicFactor", 1.0)),
+        roughness=float(pbr.get("roughnessFactor", 1.0)),
+        emissive=tuple(strength * e for e in _numbers(item.get("emissiveFactor", (0.0, 0.0, 0.0)), 3)),
+        alpha_mode=mode,
+        alpha_cutoff=float(item.get("alphaCutoff", 0.5)),
+        double_sided=bool(item.get("doubleSided", False)),
         textures={k: _texture(glb, v, images) for k, v in named.items()},
     )
