@@ -13,7 +13,8 @@ from typing import Any, cast
 
 import torch
 import trellis_sparse
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from sparse import pyramid
+from trellis_pipeline import attention
 from trellis_pipeline.models import from_config, replay
 from trellis_pipeline.sparse import SparseTensor
 
@@ -126,26 +127,6 @@ def row(
     return out
 
 
-def pyramid(path: Path, resolution: int, device: torch.device) -> list[torch.Tensor]:
-    """Voxels of a mesh at `resolution` and at each half down to a sixteenth, coarse last, ascending."""
-    import numpy as np
-    import trellis_voxel
-
-    sys.path.insert(0, str(Path(__file__).parent))
-    from run import AABB, fitted, read_mesh
-
-    v, f = read_mesh(path)
-    grid = trellis_voxel.mesh_to_dual_grid(
-        torch.from_numpy(fitted(v)), torch.from_numpy(f.astype(np.int32)), grid_size=resolution, aabb=AABB,
-        face_weight=1.0, boundary_weight=0.2, regularization_weight=0.01,
-    )  # fmt: skip
-    level = torch.cat([torch.zeros_like(grid.coords[:, :1]), grid.coords], 1).contiguous().to(device)
-    levels = [level]
-    for _ in range(4):
-        levels.append(trellis_sparse.downsample(levels[-1])[0])
-    return levels
-
-
 def decoders(
     device: torch.device, repeats: int, known: dict[str, float], mesh: Path, resolutions: list[int]
 ) -> list[dict[str, Any]]:
@@ -153,7 +134,7 @@ def decoders(
     rows = []
     model = made("SparseUnetVaeDecoder", DECODER, device)
     for resolution in resolutions:
-        levels = pyramid(mesh, resolution, device)
+        levels = [level.to(device) for level in pyramid(mesh, resolution).values()]
         z = SparseTensor(torch.randn(len(levels[4]), 32, device=device), levels[4])
         subdivisions = []
         for fine, coarse in zip(reversed(levels[:4]), reversed(levels[1:]), strict=True):
@@ -183,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--attention", default="CUDNN_ATTENTION", help="a name of torch.nn.attention.SDPBackend")
+    parser.add_argument("--attention", default="auto", help="a backend of trellis_pipeline.attention")
     parser.add_argument("--features", type=int, nargs="+", default=[1029], help="image features of the condition")
     parser.add_argument("--mesh", type=Path, help=".npz whose voxels the texture decoder decodes")
     parser.add_argument("--resolutions", type=int, nargs="+", default=[512, 1024, 1536])
@@ -195,7 +176,9 @@ def main() -> None:
     print(
         f"{date.today()}: python {' '.join(sys.argv)}; {torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     )
-    with sdpa_kernel(SDPBackend.__members__[arguments.attention]):
+    backend = attention.choose(device, torch.bfloat16, arguments.attention)
+    print(f"attention: {backend.name} ({backend.reason})")
+    with attention.using(backend):
         rows = run(arguments, device, known)
     for line in rows:
         print(json.dumps(line))
