@@ -43,6 +43,8 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--models", "/nowhere"], "no such folder"),
         (["--timeout", "0"], "must be more than 0"),
         (["--json", "/nowhere/report.json", "--only", "memory-settings"], "No such file"),
+        (["--json", "/tmp", "--only", "memory-settings"], "expected the name of a file"),
+        (["--json", "", "--only", "memory-settings"], "expected the name of a file"),
         (["--bogus"], "unrecognized arguments"),
     ],
 )
@@ -71,6 +73,24 @@ def test_a_bare_environment_gives_status_1_and_json_of_the_schema(tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
+def test_the_callers_own_packages_are_not_taken_for_those_of_another_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path / "bench")
+    bench.interpreter()
+    (tmp_path / "mine" / "trimesh").mkdir(parents=True)
+    (tmp_path / "mine" / "trimesh" / "__init__.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "mine"))
+    report = tmp_path / "report.json"
+    seen = {}
+    for name, more in (("without", []), ("with", ["--keep-environment"])):
+        cli.main(
+            ["--python", str(bench.prefix), "--only", "missing-module", "--json", str(report), "--no-cache", *more]
+        )
+        seen[name] = "no module named trimesh" in report.read_text()
+    assert seen == {"without": True, "with": False}
+
+
 def test_the_schema_itself_is_valid() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
@@ -83,6 +103,14 @@ def test_an_interpreter_that_cannot_start_is_a_finding(tmp_path: Path) -> None:
     assert done.returncode == 1 and "ended with status 7" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "--clear" not in done.stdout  # only what is surely a virtual environment may be cleared
+
+
+def test_a_file_that_is_no_program_is_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("remember the milk\n")
+    text.chmod(0o755)
+    assert cli.main(["--python", str(text)]) == 2
+    assert "not a program" in capsys.readouterr().err
 
 
 def test_list_and_only(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,13 @@ from trellis_doctor.selftest.elf_writer import gpu_code
         (["compute_70", "compute_80"], (12, 0), "compute_80"),
         (["compute_90"], (8, 9), None),  # PTX is not compiled backward
         (["sm_90a"], (9, 0), "sm_90a"),
+        (["sm_90", "sm_90a"], (9, 0), "sm_90a"),  # as in trellis_sparse, whose wgmma kernels are bound to Hopper
+        (["sm_90a"], (9, 1), None),
+        (["sm_90a", "compute_90a"], (10, 0), None),
+        (["sm_90a", "compute_90"], (12, 0), "compute_90"),
+        (["sm_100f"], (10, 3), "sm_100f"),  # bound to a family
+        (["sm_103f"], (10, 0), None),
+        (["compute_100f"], (12, 0), None),
         (["sm_100a"], (10, 3), None),  # bound to one GPU
         (["compute_90a"], (10, 0), None),
         (["sm_100"], (10, 3), "sm_100"),
@@ -38,6 +45,21 @@ def test_several_containers_with_padding_are_all_read() -> None:
     assert architectures(data, 0, len(data)) == ("sm_80", "sm_90", "compute_80")
     assert architectures(b"\0" * 100, 0, 100) == ()
     assert architectures(b"", 0, 0) == ()
+
+
+def test_code_for_one_gpu_or_one_family_is_told_from_the_rest() -> None:
+    names = ["sm_90", "sm_90a", "sm_100f", "compute_90", "compute_90a"]
+    data = gpu_code(names)
+    assert architectures(data, 0, len(data)) == tuple(names)
+    # Headers as nvcc 13.0 writes them for -gencode arch=compute_90a,code=[sm_90a,compute_90a], their code left out.
+    container = "50ed55ba 0100 1000 %s00000000000000"
+    head = "0101 %s000000 0000000000000000 00000000 00000000 0000 0000 5a000000 00000000 00000000"
+    machine = f"0200 {head % 40} 1100100000000000 {'00' * 16}"
+    ptx = f"0100 {head % 50} 1180100000000000 {'00' * 32}"
+    both = bytes.fromhex(f"{container % 90} {machine} {ptx}")
+    assert len(both) == 16 + 64 + 80 and architectures(both, 0, len(both)) == ("sm_90a", "compute_90a")
+    plain = bytes.fromhex(f"{container % 40} {machine.replace('11001000', '11000000')}")
+    assert architectures(plain, 0, len(plain)) == ("sm_90",)
 
 
 def test_damage_is_told() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .elf import ElfError, LibraryFacts, read
 
-_FORMAT = 1  # raise when the reader learns more
+_FORMAT = 2  # raise when the reader learns more
 
 
 def default_folder() -> Path:

@@ -21,6 +21,9 @@ from .machine import Machine
 from .registry import Check, all_checks
 from .report import Text, as_json
 
+OWN = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "TRELLIS_NATIVE_DIR")
+"""Variables that belong to the interpreter the doctor itself runs on."""
+
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -29,6 +32,11 @@ def _arguments() -> argparse.ArgumentParser:
         epilog="Exit status: 0 healthy, 1 something is broken, 2 the doctor itself failed or was misused.",
     )
     parser.add_argument("--python", metavar="PATH", help="interpreter or environment to inspect (default: this one)")
+    parser.add_argument(
+        "--keep-environment",
+        action="store_true",
+        help=f"inspect another interpreter with this shell's {', '.join(OWN)}, which are left out otherwise",
+    )
     parser.add_argument("--row", metavar="NAME", help="row of build/matrix.toml that it should be")
     parser.add_argument("--models", metavar="PATH", type=Path, help="folder of checkpoints (default: the hub's cache)")
     parser.add_argument("--only", metavar="ID", nargs="+", action="extend", help="run these checks alone")
@@ -87,13 +95,19 @@ def _run(options: argparse.Namespace) -> int:
         return self_test(_text(sys.stdout, options.verbose), options.only)
     if options.models is not None and not options.models.exists():
         raise UsageError(f"--models {options.models}: no such folder")
+    if options.json is not None and options.json != "-":
+        _check_target(options.json)
     rows, row = _rows(options.row)
-    machine = Machine()
     executable = find(options.python)
+    is_other = executable != Path(sys.executable).absolute() and not options.keep_environment
+    # What makes this interpreter find its packages says nothing of another one's.
+    machine = Machine(env={k: v for k, v in os.environ.items() if k not in OWN} if is_other else None)
     cache = LibraryCache(None if options.no_cache else default_folder())
 
     def fresh() -> Context:
         python = inspect(executable, machine)
+        if not python.works and not python.folders and "Exec format error" in (python.trouble or ""):
+            raise UsageError(f"--python {options.python}: not a program of this machine")
         return Context(python, machine, cache, row=row, rows=rows, models=options.models, timeout=options.timeout)
 
     # A report on standard output leaves no room for the text.
@@ -170,6 +184,17 @@ def _text(stream: TextIO, verbose: bool) -> Text:
         stream.reconfigure(errors="replace")  # what others wrote is shown as well as the terminal can
     colour = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     return Text(colour, verbose, (stream.encoding or "").lower().replace("-", "") == "utf8")
+
+
+def _check_target(target: str) -> None:
+    """Tells before the work, not after it, that the report cannot be written."""
+    path = Path(target)
+    if not target or path.is_dir():
+        raise UsageError(f"--json {target or '(nothing)'}: expected the name of a file, or -")
+    if not path.parent.is_dir():
+        raise UsageError(f"--json {target}: No such file or directory: {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--json {target}: Permission denied")
 
 
 def _write_json(target: str, context: Context, results: list[Result]) -> None:

@@ -25,6 +25,7 @@ class Result:
     findings: tuple[Finding, ...] = ()
     seconds: float = 0.0
     trace: str | None = None
+    details: tuple[str, ...] = ()
 
 
 def examine(context: Context, checks: Iterable[Check], tell: Callable[[Result], None] | None = None) -> list[Result]:
@@ -48,7 +49,8 @@ def one(context: Context, check: Check) -> Result:
         text = f"the check itself failed: {type(error).__name__}: {error}"
         return Result(check, "failed", text, seconds=time.monotonic() - began, trace=traceback.format_exc())
     worst: Severity | None = outcome.worst
-    return Result(check, worst or "ok", outcome.summary, outcome.findings, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Result(check, worst or "ok", outcome.summary, outcome.findings, seconds, details=outcome.details)
 
 
 def exit_status(results: Iterable[Result]) -> int:

@@ -16,6 +16,9 @@ _MAGIC = 0xBA55ED50
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _CONTAINER = struct.Struct("<IHHQ")  # magic, version, header size, size
 _ENTRY = struct.Struct("<HHIQIIHHI")  # kind, ?, header size, size, compressed size, ?, minor, major, architecture
+_FLAGS_AT = 40  # of an entry's header, 8 bytes
+# Flags of an entry whose code is for one GPU (sm_90a) or for one family of GPUs (sm_100f); the number is that of both.
+_SUFFIXES = {1 << 20: "a", 1 << 21: "f"}
 _KINDS = {1: "compute", 2: "sm"}
 
 
@@ -25,7 +28,7 @@ class FatbinError(Exception):
 
 def architectures(data: mmap.mmap | bytes, start: int, end: int) -> tuple[str, ...]:
     """The architectures in the section from `start` to `end`: machine code (sm_XX) first, then PTX (compute_XX)."""
-    found: set[tuple[bool, int]] = set()
+    found: set[tuple[bool, int, str]] = set()
     place = start
     while place + _CONTAINER.size <= end:
         magic, _, header, size = _CONTAINER.unpack_from(data, place)
@@ -43,10 +46,14 @@ def architectures(data: mmap.mmap | bytes, start: int, end: int) -> tuple[str, .
             if entry_header < _ENTRY.size:
                 raise FatbinError(f"an entry of GPU code at byte {place} has a header of {entry_header} bytes")
             if kind in _KINDS:
-                found.add((kind == 1, architecture))
+                flags = 0
+                if entry_header >= _FLAGS_AT + 8 and place + _FLAGS_AT + 8 <= stop:
+                    flags = int.from_bytes(data[place + _FLAGS_AT : place + _FLAGS_AT + 8], "little")
+                suffix = next((s for bit, s in _SUFFIXES.items() if flags & bit), "")
+                found.add((kind == 1, architecture, suffix))
             place += entry_header + entry_size
         place = stop
-    return tuple(f"{'compute' if is_ptx else 'sm'}_{number}" for is_ptx, number in sorted(found))
+    return tuple(f"{'compute' if is_ptx else 'sm'}_{number}{suffix}" for is_ptx, number, suffix in sorted(found))
 
 
 def runs_on(have: Iterable[str], capability: tuple[int, int]) -> str | None:
@@ -54,7 +61,7 @@ def runs_on(have: Iterable[str], capability: tuple[int, int]) -> str | None:
 
     Machine code runs on GPUs of its own major version and an equal or higher minor one; PTX is compiled by the driver
     for any GPU of its version or later (CUDA C++ Programming Guide, "Compute Capabilities"). A suffix "a" binds the
-    code to exactly one GPU.
+    code to exactly one capability, "f" to the later ones of its major version too, for PTX as for machine code.
     """
     device = capability[0] * 10 + capability[1]
     best: tuple[bool, int, str] | None = None
@@ -63,9 +70,9 @@ def runs_on(have: Iterable[str], capability: tuple[int, int]) -> str | None:
         if match is None:
             continue
         number, is_machine = int(match[2]), match[1] == "sm"
-        if match[3]:
+        if match[3] == "a":
             fits = number == device
-        elif is_machine:
+        elif is_machine or match[3] == "f":
             fits = number // 10 == device // 10 and number <= device
         else:
             fits = number <= device

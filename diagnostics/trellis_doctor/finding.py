@@ -58,10 +58,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found, and one line on what it looked at."""
+    """What a check found, one line on what it looked at, and a line on each thing it looked at where that is told."""
 
     summary: str
     findings: tuple[Finding, ...] = ()
+    details: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Severity | None:

@@ -46,7 +46,7 @@ def find(given: str | None) -> Path:
         UsageError: there is no such thing.
     """
     if given is None:
-        return Path(sys.executable)
+        return Path(sys.executable).absolute()
     path = Path(given).expanduser()
     if path.is_dir():
         for name in ("bin/python", "bin/python3", "python_embeded/python.exe", "python.exe", "python"):

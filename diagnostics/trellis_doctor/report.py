@@ -38,6 +38,8 @@ class Text:
         if self.verbose:
             first += self._paint(f"  ({result.check.id}, {result.seconds:.2f} s)", "2")
         lines = [first]
+        if self.verbose:
+            lines += [self._paint(f"      {line}", "2") for line in result.details]
         for finding in result.findings:
             if finding.severity != "note" or self.verbose:
                 lines += self._finding(finding)
@@ -101,6 +103,7 @@ def as_json(context: Context, results: Iterable[Result]) -> dict[str, Any]:
                 "summary": r.summary,
                 "seconds": round(r.seconds, 3),
                 "findings": [f.as_json() for f in r.findings],
+                "details": list(r.details),
             }
             for r in listed
         ],

@@ -250,7 +250,7 @@ class Bench:
         header = "#pragma once\n" + "".join(f"TK_API int tk_{name}_{v}(int device, void* stream);\n" for v in verbs)
         package = f"trellis_{name}"
         files = {
-            f"{package}/__init__.py": stubs.OPERATIONS[name] if source is None else source,
+            f"{package}/__init__.py": stubs.EXTENSIONS[name] if source is None else source,
             f"{package}/include/{package}.h": header,
         }
         recorded = []
@@ -269,7 +269,7 @@ class Bench:
 
     def extensions(self) -> None:
         self.package("trellis-native", "0.1.0", {"trellis_native/__init__.py": ""})
-        for name in stubs.OPERATIONS:
+        for name in stubs.EXTENSIONS:
             self.extension(name)
 
     def checkpoint(

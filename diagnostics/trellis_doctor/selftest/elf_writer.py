@@ -21,12 +21,14 @@ class _Strings:
 
 
 def gpu_code(architectures: Iterable[str]) -> bytes:
-    """Contents of .nv_fatbin: one container with an empty entry for each of sm_XX and compute_XX."""
+    """Contents of .nv_fatbin: one container with an empty entry for each of sm_XX and compute_XX, plain or with a suffix "a" or "f"."""
     entries = b""
     for text in architectures:
         kind, number = text.split("_")
-        head = struct.pack("<HHIQIIHHI", 1 if kind == "compute" else 2, 0, 64, 8, 0, 0, 0, 0, int(number))
-        entries += head.ljust(64, b"\0") + b"\0" * 8
+        flags = {"a": 1 << 20, "f": 1 << 21}.get(number[-1], 0)
+        is_ptx = kind == "compute"
+        head = struct.pack("<HHIQIIHHI", 1 if is_ptx else 2, 0, 64, 8, 0, 0, 0, 0, int(number.rstrip("af")))
+        entries += (head.ljust(40, b"\0") + struct.pack("<Q", flags)).ljust(64, b"\0") + b"\0" * 8
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(entries)) + entries
 
 

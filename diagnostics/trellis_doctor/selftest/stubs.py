@@ -1,16 +1,23 @@
 """Sources of the packages that the self-test's environments hold: just enough for the probes to run on them."""
 
+from __future__ import annotations
+
+import json
+
+from ..probes.known_operations import OPERATIONS
+
 TORCH = """
 from types import SimpleNamespace
 from . import version
 from .version import __version__
 
-int32, bool, float32 = "int32", "bool", "float32"
+int32, int64, uint8, bool = "int32", "int64", "uint8", "bool"
+float16, float32 = "float16", "float32"
 
 
 class Tensor:
-    def __init__(self, data, device="cpu"):
-        self.data, self.device = data, device
+    def __init__(self, data, device="cpu", dtype=None):
+        self.data, self.device, self.dtype = data, device, dtype
 
     def tolist(self):
         return self.data
@@ -20,7 +27,7 @@ class Tensor:
 
 
 def tensor(data, dtype=None, device="cpu"):
-    return Tensor(data, device)
+    return Tensor(data, device, dtype)
 
 
 def ones(shape, device="cpu"):
@@ -105,54 +112,68 @@ def measure(run):
     return triton.testing.do_bench(run, percentiles=(0.5, 0.2, 0.8))
 """
 
-_SAME_DEVICE = """
+_EXTENSION = """
+import json
 import torch
+
+_ANSWERS = json.loads({answers!r})
+
+
+class _Call:
+    # A call of an operation, or the way to one; it has the answer that is known for its name. `held` are the tensors
+    # that an object was made with: its methods' own must lie on the same device.
+    def __init__(self, path, variant="", held=()):
+        self.path, self.variant, self.held = path, variant, held
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _Call(f"{{self.path}}.{{name}}", held=self.held)
+
+    def __call__(self, *arguments, **named):
+        given = [*arguments, *named.values()]
+        held = [h for g in given if isinstance(g, _Call) for h in g.held]
+        tensors = [*self.held, *held, *(g for g in given if isinstance(g, torch.Tensor))]
+        _same(*tensors)
+        said = [g for g in given if isinstance(g, str)]
+        half = ["half"] if any(t.dtype == "float16" for t in tensors) else []
+        return _Call(self.path, (half + said + [""])[0], tuple(tensors))
+
+    def tolist(self):
+        # EnvironmentLight.from_latlong.shade is EnvironmentLight.shade; where no answer is known, that of the maker is.
+        parts = self.path.split(".")
+        own = [".".join([parts[0], *parts[-1:]])] if len(parts) > 2 else []
+        made = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        if "rotated" in parts:
+            own, made = ["EnvironmentLight.rotated"], []
+        for name in (f"{{self.path}}:{{self.variant}}", *own, *made):
+            if name in _ANSWERS:
+                return _ANSWERS[name]
+        raise AssertionError(f"no answer for {{self.path}}")
+
+    def __iter__(self):
+        return iter(self.tolist())
 
 
 def _same(*tensors):
-    if len({t.device for t in tensors}) > 1:
-        raise ValueError(f"tensors on {[t.device for t in tensors]}")
+    if len({{t.device for t in tensors}}) > 1:
+        raise ValueError(f"tensors on {{[t.device for t in tensors]}}")
 
 
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _Call(name)
 """
 
-OPERATIONS = {
-    "sparse": _SAME_DEVICE
-    + """
-def grid_sample_3d(feats, coords, shape, points, mode="trilinear"):
-    _same(feats, coords, points)
-    return torch.tensor([[[1.0], [2.0]]])
-""",
-    "mesh": _SAME_DEVICE
-    + """
-def vertex_normals(vertices, faces):
-    _same(vertices, faces)
-    return torch.tensor([[0.0, 0.0, 1.0]] * 3)
-""",
-    "voxel": _SAME_DEVICE
-    + """
-def dual_grid_to_mesh(coords, local_dual, intersected, split_weight, *, aabb, grid_size):
-    _same(coords, local_dual, intersected)
-    return torch.tensor([[v + 0.5 for v in c] for c in coords.tolist()]), torch.tensor([[0, 1, 2], [1, 2, 3]])
-""",
-    "raster": _SAME_DEVICE
-    + """
-def rasterize(clip, faces, size):
-    _same(clip, faces)
-    return torch.tensor([[[[0.0, 0.0, 0.0, 1.0]] * 2] * 2])
-""",
-    "shade": _SAME_DEVICE
-    + """
-class EnvironmentLight:
-    @classmethod
-    def from_latlong(cls, image):
-        return cls()
 
-    def shade(self, at, normals, color, metallic, roughness, view):
-        _same(at, normals, color, metallic, roughness, view)
-        return torch.tensor([[0.96, 0.96, 0.96]])
-""",
-}
+def _answers(package: str) -> str:
+    known = {o.name: o.answer if o.facts is None else o.sample for o in OPERATIONS if o.package == package}
+    return json.dumps(known)
+
+
+EXTENSIONS = {name: _EXTENSION.format(answers=_answers(name)) for name in dict.fromkeys(o.package for o in OPERATIONS)}
+"""Each operation of our extensions gives the answer of the doctor's table and refuses tensors on two devices."""
 
 NVIDIA_SMI = """#!/bin/sh
 case "$1" in
