@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from trellis_doctor.cache import LibraryCache
-from trellis_doctor.checks import abi, libraries, torch_import
+from trellis_doctor.checks import abi, extensions, known_answers, libraries, torch_import
 from trellis_doctor.context import Context
 from trellis_doctor.interpreter import inspect
 from trellis_doctor.machine import Machine
+from trellis_doctor.probes.known_operations import OPERATIONS
 from trellis_doctor.selftest import elf_writer
 from trellis_doctor.symbols import linked_libraries, misfit
 
@@ -86,6 +88,18 @@ def test_this_environment_is_read_without_a_false_alarm() -> None:
 def test_torch_imports_in_a_process_of_its_own() -> None:
     outcome = torch_import.run(_context(Path("/nowhere")))
     assert outcome.findings == () and "imported in" in outcome.summary
+
+
+def test_the_real_extensions_give_every_known_answer() -> None:
+    context = _context(Path("/nowhere"))
+    if len(extensions.installed(context)) < 5:
+        pytest.skip("the extensions are not installed here")
+    outcome = known_answers.run(context)
+    assert [f.summary for f in outcome.findings] == []
+    assert len(outcome.details) == len(OPERATIONS)
+    device = "cuda" if "and cuda" in outcome.summary else "cpu"
+    assert all("right on cpu" in line or "absent" in line for line in outcome.details)
+    assert sum(f"right on {device}" in line for line in outcome.details) > 0.9 * len(OPERATIONS)
 
 
 def test_the_lookup_agrees_with_nm_on_libc10() -> None:

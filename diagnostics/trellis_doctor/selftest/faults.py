@@ -51,6 +51,12 @@ def _(b: Bench) -> None:
     b.healthy().library("other/_C.so", code=["sm_80"])
 
 
+@environment("control: kernels for Hopper alone beside others (sm_90, sm_90a on 9.0)")
+def _(b: Bench) -> None:
+    b.healthy().gpu("NVIDIA H100 80GB HBM3", "9.0", 81559)
+    b.library("other/_C.so", code=["sm_90", "sm_90a"])
+
+
 @environment("control: older PTX alone (compute_70 on 8.6)")
 def _(b: Bench) -> None:
     b.healthy().library("other/_C.so", code=["compute_70"])
@@ -297,6 +303,12 @@ def _(b: Bench) -> None:
 @environment("PTX of a later GPU (compute_90 on 8.6)", "wrong-arch")
 def _(b: Bench) -> None:
     b.healthy().library("ext/_C.so", code=["compute_90"])
+
+
+@environment("kernels for Hopper alone on a later GPU (sm_90a on 10.0)", "wrong-arch")
+def _(b: Bench) -> None:
+    b.healthy().gpu("NVIDIA B200", "10.0", 183359)
+    b.library("ext/_C.so", code=["sm_90a", "compute_90a"])
 
 
 @environment("damaged GPU code", "wrong-arch")
