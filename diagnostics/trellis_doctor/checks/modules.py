@@ -16,14 +16,18 @@ CORE = {
     "trimesh": "trimesh",
     "pygltflib": "pygltflib",
 }
-# From an image: the encoder, its loading, and the removal of backgrounds.
+# What our own packages need besides, and others may do without.
+OURS = {"zstandard": "zstandard"}
+# From an image: the encoder, and the download of the checkpoint.
 IMAGE = {
     "transformers": "transformers",
-    "accelerate": "accelerate",
-    "rembg": "rembg",
     "huggingface_hub": "huggingface-hub",
 }
+# One of the ways to remove a background; upstream's code has no other.
+BACKGROUND = {"rembg": "rembg"}
 UPSTREAM = {
+    "accelerate": "accelerate",
+    **BACKGROUND,
     "easydict": "easydict",
     "imageio": "imageio",
     "cv2": "opencv-python-headless",
@@ -60,6 +64,9 @@ def run(context: Context) -> Outcome:
     uses_upstream = (
         any(site.module(m) is not None for m in ("trellis2", "o_voxel")) or find_comfyui(context) is not None
     )
+    if not uses_upstream or site.module("trellis_voxel") is not None:
+        groups.update(OURS)
+        strict |= set(OURS)
     if uses_upstream:
         groups.update(UPSTREAM)
         strict |= set(IMAGE)
@@ -68,6 +75,17 @@ def run(context: Context) -> Outcome:
     warnings = {m: d for m, d in missing.items() if m not in strict}
     if errors:
         findings.append(_missing(context, "error", errors, "ModuleNotFoundError; in ComfyUI, unknown nodes"))
+    if "rembg" not in groups and site.module("rembg") is None and context.torch is not None:
+        findings.append(
+            context.finding(
+                ID,
+                "note",
+                "rembg is not installed",
+                seen=[Evidence("no module named rembg (package rembg)", symbol="rembg")],
+                leads_to="backgrounds are removed by BiRefNet, or the picture brings its own transparency",
+                remedy=[context.pip("install", "rembg[cpu]"), "# nothing is needed where BiRefNet's weights are"],
+            )
+        )
     if warnings:
         findings.append(
             _missing(context, "warning", warnings, "making assets from images fails; remaking existing assets works")

@@ -35,7 +35,7 @@ MODULES = {
     "numpy": "numpy", "PIL": "pillow", "safetensors": "safetensors", "trimesh": "trimesh", "pygltflib": "pygltflib",
     "transformers": "transformers", "accelerate": "accelerate", "rembg": "rembg", "huggingface_hub": "huggingface-hub",
     "easydict": "easydict", "imageio": "imageio", "cv2": "opencv-python-headless", "tqdm": "tqdm", "kornia": "kornia",
-    "timm": "timm", "einops": "einops", "pip": "pip",
+    "timm": "timm", "zstandard": "zstandard", "einops": "einops", "pip": "pip",
 }  # fmt: skip
 
 

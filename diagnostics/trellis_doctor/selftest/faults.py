@@ -457,7 +457,23 @@ def _(b: Bench) -> None:
     b.healthy().remove("trimesh")
 
 
-@environment("accelerate and rembg missing", "missing-module")
+@environment("zstandard, which trellis_voxel reads with, missing", "missing-module")
+def _(b: Bench) -> None:
+    b.healthy().remove("zstandard")
+
+
+@environment("accelerate and rembg missing under upstream's code", "missing-module")
+def _(b: Bench) -> None:
+    b.healthy().remove("accelerate", "rembg")
+    b.package("trellis2", files={"trellis2/__init__.py": ""})
+
+
+@environment("transformers missing: no assets from images", "missing-module")
+def _(b: Bench) -> None:
+    b.healthy().remove("transformers")
+
+
+@environment("control: no accelerate and no rembg for our own pipeline")
 def _(b: Bench) -> None:
     b.healthy().remove("accelerate", "rembg")
 
