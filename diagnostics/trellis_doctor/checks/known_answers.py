@@ -25,7 +25,7 @@ def run(context: Context) -> Outcome:
         raise NotApplicableError("torch cannot be imported")
     asked = _Asked(context, names)
     findings = asked.imports + asked.crashes
-    absent: dict[str, list[str]] = {}
+    absent: dict[str, dict[str, list[str]]] = {}
     wrong: dict[str, list[str]] = {}
     mixed: dict[str, list[str]] = {}
     rows: list[str] = []
@@ -37,7 +37,7 @@ def run(context: Context) -> Outcome:
             right += said == "right"
             words.append(f"{said} on {device}")
             if said.startswith("absent"):
-                absent.setdefault(said.removeprefix("absent: "), []).append(f"{id_} on {device}")
+                absent.setdefault(said.removeprefix("absent: "), {}).setdefault(id_, []).append(device)
             elif said != "right":
                 wrong.setdefault(package, []).append(f"{id_} on {device}: {said}")
         if (said := result.get("mixed")) and said != "refused":
@@ -58,7 +58,10 @@ def run(context: Context) -> Outcome:
     where = " and ".join(asked.devices) or "no device"
     text = f"{right} known answers of {len(asked.results)} operations on {where}"
     if absent:
-        listed = [f"{', '.join(sorted(seen))} ({why})" for why, seen in absent.items()]
+        listed = []
+        for why, operations in absent.items():
+            names = ", ".join(f"{name} on {' and '.join(on)}" for name, on in sorted(operations.items()))
+            listed.append(f"{names} ({why})")
         text += "; not there: " + "; ".join(listed)
     return Outcome(text, tuple(findings), tuple(rows))
 
