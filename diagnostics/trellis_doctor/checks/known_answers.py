@@ -60,8 +60,8 @@ def run(context: Context) -> Outcome:
     if absent:
         listed = []
         for why, operations in absent.items():
-            names = ", ".join(f"{name} on {' and '.join(on)}" for name, on in sorted(operations.items()))
-            listed.append(f"{names} ({why})")
+            which = ", ".join(f"{name} on {' and '.join(on)}" for name, on in sorted(operations.items()))
+            listed.append(f"{which} ({why})")
         text += "; not there: " + "; ".join(listed)
     return Outcome(text, tuple(findings), tuple(rows))
 
