@@ -42,7 +42,7 @@ build() {
     local folder=$root/out/cmake/from-source/$1
     {
         cmake "${generator[@]}" -S "$root/csrc/$1" -B "$folder" -DCMAKE_BUILD_TYPE=Release "${options[@]}" &&
-            cmake --build "$folder" --parallel "${JOBS:-$(nproc)}" && cmake --install "$folder" --prefix "$prefix"
+            cmake --build "$folder" --parallel "${JOBS:-$(nproc)}" && CMAKE_INSTALL_ALWAYS=1 cmake --install "$folder" --prefix "$prefix"
     } >"$folder.log" 2>&1 || { grep -E "error|Error" -A4 "$folder.log" | head -60 >&2; echo "$folder.log" >&2; return 1; }
 }
 mkdir -p "$root/out/cmake/from-source"

@@ -18,7 +18,7 @@ def formula(q, k, v, lengths, key_lengths):
 
 
 @pytest.mark.parametrize("name", ["sdpa", "math"])
-@pytest.mark.parametrize(("lengths", "key_lengths"), [([4, 4], [3, 3]), ([1, 6], [5, 2]), ([3], [7])])
+@pytest.mark.parametrize(("lengths", "key_lengths"), [([4, 4], [3, 3]), ([1, 6], [5, 2]), ([3], [7]), ([3, 2], [1, 1])])
 def test_backends_of_the_cpu_equal_the_formula(name, lengths, key_lengths):
     torch.manual_seed(0)
     q, k, v = (torch.randn(sum(n), 2, 8) for n in (lengths, key_lengths, key_lengths))
@@ -86,7 +86,7 @@ def test_the_block_alone_decides_what_runs(monkeypatch):
 def test_every_backend_that_can_run_here_agrees_with_the_formula():
     device = torch.device("cuda")
     torch.manual_seed(0)
-    lengths, key_lengths = [300, 1, 77], [64, 513, 2]
+    lengths, key_lengths = [300, 1, 77], [64, 513, 1]
     q, k, v = (torch.randn(sum(n), 12, 128, device=device) for n in (lengths, key_lengths, key_lengths))
     expected = formula(q, k, v, lengths, key_lengths)
     ran = []

@@ -2,7 +2,7 @@
 #
 # UNFUSED are CUDA sources compiled without fused multiply-add, for the bits of the CPU.
 # SM90A are CUDA sources that use what only Hopper has (wgmma): they are built for sm_90a instead of sm_90, and only
-# where sm_90 is asked for; TK_SM90A is then defined for all CUDA sources. The library still counts as one for sm_90.
+# where sm_90 is asked for and nvcc compiles; TK_SM90A is then defined for all CUDA sources. The library still counts as one for sm_90.
 #
 # Builds one shared library per flavour asked for in TRELLIS_FLAVOURS (default "cpu"; also "cuda12",
 # "cuda13") and installs each with a JSON note of how it was built, beside the public C header.
@@ -59,7 +59,9 @@ function(trellis_extension name)
       endif()
       set(cuda_defines "${defines}")
       set(hopper "")
-      if(ARG_SM90A AND "sm_90" IN_LIST TRELLIS_CUDA${major}_ARCHS)
+      # clang 19 copies a kernel's __grid_constant__ parameter into local memory, where the copy engine may not read a
+      # tensor map (seen in its PTX; its build failed on an H100); it takes the kernels of all architectures.
+      if(ARG_SM90A AND "sm_90" IN_LIST TRELLIS_CUDA${major}_ARCHS AND NOT TRELLIS_CUDA${major}_STYLE STREQUAL "clang")
         list(APPEND cuda_defines TK_SM90A)
         set(hopper "${ARG_SM90A}")
       endif()

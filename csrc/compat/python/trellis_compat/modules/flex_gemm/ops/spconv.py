@@ -53,8 +53,8 @@ class SubMConv3dNeighborCache(Served):
     Upstream marks an absent neighbour by 0xffffffff in uint32; as int32 that is the -1 that stands here.
     """
 
-    def __init__(self, **tensors: torch.Tensor) -> None:
-        for name, value in tensors.items():
+    def __init__(self, **values: Any) -> None:
+        for name, value in values.items():
             setattr(self, name, value)
 
     def __getitem__(self, name: str) -> Any:
