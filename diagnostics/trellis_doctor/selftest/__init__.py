@@ -11,6 +11,7 @@ from ..examine import Result, examine
 from ..process import Answer
 from ..registry import all_checks
 from ..report import Text
+from . import extension_faults  # noqa: F401  adds its environments to the list
 from .bench import Bench
 from .faults import ENVIRONMENTS, Environment
 
