@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ._flat import connected_by_edges, overlapped
+from ._flat_charts import overlapped
+from ._flat_surface import connected_by_edges
 
 _TOLERANCE = 2.0**-22  # depth in texture units below which an overlap or a turned face is rounding
 _UNIT = float(1 << 40)

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import torch
 
-from ._flat import (
+from ._flat_charts import (
     LAYOUT_TOLERANCE,
     Charts,
-    Surface,
     chart_sums,
     coloured,
     folds,
     judged,
     move,
-    number,
     overlapped,
     rest_shapes,
     spread_out,
     topology,
 )
+from ._flat_surface import Surface, number
 
 _ROUNDS = 3
 _GUEST_SHARE = 0.15  # of the host's area, at most
