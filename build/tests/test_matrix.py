@@ -11,6 +11,7 @@ epoch = 1767225600
 cuda-only = ["nvidia-*"]
 [groups]
 runtime = ["numpy>=1.26"]
+generate = ["transformers>=4.56"]
 test = ["pytest>=8"]
 lint = ["ruff>=0.9"]
 build = ["cmake==4.4.4"]
