@@ -36,6 +36,7 @@ class Replay:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._recordings: dict[int, _Recording | None] = {}
+        self._conditions: list[Any] = []  # kept, so that no other object can have the id of one
 
     def __call__(self, x: Any, t: torch.Tensor, cond: Any, **inputs: Any) -> Any:
         """`model(x, t, cond, **inputs)`. `cond` must be the same object at each step that is meant to be replayed."""
@@ -43,6 +44,7 @@ class Replay:
         key = id(cond)
         if key not in self._recordings:
             self._recordings[key] = None
+            self._conditions.append(cond)
             return self._model(x, t, cond, **inputs)
         recording = self._recordings[key]
         if recording is None:
