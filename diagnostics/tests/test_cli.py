@@ -10,7 +10,9 @@ from pathlib import Path
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from trellis_doctor import cli, examine, registry
+from trellis_doctor import cli, examine
+from trellis_doctor.check import Check
+from trellis_doctor.checks import ALL
 from trellis_doctor.finding import Evidence, Finding, Outcome
 from trellis_doctor.selftest.bench import Bench
 
@@ -66,7 +68,7 @@ def test_a_bare_environment_gives_status_1_and_json_of_the_schema(tmp_path: Path
     jsonschema.validate(report, SCHEMA)
     assert report["torch"] is None and report["exit_status"] == 1
     by_id = {c["id"]: c for c in report["checks"]}
-    assert list(by_id) == [c.id for c in registry.all_checks()]
+    assert list(by_id) == [c.id for c in ALL]
     finding = by_id["missing-module"]["findings"][0]
     assert "torch is not installed" in finding["summary"] and "pip install torch" in finding["remedy"][0]
     assert "\033[" not in done.stderr  # no colour in a pipe
@@ -116,7 +118,7 @@ def test_a_file_that_is_no_program_is_misuse(tmp_path: Path, capsys: pytest.Capt
 def test_list_and_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--list"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == len(registry.all_checks()) and listed[0].startswith("python ")
+    assert len(listed) == len(ALL) and listed[0].startswith("python ")
     assert cli.main(["--only", "python", "memory-settings", "--no-cache"]) == 0
     assert capsys.readouterr().out.count("[") == 2
 
@@ -167,8 +169,8 @@ def test_a_check_that_fails_itself_does_not_stop_the_others(
     def broken(context: object) -> Outcome:
         raise RuntimeError("a mistake of ours")
 
-    good = registry.all_checks()[0]
-    monkeypatch.setattr(cli, "all_checks", lambda: (registry.Check("broken", "Broken", "error", broken), good))
+    good = ALL[0]
+    monkeypatch.setattr(cli, "ALL", (Check("broken", "Broken", "error", broken), good))
     assert cli.main(["--no-cache"]) == 2
     out = capsys.readouterr().out
     assert "a mistake of ours" in out and "[✓] Python" in out and "Traceback" not in out
@@ -178,7 +180,7 @@ def test_a_check_that_fails_itself_does_not_stop_the_others(
 
 def test_exit_status() -> None:
     def result(status: examine.Status) -> examine.Result:
-        return examine.Result(registry.all_checks()[0], status, "")
+        return examine.Result(ALL[0], status, "")
 
     assert examine.exit_status([result("ok"), result("warning"), result("skipped"), result("note")]) == 0
     assert examine.exit_status([result("ok"), result("error")]) == 1
@@ -193,7 +195,7 @@ def test_self_test_fails_when_a_check_is_blind(
 
     few = [e for e in selftest.ENVIRONMENTS if e.name in ("glibc 2.17", "control: a linker script named .so")]
     monkeypatch.setattr(selftest, "ENVIRONMENTS", few)
-    platform = next(c for c in registry.all_checks() if c.id == "platform")
+    platform = next(c for c in ALL if c.id == "platform")
 
     def ghost(context: object) -> Outcome:
         return Outcome("", (Finding("platform", "error", "ghost", (Evidence(""),), "", ("#",), ""),))
@@ -203,8 +205,8 @@ def test_self_test_fails_when_a_check_is_blind(
         (lambda context: Outcome(""), "MISSED by platform"),
         (ghost, "FALSE ALARM of platform"),
     ):
-        check = registry.Check("platform", "Platform", "error", run)
-        monkeypatch.setattr(selftest, "all_checks", lambda check=check: (check,))
+        check = Check("platform", "Platform", "error", run)
+        monkeypatch.setattr(selftest, "ALL", (check,))
         status = cli.main(["--self-test"])
         out = capsys.readouterr().out
         assert (status == 0) if says is None else (status != 0 and says in out)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from trellis_doctor.checks import ALL
 from trellis_doctor.process import Answer
-from trellis_doctor.registry import all_checks
 from trellis_doctor.selftest import ENVIRONMENTS, Environment, healthy_answers, try_one
 
 # Rows of the catalogue of faults that name the doctor, or whose detector is a check of it.
@@ -46,14 +46,14 @@ def test_environment(environment: Environment, answers: Mapping[str, Answer], tm
 
 def test_every_check_has_an_environment_in_which_it_fires_and_names_are_unique() -> None:
     fired = set().union(*(e.expected for e in ENVIRONMENTS))
-    ids = [c.id for c in all_checks()]
+    ids = [c.id for c in ALL]
     assert fired == set(ids)
     assert len(set(ids)) == len(ids)
     assert len({e.name for e in ENVIRONMENTS}) == len(ENVIRONMENTS)
 
 
 def test_the_catalogue_of_faults_is_covered() -> None:
-    assert set().union(*(c.faults for c in all_checks())) >= CATALOGUE
+    assert set().union(*(c.faults for c in ALL)) >= CATALOGUE
 
 
 def test_the_environments_fail_for_the_reason_they_are_named_after(

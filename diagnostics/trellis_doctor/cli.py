@@ -13,12 +13,13 @@ from typing import TextIO
 
 from . import __version__, matrix
 from .cache import LibraryCache, default_folder
+from .check import Check
+from .checks import ALL
 from .context import Context
 from .examine import Result, examine, exit_status
 from .fix import apply, safe
 from .interpreter import UsageError, find, inspect
 from .machine import Machine
-from .registry import Check, all_checks
 from .report import Text, as_json
 
 OWN = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "TRELLIS_NATIVE_DIR")
@@ -129,7 +130,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _chosen(only: list[str] | None) -> tuple[Check, ...]:
-    checks = all_checks()
+    checks = ALL
     if not only:
         return checks
     wanted = [part for item in only for part in item.split(",") if part]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from .check import Check
 from .context import Context
 from .finding import Finding, NotApplicableError, Outcome, Severity
-from .registry import Check
 
 Status = Literal["ok", "note", "warning", "error", "skipped", "failed"]
 

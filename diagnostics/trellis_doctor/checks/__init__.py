@@ -1,6 +1,6 @@
-"""Every check; a new one is a module here and a line below."""
+"""Every check, in the order in which they are run and shown; a new one is a module here and a line below."""
 
-from ..registry import Check
+from ..check import Check
 from . import (
     abi,
     attention,

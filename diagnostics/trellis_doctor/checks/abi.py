@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context, TorchFacts
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 from ..symbols import Misfit, evidence, linked_libraries, misfit
 
 FAMILY_ID = "torchaudio-conflict"

@@ -6,9 +6,9 @@ import re
 import shlex
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 from ..site import normalised
 
 ID = "comfyui"

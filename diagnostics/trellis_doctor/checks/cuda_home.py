@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 from ..site import version_key
 
 ID = "cuda-home"

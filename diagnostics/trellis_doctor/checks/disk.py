@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, Outcome
 from ..hub import MAIN, has_weights, hub_folder, snapshots
-from ..registry import Check
 
 ID = "disk-space"
 _MODELS = 20 << 30  # 16 GB of weights and the encoder

@@ -6,9 +6,9 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 from ..symbols import linked_libraries
 
 ID = "duplicate-cudart"

@@ -7,11 +7,11 @@ import json
 import re
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context
 from ..elf import ElfError
 from ..fatbin import runs_on
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 
 ID = "extensions"
 NAMES = ("sparse", "mesh", "voxel", "raster", "shade")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .. import calls
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 
 ID = "fork-api"
 # What the upstream pipeline calls, by import name.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, Outcome
 from ..hub import has_token, has_weights, hub_folder, snapshots
-from ..registry import Check
 
 ID = "gated-model"
 # Gated repository -> what it is for, and a free choice in its place.

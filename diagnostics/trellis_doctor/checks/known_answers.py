@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
 from ..process import Answer
-from ..registry import Check
 from .extensions import installed
 
 ID = "known-answer"

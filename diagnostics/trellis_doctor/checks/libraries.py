@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context
 from ..elf import ElfError
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 from ..site import version_key
 
 # Text files may be called .so too: linker scripts. They are no libraries and nobody loads them.

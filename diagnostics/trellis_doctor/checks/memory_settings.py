@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, Outcome
-from ..registry import Check
 
 ID = "memory-settings"
 _KNOWN = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Outcome
-from ..registry import Check
 
 ID = "broken-metadata"
 

@@ -8,11 +8,11 @@ import re
 import struct
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
 from ..hub import REVISIONS, model_folders
 from ..matrix import HERE
-from ..registry import Check
 
 ID = "model-files"
 _TYPES = {

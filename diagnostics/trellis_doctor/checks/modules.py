@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 from .comfyui import find_comfyui
 
 ID = "missing-module"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, Outcome
-from ..registry import Check
 from ..site import version_key
 
 ID = "platform"

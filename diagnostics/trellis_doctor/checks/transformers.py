@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 
 from .. import calls
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 from ..site import version_key
 
 ID = "transformers-5"

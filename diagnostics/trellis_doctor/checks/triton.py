@@ -6,9 +6,9 @@ import ast
 from pathlib import Path
 
 from .. import calls
+from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
-from ..registry import Check
 from ..site import Distribution
 
 COMPILER_ID = "triton-no-compiler"

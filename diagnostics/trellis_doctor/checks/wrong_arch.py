@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from ..check import Check
 from ..context import Context
 from ..fatbin import runs_on
 from ..finding import Evidence, NotApplicableError, Outcome
-from ..registry import Check
 
 ID = "wrong-arch"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checks import ALL
 from ..examine import Result, examine
 from ..process import Answer
-from ..registry import all_checks
 from ..report import Text
 from . import extension_faults  # noqa: F401  adds its environments to the list
 from .bench import Bench
@@ -49,7 +49,7 @@ def healthy_answers(folder: Path) -> Mapping[str, Answer]:
     bench = Bench(folder).healthy()
     bench.live = True
     context = bench.context({})
-    examine(context, all_checks())
+    examine(context, ALL)
     return context.answers
 
 
@@ -57,7 +57,7 @@ def try_one(environment: Environment, folder: Path, answers: Mapping[str, Answer
     """Builds the environment in `folder`, which must not exist, and runs every check on it."""
     bench = Bench(folder)
     environment.build(bench)
-    return Verdict(environment, tuple(examine(bench.context(answers), all_checks())))
+    return Verdict(environment, tuple(examine(bench.context(answers), ALL)))
 
 
 def main(text: Text, only: Iterable[str] | None = None) -> int:
@@ -76,7 +76,7 @@ def main(text: Text, only: Iterable[str] | None = None) -> int:
     caught = {c for v in verdicts for c in v.environment.expected - v.missed}
     print("\nchecks and the environments in which they spoke up as they must:")
     silent = []
-    for check in all_checks():
+    for check in ALL:
         count = sum(check.id in v.environment.expected & v.fired for v in verdicts)
         faults = f"  [{', '.join(check.faults)}]" if check.faults else ""
         if not wanted or check.id in wanted:

@@ -1,4 +1,4 @@
-"""The checks, in the order in which they are run and shown."""
+"""What a check is; checks/ holds them all."""
 
 from __future__ import annotations
 
@@ -18,9 +18,3 @@ class Check:
     severity: Severity
     run: Callable[[Context], Outcome]
     faults: tuple[str, ...] = ()
-
-
-def all_checks() -> tuple[Check, ...]:
-    from . import checks
-
-    return checks.ALL
