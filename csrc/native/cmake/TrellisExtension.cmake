@@ -121,7 +121,11 @@ function(_trellis_cuda_objects result name major includes defines fused unfused 
   list(TRANSFORM includes PREPEND "-I")
   list(TRANSFORM defines PREPEND "-D")
   set(host -fPIC -fvisibility=hidden ${TRELLIS_PREFIX_MAPS})
-  if(NOT TRELLIS_CUDA${major}_STYLE STREQUAL "clang")
+  if(TRELLIS_CUDA${major}_STYLE STREQUAL "clang")
+    # libdevice's sqrtf asks the compiler whether it shall be exact, and clang 19 answers no (sqrt.approx in its PTX);
+    # nvcc's is exact, as the bits of the CPU need it.
+    list(APPEND host -D__nv_sqrtf=__nv_fsqrt_rn)
+  else()
     list(TRANSFORM host PREPEND "-Xcompiler=")
   endif()
   # Objects of other flags stay where they are, so that going back and forth between rows compiles nothing twice.
