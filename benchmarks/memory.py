@@ -1,22 +1,29 @@
-"""Device memory of each stage against the plan, with random weights of the public sizes.
+"""Time and device memory of each stage of a generation, with random weights of the public sizes, against the plan.
 
-    python benchmarks/memory.py [--types 512 1024_cascade] [--budgets 0 8] [--steps 2]
+    python benchmarks/memory.py [--mesh FILE.npz] [--types 512 1024_cascade] [--budgets 0 8] [--steps 2] [--glb]
 
 For each type and budget (GiB; 0 is what is free) the whole generation runs twice. Each stage prints the planned peak,
-the measured peak of allocated bytes and their ratio; the last line of a run says what was left on the device. The
-random decoder keeps exactly four children of each voxel, so the plan is asked for that growth too.
+the measured peak of allocated bytes and their ratio; the last lines of a run say what was left on the device, and
+whether the run gave the bits of the type's first, whatever the budget. With `--mesh` the decoders keep the voxels of that mesh, so that tokens
+and voxels are an asset's (see surface.py); without it they keep exactly four children of each voxel. With `--glb` each
+asset is exported too, and its steps are timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from surface import Surface, impose
 from trellis_pipeline import attention
+from trellis_pipeline.asset import Asset, GlbOptions
 from trellis_pipeline.errors import MemoryPlanError
 from trellis_pipeline.generation import TYPES
 from trellis_pipeline.image import prepare
@@ -31,15 +38,20 @@ GIB = 1 << 30
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mesh", type=Path, help=".npz of a mesh to whose voxels the decoders are made to decode")
     parser.add_argument("--types", nargs="+", default=["512", "1024_cascade", "1536_cascade"], choices=list(TYPES))
     parser.add_argument("--budgets", nargs="+", type=float, default=[0.0])
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, help="of every sampler (by default the checkpoint's 12)")
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--glb", action="store_true", help="export each asset: 0.2 M faces, textures of 2048^2")
     parser.add_argument("--size", default="full", choices=("full", "tiny"))
     arguments = parser.parse_args()
     device = torch.device("cuda", torch.cuda.current_device())
-    costs.GROWTH = 4.0
     start = time.perf_counter()
+    if arguments.mesh:
+        impose(Surface(arguments.mesh, device))
+    else:
+        costs.GROWTH = 4.0
     roles = list(dict.fromkeys(role for t in arguments.types for role in TYPES[t].roles))
     checkpoint, weights, encoder = random_models(arguments.size, roles, device="cuda")
     torch.cuda.empty_cache()
@@ -49,30 +61,66 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, attention {backend.name}; made in {made:.1f} s")
     picture = prepare(object_picture(), None)
     total = torch.cuda.get_device_properties(device).total_memory
+    firsts: dict[str, Asset] = {}
     for budget in arguments.budgets:
         torch.cuda.set_per_process_memory_fraction(min(1.0, budget * GIB / total) if budget else 1.0, device)
         for kind in arguments.types:
-            pipeline = Pipeline(
-                checkpoint, dict(weights), encoder, Settings("random", str(device), backend, budget or None)
-            )
-            for run in range(arguments.runs):
-                record = Manifest("generate", {}, quiet=True, device=device)
-                before = torch.cuda.memory_allocated()
-                begun = time.perf_counter()
-                try:
-                    asset = pipeline.run(picture, seed=1, type=kind, steps=arguments.steps, record=record)
-                except MemoryPlanError as error:
-                    print(f"\n{kind}, budget {budget:g}: refused: {error}")
-                    break
-                seconds = time.perf_counter() - begun
-                if run == arguments.runs - 1 or arguments.runs == 1:
-                    voxels = len(asset.voxels.coords)
-                    print(f"\n{kind}, budget {budget:g} GiB, run {run + 1}: {seconds:.2f} s, {voxels:,} voxels")
-                    report(record, before)
+            settings = Settings("random", str(device), backend, budget or None)
+            pipeline = Pipeline(checkpoint, dict(weights), encoder, settings)
+            _runs(pipeline, kind, budget, picture, arguments, firsts)
             pipeline.release()
             torch.cuda.empty_cache()
-            if (out := os.environ.get("OUT")) and "memory" in record.facts:
-                Path(out, f"memory-{kind}-{budget:g}.json").write_text(json.dumps(record.facts))
+
+
+def _runs(
+    pipeline: Pipeline, kind: str, budget: float, picture: Any, arguments: argparse.Namespace, firsts: dict[str, Asset]
+) -> None:
+    for run in range(arguments.runs):
+        record = Manifest("generate", {}, quiet=True, device=pipeline.device)
+        before = torch.cuda.memory_allocated()
+        begun = time.perf_counter()
+        try:
+            asset = pipeline.run(picture, seed=1, type=kind, steps=arguments.steps, record=record)
+        except MemoryPlanError as error:
+            print(f"\n{kind}, budget {budget:g}: refused: {error}")
+            return
+        seconds = time.perf_counter() - begun
+        voxels = len(asset.voxels.coords)
+        print(f"\n{kind}, budget {budget:g} GiB, run {run + 1}: {seconds:.2f} s, {voxels:,} voxels")
+        report(record, before)
+        if kind in firsts:
+            differ = [
+                f.name
+                for f in dataclasses.fields(asset)
+                if not same(*(getattr(a, f.name) for a in (firsts[kind], asset)))
+            ]
+            print(f"  bits against the first {kind}: {'differ in ' + ', '.join(differ) if differ else 'the same'}")
+        firsts.setdefault(kind, asset)
+        if out := os.environ.get("OUT"):
+            Path(out, f"memory-{kind}-{budget:g}.json").write_text(json.dumps(record.facts))
+        if arguments.glb:
+            _export(asset, run)
+
+
+def _export(asset: Asset, run: int) -> None:
+    record = Manifest("export", {}, quiet=True, device=torch.device(asset.device))
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        facts = asset.to_glb(Path(folder) / "asset.glb", GlbOptions(), record=record)
+    seconds = time.perf_counter() - begun
+    steps = ", ".join(f"{name} {s['seconds']:.3f}" for name, s in record.facts["stages"].items())
+    print(f"  GLB, run {run + 1}: {seconds:.2f} s, {facts['faces']:,} faces ({steps})")
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two assets have the same bits in every tensor."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return all(same(a[k], b[k]) for k in a)
+    if dataclasses.is_dataclass(a):
+        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+    return True
 
 
 def report(record: Manifest, before: int) -> None:
@@ -80,10 +128,11 @@ def report(record: Manifest, before: int) -> None:
     for entry in record.facts["memory"]["stages"]:
         facts = record.facts["stages"][entry["stage"]]
         planned, peak = entry["planned"], entry["peak"]
+        mode = facts.get("weights", "") + (f"/{facts['parts']}" if "parts" in facts else "")
         print(
-            f"  {entry['stage']:<14} {facts.get('weights', ''):<9} {facts.get('tokens', facts.get('voxels', '')):>9} "
-            f"planned {planned / GIB:6.2f}  peak {peak / GIB:6.2f}  ratio {planned / peak:5.2f}  "
-            f"reserved {entry['peak_reserved'] / GIB:6.2f}  {facts['seconds']:7.3f} s"
+            f"  {entry['stage']:<14} {mode:<9} {facts.get('tokens', facts.get('voxels', '')):>9} "
+            f"before {entry['before'] / GIB:6.3f} planned {planned / GIB:7.3f}  peak {peak / GIB:7.3f}  "
+            f"ratio {planned / peak:5.3f}  reserved {entry['peak_reserved'] / GIB:6.2f}  {facts['seconds']:7.3f} s"
         )
     left = record.facts["memory"]["left"]
     print(f"  left behind: {left} bytes against this run's start, {torch.cuda.memory_allocated() - before} in all")

@@ -1,5 +1,6 @@
 """The image side: what is cropped, what is refused, and DINOv3 through whichever transformers is here."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,13 +110,29 @@ def test_truncated_and_huge_pictures_are_refused(tmp_path):
 
 def test_background_models_must_be_present(tmp_path, monkeypatch):
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    with pytest.raises(ImageError, match=r"rembg: none of its models .* is in .*birefnet: expected a folder"):
+    with pytest.raises(ImageError, match=r"rembg has no model in .*u2net.onnx would serve.*alpha channel, or .*keep"):
         background.choose("auto")
     with pytest.raises(ImageError, match="expected one of auto"):
         background.choose("magic")
+    (tmp_path / "u2net.onnx").touch()
+    with pytest.raises(ImageError, match=r"where birefnet-general.onnx would serve \('rembg d birefnet-general'"):
+        background.choose("birefnet")
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    with pytest.raises(ImageError, match="rembg is not installed"):
+        background.choose("rembg")
+    picture = background.choose("keep")(Image.new("RGB", (2, 2), (9, 8, 7)))
+    assert picture.getpixel((0, 0)) == (9, 8, 7, 255)
 
 
-def test_rembg_is_given_the_best_model_that_is_present(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "present", "taken"),
+    [
+        ("auto", ("isnet-general-use", "u2net"), "isnet-general-use"),
+        ("rembg", background.REMBG_MODELS, "birefnet-general"),
+        ("birefnet", background.REMBG_MODELS, "birefnet-general"),
+    ],
+)
+def test_rembg_is_given_the_best_model_that_is_present(tmp_path, monkeypatch, method, present, taken):
     class Rembg:
         @staticmethod
         def new_session(name):
@@ -123,14 +140,14 @@ def test_rembg_is_given_the_best_model_that_is_present(tmp_path, monkeypatch):
 
         @staticmethod
         def remove(picture, session, only_mask):
-            assert session == "isnet-general-use" and only_mask
+            assert session == taken and only_mask
             return Image.new("L", picture.size, 77)
 
     monkeypatch.setenv("U2NET_HOME", str(tmp_path))
-    monkeypatch.setitem(__import__("sys").modules, "rembg", Rembg)
-    for name in ("isnet-general-use", "u2net"):
+    monkeypatch.setitem(sys.modules, "rembg", Rembg)
+    for name in present:
         (tmp_path / f"{name}.onnx").touch()
-    out = background.choose("auto")(Image.new("RGB", (6, 4), (1, 2, 3)))
+    out = background.choose(method)(Image.new("RGB", (6, 4), (1, 2, 3)))
     assert out.mode == "RGBA" and out.getpixel((3, 3)) == (1, 2, 3, 77)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from trellis_pipeline.errors import MemoryPlanError
 from trellis_pipeline.memory.chart import chart
-from trellis_pipeline.memory.costs import Cost, cost
+from trellis_pipeline.memory.costs import GROWTH, Cost, cost
 from trellis_pipeline.memory.ledger import Ledger
 from trellis_pipeline.memory.plan import GIB, Need, draw_up
 from trellis_pipeline.memory.residency import Weights, stream_units
@@ -104,9 +104,15 @@ def test_sizes_are_those_of_the_public_models():
     stem = flow.nbytes - 30 * block
     assert flow.streaming_bytes == pytest.approx(stem + 2 * block, rel=1e-3)
     context = cost(flow, context=4101, guided=True)
-    assert context.activations(0) == pytest.approx(4102 * 30 * 2 * 1536 * 2, rel=0.01)
+    assert context.activations(8193) == pytest.approx(4102 * 30 * 2 * 1536 * 2 + 8193 * 39_400, rel=0.05)
     growth = (context.activations(20_000) - context.activations(10_000)) / 10_000
-    assert 8192 * 2 * 2 <= growth <= 60_000  # at least the MLP's hidden layer twice
+    assert (
+        (8192 + 4 * 1536) * 2 <= growth <= 60_000
+    )  # at least the MLP's hidden layer, its input, output and the stream
+    # Few tokens run with and without the image as one batch, which is recorded too.
+    pairs = (context.activations(4000) - context.activations(2000)) / 2000
+    assert pairs == pytest.approx(2 * growth, rel=1e-6) and context.recorded(4000) == pytest.approx(4000 * pairs)
+    assert context.recorded(8193) == 0 and cost(flow, context=9, guided=False).recorded(4000) == context.recorded(2000)
 
 
 def need(name, weights, streaming, per_token, typical=1000):
@@ -124,7 +130,7 @@ def test_with_room_for_all_everything_stays():
     plan = draw_up(NEEDS, 20 * GIB, whole_card=False, max_tokens=5000)
     assert [s.mode for s in plan.stages] == ["resident"] * 3
     assert plan.stages[0].peak == 6 * GIB + 1000 * (1 << 20)
-    assert plan.decide("b", 1000, resident=3 * GIB) == ("resident", False, 6 * GIB + 2000 * (1 << 20))
+    assert plan.decide("b", 1000, resident=3 * GIB) == ("resident", False, 6 * GIB + 2000 * (1 << 20), 1)
     # More tokens than an ordinary object has: the others leave first, and if that is not enough its own weights stream.
     assert plan.decide("b", 7000, resident=3 * GIB)[:2] == ("swap", True)
     assert plan.decide("b", 8300, resident=3 * GIB)[:2] == ("stream", True)
@@ -142,6 +148,49 @@ def test_with_less_room_each_model_comes_and_goes_and_then_streams():
     b = plan.stages[1]
     assert NEEDS[1].total("stream", b.capacity) <= plan.usable < NEEDS[1].total("stream", b.capacity + 1)
     assert plan.max_tokens == b.capacity < 5000
+
+
+def test_decoders_work_in_parts_before_their_weights_stream():
+    def bytes_of(tokens, parts, voxels):
+        return (voxels or 100 * tokens) * (10 + 90 // parts) << 10
+
+    decoder = Need("d", "decoder", Cost(GIB, GIB // 4, lambda t: bytes_of(t, 1, None), decoder=bytes_of), 100)
+    assert decoder.total("swap", 100) == GIB + (10_000 * 100 << 10)
+    plans = [
+        draw_up([decoder], int(gib * GIB / 0.94), whole_card=False, max_tokens=10**6) for gib in (2, 1.5, 1.2, 0.5)
+    ]
+    assert [(p.stages[0].mode, p.stages[0].parts) for p in plans] == [
+        ("resident", 1), ("swap", 4), ("swap", 16), ("stream", 16)
+    ]  # fmt: skip
+    assert "swap, 4 parts" in plans[1].describe()
+    assert plans[1].decide("d", 100, resident=0)[3] == 4 and plans[1].decide("d", 10, resident=0)[3] == 1
+    # Once it is known how many voxels there really are, that number counts.
+    assert plans[1].parts("d", "swap", 0, 100, voxels=4000) == (1, GIB + (4000 * 100 << 10))
+    assert plans[1].parts("d", "swap", 0, 100, voxels=30_000)[0] == 16
+    with pytest.raises(MemoryPlanError, match=r"stage d: the shape has 99,000 voxels, for which .* in 16 parts"):
+        plans[1].parts("d", "swap", 0, 100, voxels=99_000)
+    # The limit on tokens is that of the most parts.
+    assert decoder.total("stream", plans[1].max_tokens, 16) <= plans[1].usable
+
+
+def test_recordings_count_in_what_the_device_must_hold_but_not_in_the_peak_of_tensors():
+    recording = Need("r", "flow", Cost(GIB, GIB // 4, lambda t: t << 20, recorded=lambda t: t << 20), 512)
+    plan = draw_up([recording], int(2.1 * GIB), whole_card=False, max_tokens=10**6)
+    assert plan.stages[0].mode == "stream"  # which records nothing
+    plan = draw_up([recording], int(2.2 * GIB), whole_card=False, max_tokens=10**6)
+    assert plan.stages[0].mode == "resident" and plan.stages[0].peak == 2 * GIB
+    assert plan.decide("r", 512, 0).peak == GIB + GIB // 2
+
+
+def test_the_decoders_cost_is_what_their_levels_hold():
+    module = build(public_configs()["shape_slat_decoder"])
+    decoder = cost(Weights("d", module, module.state_dict()), context=0, guided=False)
+    voxels = decoder.activations(22_300) / (22_300 * GROWTH**4)
+    assert 128 + 128 + 108 + 24 < voxels < 700  # two tensors of 64 channels, the map, coordinates
+    assert decoder.decoder(22_300, 16, None) < 0.9 * decoder.activations(22_300)
+    assert decoder.decoder(22_300, 1, 10_000_000) / decoder.decoder(22_300, 1, 5_000_000) == pytest.approx(2, rel=0.1)
+    fewer = cost(Weights("d", module, module.state_dict()), context=0, guided=False, voxels_only=True)
+    assert fewer.activations(22_300) < 0.7 * decoder.activations(22_300) and fewer.decoder is None
 
 
 def test_what_cannot_fit_is_refused_with_the_reason():

@@ -15,6 +15,7 @@ from trellis_pipeline.generation import TYPES, quantise, unconditional
 from trellis_pipeline.image import prepare
 from trellis_pipeline.manifest import Manifest
 from trellis_pipeline.memory.ledger import free_workspaces
+from trellis_pipeline.memory.plan import Decision, MemoryPlan
 from trellis_pipeline.sparse import SparseTensor
 from trellis_pipeline.store import StageStore
 from trellis_pipeline.testing import object_picture
@@ -327,9 +328,7 @@ def test_weights_that_come_and_go_give_the_bits_of_resident_ones(checkpoint_fold
     pipeline.release()
     free_workspaces()
     before = torch.cuda.memory_allocated()
-    from trellis_pipeline.memory.plan import MemoryPlan
-
-    monkeypatch.setattr(MemoryPlan, "decide", lambda self, name, tokens, resident: (mode, True, 0))
+    monkeypatch.setattr(MemoryPlan, "decide", lambda self, name, tokens, resident: Decision(mode, True, 0, 1))
     away = pipeline.run(picture, seed=1, type="512")
     pipeline.release()
     free_workspaces()

@@ -18,6 +18,7 @@ from .checkpoint import Normalization, SamplerConfig
 from .errors import StageError, require_finite
 from .export import VoxelAsset
 from .models import replay
+from .models.slat import VoxelLimitError
 from .sampling import sample_flow
 from .sparse import SparseTensor
 
@@ -170,7 +171,10 @@ def cascade(
     Returns:
         coords int32 [T, 4], the resolution they are for, and what happened, for the manifest.
     """
-    fine = decoder.upsample(SparseTensor(low.feats, low.coords), len(decoder.blocks) - 1)
+    try:
+        fine = decoder.upsample(SparseTensor(low.feats, low.coords), len(decoder.blocks) - 1)
+    except VoxelLimitError as error:
+        raise StageError("cascade", str(error)) from None
     if len(fine) == 0:
         raise StageError("cascade", "the low-resolution shape decodes to no voxel")
     asked, tried = resolution, []
@@ -205,9 +209,12 @@ def decode_shape(decoder: Any, shape: Latent) -> DecodedShape:
     """The dual grid of a shape latent.
 
     Raises:
-        StageError: no voxel or no crossed edge is left, or a value is not finite.
+        StageError: no voxel or no crossed edge is left, too many are, or a value is not finite.
     """
-    h, subdivisions = decoder(SparseTensor(shape.feats, shape.coords))
+    try:
+        h, subdivisions = decoder(SparseTensor(shape.feats, shape.coords))
+    except VoxelLimitError as error:
+        raise StageError("shape decoder", str(error)) from None
     feats = h.feats.float()  # thresholds and vertices in float32, whatever the decoder ran in
     require_finite("shape decoder", "dual grid", feats)
     margin = decoder.voxel_margin

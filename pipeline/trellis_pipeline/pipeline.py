@@ -26,6 +26,7 @@ from .memory.costs import Cost, cost, encoder_activations, tokens_of_image
 from .memory.ledger import Ledger, free_workspaces
 from .memory.plan import MemoryPlan, Need, draw_up, free_bytes
 from .memory.residency import Weights
+from .models.slat import SparseUnetVaeDecoder
 from .store import StageStore
 from .weights import build, fingerprint, map_tensors
 
@@ -137,7 +138,8 @@ class Pipeline:
 
         def need(stage: str, role: str, tokens: int, seen: int, sampler: str | None = None) -> Need:
             guided = sampler is not None and self.checkpoint.samplers[sampler].guidance_strength != 1
-            return Need(stage, role, cost(self._weights[role], context=seen, guided=guided), tokens, held)
+            of = cost(self._weights[role], context=seen, guided=guided, voxels_only=stage == "cascade")
+            return Need(stage, role, of, tokens, 0 if stage.startswith("decode") else held)
 
         encoder = self._weights[_ENCODER]
         activations = encoder_activations(config, HIGH if high else LOW)
@@ -199,8 +201,7 @@ class Pipeline:
         record.facts["attention"] = asdict(self.settings.attention)
         with record.stage("prepare") as facts:
             if not isinstance(image, PreparedImage):
-                folder = self.checkpoint.background
-                finder = backgrounds.choose(background, folder, self.device) if is_opaque(image) else None
+                finder = backgrounds.choose(background) if is_opaque(image) else None
                 image = prepare(image, finder)
             facts.update(size=image.image.width, alpha=image.alpha)
         if store:
@@ -308,21 +309,33 @@ class _Run:
         self, name: str, role: str, tokens: int
     ) -> Iterator[tuple[Any, dict[str, Any], Callable[[int, int], None]]]:
         """A stage's model on the device as the plan says, its time and its memory recorded."""
-        weights, planned, mode = self.pipeline._weights[role], None, "swap"
+        weights, planned, mode, resident = self.pipeline._weights[role], None, "swap", 0
         with ExitStack() as stack:
             facts = stack.enter_context(self.record.stage(name))
             if self.plan:
                 others = {r: w for r, w in self.pipeline._weights.items() if w.placed and r != role}
                 resident = sum(w.nbytes for w in others.values())
-                mode, alone, planned = self.plan.decide(name, tokens, resident)
+                mode, alone, planned, _ = self.plan.decide(name, tokens, resident)
                 if alone:
+                    resident = 0
                     for other in others.values():
                         other.release()
                 if torch.cuda.memory_reserved(self.device) > 0.5 * self.plan.usable:
                     torch.cuda.empty_cache()  # what the last stage's shapes left in pieces
                 facts["weights"] = mode
-            stack.enter_context(self.ledger.stage(name, planned))
+            entry = stack.enter_context(self.ledger.stage(name, planned))
             module = stack.enter_context(weights.on(self.device, mode))
+            if self.plan and isinstance(module, SparseUnetVaeDecoder):
+                plan = self.plan
+
+                def parts_for(voxels: int) -> int:
+                    parts, entry["planned"] = plan.parts(name, mode, resident, tokens, voxels)
+                    if parts > 1:
+                        facts["parts"] = parts
+                    return parts
+
+                module.parts_for = parts_for
+                stack.callback(setattr, module, "parts_for", None)
             try:
                 yield module, facts, lambda done, of: self.record.progress(name, done, of)
             except torch.cuda.OutOfMemoryError as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,21 +137,25 @@ def make_checkpoint(folder: str | Path, size: str = "tiny", *, seed: int = 0, de
 def random_models(
     size: str, roles: Iterator[str] | list[str], *, seed: int = 0, device: str = "cpu"
 ) -> tuple[Checkpoint, dict[str, Weights], ImageEncoder]:
-    """The same without files, for benchmarks: what `Pipeline` is made of. Models of equal shape share their weights."""
+    """The same without files, for benchmarks: what `Pipeline` is made of.
+
+    Models of equal shape share their weights, and so do the blocks of a flow and of a level of a decoder: drawing,
+    and carrying from the device, 12 GB of numbers would take longer than the benchmark.
+    """
     configs, shared, weights = public_configs(size), {}, {}
     for role in roles:
         config = configs[role]
         key = json.dumps({**config["args"], "resolution": 0} if "Flow" in config["name"] else config, sort_keys=True)
         if key not in shared:
-            shared[key] = _stored(size, role, config, seed, torch.device(device))
+            shared[key] = _stored(size, role, config, seed, torch.device(device), alike=True)
         weights[role] = Weights(role, build(config), shared[key])
     encoder = ImageEncoder(
-        Weights.of_module("image encoder", _image_encoder(size, device).eval().requires_grad_(False))
+        Weights.of_module("image encoder", _image_encoder(size, device, alike=True).eval().requires_grad_(False))
     )
     return parse("random", None, pipeline_json(size), Path("pipeline.json")), weights, encoder
 
 
-def _image_encoder(size: str, device: str) -> Any:
+def _image_encoder(size: str, device: str, *, alike: bool = False) -> Any:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -159,25 +164,50 @@ def _image_encoder(size: str, device: str) -> Any:
     with NoInitialisation():
         model = DINOv3ViTModel(config)
     generator = torch.Generator(device).manual_seed(0)
+    drawn: dict[Any, torch.Tensor] = {}
     for key, value in model.named_parameters():
-        drawn = torch.randn(value.shape, generator=generator, device=device) * 0.02
-        value.data = (torch.ones_like(drawn) if "norm" in key or "scale" in key else drawn).cpu()
+        name = _alike(key) if alike else key
+        if name not in drawn:
+            values = torch.randn(value.shape, generator=generator, device=device) * 0.02
+            drawn[name] = (torch.ones_like(values) if "norm" in key or "scale" in key else values).cpu()
+        value.data = drawn[name]
     return model
 
 
-def _stored(size: str, role: str, config: dict[str, Any], seed: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """Values for every key, in the dtypes in which public files store them, on the CPU."""
+def _alike(key: str) -> str:
+    """A key without the numbers of its block."""
+    return re.sub(r"\d+", "#", key)
+
+
+def _stored(
+    size: str, role: str, config: dict[str, Any], seed: int, device: torch.device, *, alike: bool = False
+) -> dict[str, torch.Tensor]:
+    """Values for every key, in the dtypes in which public files store them, on the CPU.
+
+    Args:
+        alike: keys that differ in the number of their block alone, with values of equal shape, share one tensor.
+    """
     module = build(config)
     generator = torch.Generator(device).manual_seed(seed + sorted(_STEMS).index(role))
-    tensors = {}
+    alike = alike and config["name"] != "SparseStructureDecoder"
+    tensors: dict[str, torch.Tensor] = {}
+    drawn: dict[Any, torch.Tensor] = {}
     for key, meta in module.state_dict().items():
-        tensors[key] = _draw(key, tuple(meta.shape), generator, device)
+        name = (_alike(key), tuple(meta.shape)) if alike else key
+        if name not in drawn:
+            drawn[name] = _draw(key, tuple(meta.shape), generator, device)
+        tensors[key] = drawn[name]
     if config["name"] == "SparseStructureDecoder":
         _make_blob(module, tensors, device, size)
     if config["name"] == "FlexiDualGridVaeDecoder":
         _make_surface(tensors)
     dtypes = stored_dtypes(module)
-    return {k: v.to(dtypes[k]).cpu().contiguous() for k, v in tensors.items()}
+    stored: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+    for key, value in tensors.items():
+        place = (id(value), dtypes[key])
+        if place not in stored:
+            stored[place] = value.to(dtypes[key]).cpu().contiguous()
+    return {k: stored[id(v), dtypes[k]] for k, v in tensors.items()}
 
 
 def stored_dtypes(module: nn.Module) -> dict[str, torch.dtype]:

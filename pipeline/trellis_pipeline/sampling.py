@@ -127,7 +127,10 @@ class _Passes:
     def _pass(self, name: str, x: Any, t: float, inputs: dict[str, Any]) -> torch.Tensor:
         if name not in self._conditions:
             each = {"cond": [self._cond], "neg": [self._neg_cond], "pair": [self._cond, self._neg_cond]}[name]
-            self._conditions[name] = self._model.encode_condition(torch.cat(each))
+            if name == "cond" and "pair" in self._conditions:
+                self._conditions[name] = self._conditions["pair"].first(len(self._cond))
+            else:
+                self._conditions[name] = self._model.encode_condition(torch.cat(each))
         entries = len(self._cond) * (2 if name == "pair" else 1)
         at = torch.full((entries,), 1000 * t, device=self._cond.device, dtype=torch.float32)
         return _feats(self._run(x, at, self._conditions[name], **inputs))

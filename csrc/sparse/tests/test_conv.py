@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trellis_native.testing import assert_same_bits_for_any_thread_count, bits
-from trellis_sparse import neighbor_map, submanifold_conv3d
+from trellis_sparse import ConvPlan, neighbor_map, submanifold_conv3d
 from trellis_sparse._library import EXTENSION
 
 
@@ -250,10 +250,25 @@ def test_argument_errors() -> None:
         submanifold_conv3d(feats, weight, bias.to("meta"), neighbors)
     with pytest.raises(TypeError, match="neighbors: expected dtype int32, got int64"):
         submanifold_conv3d(feats, weight, bias, neighbors.long())
-    with pytest.raises(ValueError, match=r"neighbors: expected shape \[10, 27\], got \[10, 8\]"):
+    with pytest.raises(ValueError, match=r"neighbors: expected shape \[M, 27\], got \[10, 8\]"):
         submanifold_conv3d(feats, weight, bias, neighbors[:, :8])
     with pytest.raises(ValueError, match="neighbors: expected a tensor on cpu"):
         submanifold_conv3d(feats, weight, bias, neighbors.to("meta"))
+    part = neighbors[:4].clone()
+    with pytest.raises(ValueError, match="plan: expected none with 4 rows of the map of 10 voxels"):
+        submanifold_conv3d(feats, weight, bias, part, plan=ConvPlan(part, []))
+
+
+def test_some_rows_of_a_map_give_the_result_at_those_voxels() -> None:
+    feats, weight, bias, neighbors = case(200, 4, 6)
+    whole = submanifold_conv3d(feats, weight, bias, neighbors)
+    assert torch.equal(submanifold_conv3d(feats, weight, bias, neighbors[31:97]), whole[31:97])
+    assert submanifold_conv3d(feats, weight, bias, neighbors[:0]).shape == (0, 6)
+    feats.requires_grad_()
+    submanifold_conv3d(feats, weight, bias, neighbors[31:97]).square().sum().backward()
+    part, feats.grad = feats.grad, None
+    submanifold_conv3d(feats, weight, bias, neighbors)[31:97].square().sum().backward()
+    torch.testing.assert_close(part, feats.grad)
 
 
 @pytest.mark.parametrize("wrong", [-2, 10, 2**31 - 1, -(2**31)])

@@ -82,8 +82,8 @@ def run(context: Context) -> Outcome:
                 "note",
                 "rembg is not installed",
                 seen=[Evidence("no module named rembg (package rembg)", symbol="rembg")],
-                leads_to="backgrounds are removed by BiRefNet, or the picture brings its own transparency",
-                remedy=[context.pip("install", "rembg[cpu]"), "# nothing is needed where BiRefNet's weights are"],
+                leads_to="pictures must bring their own transparency",
+                remedy=[context.pip("install", "rembg[cpu]"), "# nothing is needed for pictures with transparency"],
             )
         )
     if warnings:

@@ -2,7 +2,8 @@
 
 A stage's peak is ``its weights on the device + activations(tokens) + what the run holds beside them``. Weights are
 exact: they are summed over the model's own tensors. Activations are the live set at the widest point of each model,
-counted from its code; benchmarks/memory.py compares them with measured peaks.
+counted from its code; benchmarks/memory.py compares them with measured peaks, and tests/test_peaks.py holds them to those
+of smaller models.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ import torch
 from torch import nn
 
 from ..models.flow import SLatFlowModel, SparseStructureFlowModel
-from ..models.slat import FlexiDualGridVaeDecoder, SparseResBlockC2S3d, SparseUnetVaeDecoder
+from ..models.replay import MOST_TOKENS
+from ..models.slat import (
+    HEAD_ROWS,
+    HIDDEN_ELEMENTS,
+    FlexiDualGridVaeDecoder,
+    SparseResBlockC2S3d,
+    SparseUnetVaeDecoder,
+)
 from ..models.structure import SparseStructureDecoder
 from .residency import Weights
 
@@ -23,6 +31,16 @@ SIDE = 16
 """Cells along an axis of the structure latent."""
 GROWTH = 4.06
 """Voxels of a surface grow by this from one level to the next finer one (docs/memory.md)."""
+
+
+WORKSPACE = 33 << 20
+"""Scratch memory that cuBLAS keeps for each stream it works on (Hopper; less elsewhere)."""
+PARTS = (1, 4, 16)
+"""Into how many parts a decoder's finest level may be cut."""
+_MAP = 27 * 4 + 16 + 4
+"""Bytes a voxel of a level that is kept: neighbour map, coordinates, plan."""
+_SHAPE = 16 + 12 + 3 + 4
+"""Bytes a voxel of the dual grid, which lies there while the texture is decoded."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +51,15 @@ class Cost:
         weights: all of the model on the device.
         streaming: the same while its blocks stream.
         activations: by the number of latent tokens.
+        recorded: what recordings of passes hold beside them, by the number of tokens; none while weights stream.
+        decoder: activations by tokens, parts and (if they are known) finest voxels, of models that can work in parts.
     """
 
     weights: int
     streaming: int
     activations: Callable[[int], int]
+    recorded: Callable[[int], int] = lambda _: 0
+    decoder: Callable[[int, int, int | None], int] | None = None
 
 
 def tokens_of_image(size: int, patch: int = 16, special: int = 5) -> int:
@@ -45,47 +67,82 @@ def tokens_of_image(size: int, patch: int = 16, special: int = 5) -> int:
     return (size // patch) ** 2 + special
 
 
-def flow_activations(module: Any, context: int, guided: bool) -> Callable[[int], int]:
-    """A flow transformer: cross-attention keys and values of all blocks, and the widest point, which is the MLP.
+def flow_activations(module: Any, context: int, guided: bool) -> tuple[Callable[[int], int], Callable[[int], int]]:
+    """A flow transformer's activations, and what its recordings hold, by the number of tokens.
 
-    There the hidden layer lies before and after its GELU, beside the residual stream and two tensors as wide as it.
+    Cross-attention keys and values of all blocks, and the widest point, which is the MLP: there its hidden layer lies
+    beside seven tensors of the stream's width (its input and result, the residual stream, and that stream and its
+    update as the block and its half found them). Few tokens run both passes of a guided step as one batch, with as
+    many zero tokens as the image has, and record them; else "no image" is a single token.
     """
     block = module.blocks[0]
-    width, hidden = module.input_layer.out_features, block.mlp.mlp[0].out_features
-    each = block.mlp.mlp[0].weight.element_size()
-    keys_values = (context + int(guided)) * len(module.blocks) * 2 * width * each
-    latents = 6 * 4 * (module.in_channels + module.out_channels)
-    per_token = each * (2 * hidden + 3 * width) + latents
-    return lambda tokens: keys_values + per_token * tokens
+    width, hidden = int(module.input_layer.out_features), int(block.mlp.mlp[0].out_features)
+    each = int(block.mlp.mlp[0].weight.element_size())
+    keys_values = len(module.blocks) * 2 * width * each
+    per_token: int = each * (hidden + 7 * width) + 6 * 4 * (module.in_channels + module.out_channels)
+
+    def pairs(tokens: int) -> bool:
+        return guided and tokens <= MOST_TOKENS
+
+    def pass_bytes(tokens: int) -> int:
+        return per_token * tokens * (2 if pairs(tokens) else 1)
+
+    def activations(tokens: int) -> int:
+        seen = 2 * context if pairs(tokens) else context + int(guided)
+        streams = 2 if tokens <= MOST_TOKENS else 1
+        return keys_values * seen + pass_bytes(tokens) + streams * WORKSPACE
+
+    return activations, lambda tokens: pass_bytes(tokens) if tokens <= MOST_TOKENS else 0
 
 
-def decoder_activations(module: SparseUnetVaeDecoder) -> Callable[[int], int]:
-    """A sparse U-Net decoder: the largest of its levels' live sets.
+def decoder_activations(
+    module: SparseUnetVaeDecoder, *, beside: int = 0, voxels_only: bool = False
+) -> Callable[[int, int, int | None], int]:
+    """A sparse U-Net decoder: the largest of its levels' live sets, with what earlier levels leave.
 
-    In a ConvNeXt block of width C: the input, the convolution's result and its norm, the MLP's 4 C before and after
-    SiLU. Between levels, from C to C': the convolution's 8 C' a voxel, and at the children the gathered tensor, its
-    float32 norm, the skip and the second convolution. At the head: the features in float32 before and after the norm.
-    Each level has 27 int32 neighbours a voxel, kept with the subdivisions that the texture decoder follows.
+    Each level leaves its map and its logits, which the texture decoder follows. In a ConvNeXt block of width C: input,
+    convolution and norm, or input, norm and result with a part of the MLP's hidden layer before and after SiLU, or,
+    made of several parts, the result twice. Between levels, from C to C': input, norm and the convolution's 8 C' a
+    voxel; that and the children that exist; and for these the norm, the second convolution's result, the skip, the map.
+
+    Args:
+        beside: bytes a finest voxel that lie there already.
+        voxels_only: the last upsampling only says where its voxels are, as in a cascade.
     """
     last = len(module.blocks) - 1
     convnext = [len(cast("nn.ModuleList", level)) > (0 if i == last else 1) for i, level in enumerate(module.blocks)]
     widths, each = _widths(module), torch.finfo(module.torso_dtype).bits // 8
+    channels = module.output_layer.out_features
 
-    def peak(tokens: int) -> int:
-        rows = [tokens * GROWTH**i for i in range(len(widths))]
-        most, maps = 0.0, 0.0
-        for i, width in enumerate(widths):
-            n = rows[i]
-            own = 108 * n
+    def peak(tokens: int, parts: int = 1, voxels: int | None = None) -> int:
+        growth = GROWTH if voxels is None else (max(voxels, 1) / max(tokens, 1)) ** (1 / max(last, 1))
+        rows = [tokens * growth**i for i in range(last + 1)]
+        most = kept = 0.0
+        for i, (n, width) in enumerate(zip(rows, widths, strict=True)):
+            kept += n * _MAP
             if convnext[i]:
-                most = max(most, maps + own + n * width * (each * 12))
-            if i + 1 < len(widths):
-                fine, narrow = rows[i + 1], widths[i + 1]
-                live = n * (width * 2 * each + 8 * narrow * each) + fine * (narrow * (4 * each + 8) + 108 + 16)
-                most = max(most, maps + own + live)
-            maps += own
-        head = rows[-1] * (widths[-1] * (each + 8) + 28)
-        return int(max(most, maps + head))
+                hidden, one = min(n * 4 * width, HIDDEN_ELEMENTS), n * width * each
+                split = n * 4 * width > HIDDEN_ELEMENTS
+                most = max(most, kept + max(3 * one + 2 * each * hidden, 4 * one if split else 0))
+            if i == last:
+                break
+            kept += n * 8 * each
+            m, narrow = rows[i + 1], widths[i + 1]
+            coarse, fine, grown = n * width * each, m * narrow * each, m * 24
+            if i + 1 == last and voxels_only:
+                most = max(most, kept + coarse + m * 48)
+                continue
+            children, skip = n * 8 * narrow * each, m * width // 8 * each
+            whole = max(2 * coarse + children, coarse + children + fine, coarse + 2 * fine + skip + m * (_MAP - 16))
+            if i + 1 == last and parts > 1 and not convnext[last]:
+                first = 2 * coarse + fine + (children + 2 * fine) / parts
+                second = coarse + fine + m * (_MAP - 20 + 4 * channels) + (fine + skip + m * narrow * 8) / parts
+                whole = max(first, second)
+            most = max(most, kept + whole + grown)
+        if not voxels_only and parts == 1:
+            own = widths[-1] * each + 2 * 4 * channels + 8
+            most = max(most, kept + rows[-1] * own + min(rows[-1], HEAD_ROWS) * widths[-1] * 8)
+        return int(most + beside * rows[-1]) + WORKSPACE
 
     return peak
 
@@ -96,37 +153,39 @@ def _widths(module: SparseUnetVaeDecoder) -> list[int]:
 
 
 def structure_activations(module: Any) -> int:
-    """The dense decoder: at its finest level the input, a float32 norm before and after, and a convolution's result."""
+    """The dense decoder: before its last convolution the features as they are, and thrice in float32, around the norm."""
     side = SIDE * 2 ** sum(1 for m in module.blocks if m.__class__.__name__ == "Upsample")
     width = module.out_layer[2].weight.shape[1]
-    return int(side**3 * width * 4 * 5)
+    each = next(module.middle_block[0].conv1.parameters()).element_size()
+    return int(side**3 * width * (each + 3 * 4))
 
 
 def encoder_activations(config: Any, size: int) -> int:
     """DINOv3 in float32: the MLP's hidden layer before and after its GELU, and four tensors as wide as the stream."""
     tokens = tokens_of_image(size, config.patch_size)
-    return int(tokens * 4 * (2 * config.intermediate_size + 4 * config.hidden_size))
+    return int(tokens * 4 * (2 * config.intermediate_size + 4 * config.hidden_size)) + WORKSPACE
 
 
-def cost(weights: Weights, *, context: int, guided: bool) -> Cost:
+def cost(weights: Weights, *, context: int, guided: bool, voxels_only: bool = False) -> Cost:
     """What a model's stage costs.
 
     Args:
         context: image tokens that a flow is conditioned on.
         guided: whether its sampler runs a second, unconditional pass.
+        voxels_only: of the shape decoder, whether the voxels of a cascade are all that is wanted.
     """
     module: nn.Module = weights.module
-    activations: Callable[[int], int]
+    whole, streaming = weights.nbytes, weights.streaming_bytes
     if isinstance(module, SparseStructureFlowModel):
-        whole = flow_activations(module, context, guided)(module.resolution**3)
-        activations = lambda _: whole  # noqa: E731
-    elif isinstance(module, SLatFlowModel):
-        activations = flow_activations(module, context, guided)
-    elif isinstance(module, SparseStructureDecoder):
+        activations, recorded = (of(module.resolution**3) for of in flow_activations(module, context, guided))
+        return Cost(whole, streaming, lambda _: activations, lambda _: recorded)
+    if isinstance(module, SLatFlowModel):
+        return Cost(whole, streaming, *flow_activations(module, context, guided))
+    if isinstance(module, SparseStructureDecoder):
         dense = structure_activations(module)
-        activations = lambda _: dense  # noqa: E731
-    elif isinstance(module, (FlexiDualGridVaeDecoder, SparseUnetVaeDecoder)):
-        activations = decoder_activations(module)
-    else:
-        raise TypeError(f"no memory model for {type(module).__name__}")
-    return Cost(weights.nbytes, weights.streaming_bytes, activations)
+        return Cost(whole, streaming, lambda _: dense)
+    if isinstance(module, SparseUnetVaeDecoder):
+        texture = not isinstance(module, FlexiDualGridVaeDecoder)
+        of = decoder_activations(module, beside=_SHAPE if texture else 0, voxels_only=voxels_only)
+        return Cost(whole, streaming, lambda tokens: of(tokens, 1, None), decoder=None if voxels_only else of)
+    raise TypeError(f"no memory model for {type(module).__name__}")

@@ -60,6 +60,7 @@ class Ledger:
                 entry["peak"] = torch.cuda.max_memory_allocated(self.device)
                 entry["reserved"] = torch.cuda.memory_reserved(self.device)
                 entry["peak_reserved"] = torch.cuda.max_memory_reserved(self.device)
+                free_workspaces()
             else:
                 entry["process"] = resident_set()
             entry["after"] = self.allocated()

@@ -1,19 +1,21 @@
 """Making a run fit a budget: which weights stay, which come and go, which stream, and how many tokens there may be.
 
-For each stage, in this order: everything stays on the device; else this stage's model alone is there; else its blocks
-stream through two slots; else the run is refused with the stage, what it needs and what there is.
+For each stage, in this order: everything stays on the device; else this stage's model alone is there; else, of a
+decoder, the finest level is made in parts; else the model's blocks stream through two slots, again whole or in parts;
+else the run is refused with the stage, what it needs and what there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from ..errors import MemoryPlanError
-from .costs import Cost
+from ..models.replay import MOST_TOKENS
+from .costs import PARTS, Cost
 
 GIB = 1 << 30
 CONTEXT = 600 << 20
@@ -40,10 +42,26 @@ class Need:
     typical: int
     held: int = 0
 
-    def total(self, mode: str, tokens: int) -> int:
-        """Peak bytes of the stage alone."""
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Into how many parts its model can cut its work, least first."""
+        return PARTS if self.cost.decoder else (1,)
+
+    def activations(self, tokens: int, parts: int = 1, voxels: int | None = None) -> int:
+        """Bytes of activations. `voxels` is how many a decoder really makes, where that is known."""
+        if self.cost.decoder:
+            return self.cost.decoder(tokens, parts, voxels)
+        return self.cost.activations(tokens)
+
+    def peak(self, mode: str, tokens: int, parts: int = 1, voxels: int | None = None) -> int:
+        """Bytes that tensors of the stage alone hold at its widest point."""
         weights = self.cost.streaming if mode == "stream" else self.cost.weights
-        return weights + self.cost.activations(tokens) + self.held
+        return weights + self.activations(tokens, parts, voxels) + self.held
+
+    def total(self, mode: str, tokens: int, parts: int = 1, voxels: int | None = None) -> int:
+        """The same with what recordings hold, which the device must have room for too."""
+        recorded = 0 if mode == "stream" else self.cost.recorded(tokens)
+        return self.peak(mode, tokens, parts, voxels) + recorded
 
 
 @dataclass(frozen=True)
@@ -52,18 +70,29 @@ class StagePlan:
 
     Attributes:
         mode: "resident", "swap" or "stream".
-        peak: bytes on the device, resident models of other stages included.
+        parts: in how many parts a decoder makes its finest level.
+        peak: bytes on the device, resident models of other stages and recordings included.
         capacity: tokens that the stage can take within the budget, when it must.
     """
 
     name: str
     role: str
     mode: str
+    parts: int
     weights: int
     activations: int
     peak: int
     typical: int
     capacity: int
+
+
+class Decision(NamedTuple):
+    """How a stage runs: mode, whether other models must leave first, the expected peak of tensors, and the parts."""
+
+    mode: str
+    alone: bool
+    peak: int
+    parts: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +110,8 @@ class MemoryPlan:
         rows: list[tuple[str, ...]] = [("stage", "weights", "GiB", "activations", "peak", "tokens", "up to")]
         for s in self.stages:
             sizes = (f"{v / GIB:.2f}" for v in (s.weights, s.activations, s.peak))
-            rows.append((s.name, s.mode, *sizes, f"{s.typical:,}", f"{s.capacity:,}" if s.capacity < _ANY else "any"))
+            mode = s.mode if s.parts == 1 else f"{s.mode}, {s.parts} parts"
+            rows.append((s.name, mode, *sizes, f"{s.typical:,}", f"{s.capacity:,}" if s.capacity < _ANY else "any"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
@@ -99,49 +129,76 @@ class MemoryPlan:
             "stages": [asdict(s) for s in self.stages],
         }
 
-    def decide(self, name: str, tokens: int, resident: int) -> tuple[str, bool, int]:
+    def decide(self, name: str, tokens: int, resident: int) -> Decision:
         """How a stage runs with the tokens that it really has.
 
         Args:
             resident: bytes of other models that are on the device now.
 
-        Returns:
-            the mode, whether the others must leave first, and the peak that is expected.
-
         Raises:
-            MemoryPlanError: it does not fit in any mode.
+            MemoryPlanError: it does not fit in any way.
         """
         need = next(n for n in self.needs if n.name == name)
         planned = next(s for s in self.stages if s.name == name)
-        for mode, others in ((planned.mode, resident), ("swap", 0), ("stream", 0)):
-            total = need.total(mode, tokens) + others
-            if total <= self.usable:
-                return mode, others < resident, total
+        if planned.parts == 1 and need.total(planned.mode, tokens) + resident <= self.usable:
+            return Decision(planned.mode, False, need.peak(planned.mode, tokens) + resident, 1)
+        for mode, parts in _ways(need):
+            if need.total(mode, tokens, parts) <= self.usable:
+                return Decision(mode, resident > 0, need.peak(mode, tokens, parts), parts)
         raise _refusal(need, tokens, self.usable)
+
+    def parts(self, name: str, mode: str, resident: int, tokens: int, voxels: int) -> tuple[int, int]:
+        """In how many parts a running decoder makes its `voxels`, now that their number is known, and its peak.
+
+        Raises:
+            MemoryPlanError: there are too many, in any number of parts.
+        """
+        need = next(n for n in self.needs if n.name == name)
+        for parts in need.choices:
+            peak = need.peak(mode, tokens, parts, voxels) + resident
+            if peak <= self.usable:
+                return parts, peak
+        raise MemoryPlanError(
+            f"stage {name}: the shape has {voxels:,} voxels, for which {peak / GIB:.2f} GiB are needed in {parts} parts, "
+            f"and {self.usable / GIB:.2f} GiB are usable: give more (--vram-budget), or take a smaller --type"
+        )
 
 
 _ANY = 1 << 24
 
 
+def _ways(need: Need) -> list[tuple[str, int]]:
+    """How a stage can run when its model is alone on the device: the mode and the parts, the fastest first."""
+    return [(mode, parts) for mode in ("swap", "stream") for parts in need.choices]
+
+
 def _refusal(need: Need, tokens: int, usable: int) -> MemoryPlanError:
-    least = need.total("stream", tokens)
+    mode, parts = _ways(need)[-1]
+    least = need.total(mode, tokens, parts)
+    split = f", in {parts} parts" if parts > 1 else ""
     return MemoryPlanError(
-        f"stage {need.name} needs {least / GIB:.2f} GiB for {tokens:,} tokens even with streamed weights "
-        f"({need.cost.streaming / GIB:.2f} weights, {need.cost.activations(tokens) / GIB:.2f} activations), and "
+        f"stage {need.name} needs {least / GIB:.2f} GiB for {tokens:,} tokens even with streamed weights{split} "
+        f"({need.cost.streaming / GIB:.2f} weights, {need.activations(tokens, parts) / GIB:.2f} activations), and "
         f"{usable / GIB:.2f} GiB are usable: give more (--vram-budget), or take a smaller --type"
     )
 
 
 def _capacity(need: Need, usable: int) -> int:
     """The most tokens that a stage can take when its weights stream; _ANY where tokens do not matter."""
-    if need.total("stream", 1) > usable:
+    mode, parts = _ways(need)[-1]
+
+    def fits(tokens: int) -> bool:
+        # The most tokens that still run as pairs can need more than some more would.
+        return all(need.total(mode, t, parts) <= usable for t in {tokens, min(tokens, MOST_TOKENS)})
+
+    if not fits(1):
         return 0
     low, high = 1, _ANY
-    if need.total("stream", high) <= usable:
+    if fits(high):
         return _ANY
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if need.total("stream", middle) <= usable else (low, middle)
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
@@ -163,7 +220,7 @@ def draw_up(needs: Sequence[Need], budget: int, *, whole_card: bool, max_tokens:
     """
     usable = int((budget - (CONTEXT if whole_card else 0)) * (1 - SLACK))
     for need in needs:
-        if need.total("stream", need.typical) > usable:
+        if all(need.total(mode, need.typical, parts) > usable for mode, parts in _ways(need)):
             raise _refusal(need, need.typical, usable)
     weights = {n.role: n.cost.weights for n in needs}
     highest = max(n.total("resident", n.typical) - n.cost.weights for n in needs)
@@ -171,14 +228,14 @@ def draw_up(needs: Sequence[Need], budget: int, *, whole_card: bool, max_tokens:
     stages = []
     for need in needs:
         if everything:
-            mode, others = "resident", sum(weights.values()) - need.cost.weights
+            mode, parts, others = "resident", 1, sum(weights.values()) - need.cost.weights
         else:
-            mode = "swap" if need.total("swap", need.typical) <= usable else "stream"
+            mode, parts = next((m, p) for m, p in _ways(need) if need.total(m, need.typical, p) <= usable)
             others = 0
         stages.append(
             StagePlan(
-                need.name, need.role, mode, need.cost.streaming if mode == "stream" else need.cost.weights,
-                need.cost.activations(need.typical), need.total(mode, need.typical) + others, need.typical,
+                need.name, need.role, mode, parts, need.cost.streaming if mode == "stream" else need.cost.weights,
+                need.activations(need.typical, parts), need.total(mode, need.typical, parts) + others, need.typical,
                 _capacity(need, usable),
             )
         )  # fmt: skip

@@ -15,7 +15,7 @@ from torch import nn
 _STAGING = 64 << 20
 _ALIGN = 256
 # Methods of a streamed block that use its weights.
-_ENTRIES = ("forward", "keys_values")
+_ENTRIES = ("forward", "keys_values", "grow", "in_parts")
 
 
 def stream_units(module: nn.Module) -> list[nn.Module]:

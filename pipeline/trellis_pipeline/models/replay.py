@@ -2,7 +2,8 @@
 
 A pass launches some 400 kernels; for a few thousand tokens the GPU waits for the host between them. The first pass of
 each kind (batch size, condition) runs as it is, which also warms up libraries; the second is recorded; later ones are
-replayed with the same bits. The recording holds its own memory, freed with the object.
+replayed with the same bits. The recordings of one object share memory of their own, freed with it: they are never
+replayed at the same time, and a result is read before the next call.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Replay:
         self._model = model
         self._recordings: dict[int, _Recording | None] = {}
         self._conditions: list[Any] = []  # kept, so that no other object can have the id of one
+        self._stream: torch.cuda.Stream | None = None
+        self._pool: Any = None
 
     def __call__(self, x: Any, t: torch.Tensor, cond: Any, **inputs: Any) -> Any:
         """`model(x, t, cond, **inputs)`. `cond` must be the same object at each step that is meant to be replayed."""
@@ -61,10 +64,12 @@ class Replay:
         if isinstance(state, SparseTensor):
             _ = state.lengths  # read from the device now: a recording may not wait for it
         graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(feats.device)
+        if self._stream is None:  # one for all: libraries keep scratch memory for every stream that they saw
+            self._stream, self._pool = torch.cuda.Stream(feats.device), torch.cuda.graph_pool_handle()
+        stream = self._stream
         stream.wait_stream(torch.cuda.current_stream(feats.device))
         with torch.cuda.stream(stream):
-            graph.capture_begin(capture_error_mode="thread_local")
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
                 out = self._model(state, t, cond, **inputs)
             finally:

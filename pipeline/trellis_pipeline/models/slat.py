@@ -6,6 +6,8 @@ upsampling whose convolution writes all eight children at once, of which only th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -17,7 +19,9 @@ from torch import nn
 from ..sparse import SparseTensor
 from .transformer import LayerNorm32
 
-_HIDDEN_ELEMENTS = 1 << 26  # 128 MiB in half precision: few launches, and little beside the features of a whole level
+HIDDEN_ELEMENTS = 1 << 26  # 128 MiB in half precision: few launches, and little beside the features of a whole level
+HEAD_ROWS = 1 << 19  # the head works in float32, on so many voxels at a time
+_LEAST_PART = 1 << 15  # rows; smaller parts would save nothing, and convolve by another plan, with other rounding
 
 
 class SparseConv3d(nn.Module):
@@ -33,6 +37,10 @@ class SparseConv3d(nn.Module):
         feats = trellis_sparse.submanifold_conv3d(x.feats, self.weight, self.bias, x.neighbors, plan=x.plan)
         return x.replace(feats)
 
+    def at(self, x: SparseTensor, rows: slice) -> torch.Tensor:
+        """The result [rows, Co] at some voxels alone, bit for bit what all of it has there."""
+        return trellis_sparse.submanifold_conv3d(x.feats, self.weight, self.bias, x.neighbors[rows])
+
 
 class SparseConvNeXtBlock3d(nn.Module):
     def __init__(self, channels: int, mlp_ratio: float = 4.0, use_checkpoint: bool = False) -> None:
@@ -45,9 +53,24 @@ class SparseConvNeXtBlock3d(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         h = self.norm(self.conv(x).feats)
         # The hidden features are four times as wide as all else, and are made in parts.
-        rows = max(1, _HIDDEN_ELEMENTS // cast("nn.Linear", self.mlp[0]).out_features)
+        rows = max(1, HIDDEN_ELEMENTS // cast("nn.Linear", self.mlp[0]).out_features)
         parts = [self.mlp(part).add_(own) for part, own in zip(h.split(rows), x.feats.split(rows), strict=True)]
         return x.replace(torch.cat(parts) if len(parts) > 1 else parts[0])
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Which voxels an upsampling makes.
+
+    Attributes:
+        coords: int32 [M, 4], in the order of their parents.
+        row: int64 [M], eight times the row of a voxel's parent, plus its slot there; ascending.
+        logits: [N, 8] at the parents, by which they were chosen.
+    """
+
+    coords: torch.Tensor
+    row: torch.Tensor
+    logits: SparseTensor
 
 
 class SparseResBlockC2S3d(nn.Module):
@@ -65,8 +88,8 @@ class SparseResBlockC2S3d(nn.Module):
         if pred_subdiv:
             self.to_subdiv = nn.Linear(channels, 8)
 
-    def forward(self, x: SparseTensor, subdivision: SparseTensor | None = None) -> tuple[SparseTensor, SparseTensor]:
-        """The finer tensor and the logits [N, 8] that chose its voxels: this block's own, or those given."""
+    def grow(self, x: SparseTensor, subdivision: SparseTensor | None = None) -> Growth:
+        """The finer voxels: those that the logits [N, 8] choose, this block's own or those given."""
         if subdivision is None:
             if not hasattr(self, "to_subdiv"):
                 raise ValueError("subdivision: this decoder does not predict one, so it must be given")
@@ -75,16 +98,55 @@ class SparseResBlockC2S3d(nn.Module):
             raise ValueError("subdivision: expected logits at the voxels of x")
         # Compared in float32: a logit that half precision rounds to 0 would lose its voxel.
         coords, parent, slot = trellis_sparse.upsample(x.coords, subdivision.feats.float() > 0)
-        row = parent.long() * 8 + slot.long()
+        return Growth(coords, parent.long() * 8 + slot.long(), subdivision)
+
+    def forward(self, x: SparseTensor, growth: Growth) -> SparseTensor:
+        """The tensor at the finer voxels."""
         h = self.conv1(x.replace(self.norm1(x.feats, "silu"))).feats
-        fine = SparseTensor(h.reshape(-1, h.shape[1] // 8)[row], coords)
+        fine = SparseTensor(h.reshape(-1, h.shape[1] // 8)[growth.row], growth.coords)
         del h  # eight children for each voxel, of which the fine tensor has those that exist
-        out = self.conv2(fine.replace(self.norm2(fine.feats, "silu"))).feats
+        fine = fine.replace(self.norm2(fine.feats, "silu"))
+        return fine.replace(self._with_skip(self.conv2(fine).feats, x, growth.row))
+
+    def _with_skip(self, out: torch.Tensor, x: SparseTensor, row: torch.Tensor) -> torch.Tensor:
         skip = x.feats.reshape(-1, x.feats.shape[1] // 8)[row]
-        out.view(len(out), -1, self.repeats).add_(
-            skip[..., None]
-        )  # each channel of the parent serves several of its child's
-        return fine.replace(out), subdivision
+        # Each channel of the parent serves several of its child's.
+        out.view(len(out), -1, self.repeats).add_(skip[..., None])
+        return out
+
+    def in_parts(
+        self, x: SparseTensor, growth: Growth, parts: int, finish: Callable[[torch.Tensor], torch.Tensor]
+    ) -> SparseTensor:
+        """`finish`, which works on each row for itself, of what `forward` gives, holding less at a time.
+
+        Convolutions make their results in parts of rows. All children of a part of the parents are made at once, and
+        only those that exist are kept; and of the result no more than a part is ever there, but for what `finish`
+        makes of it.
+        """
+        row, width = growth.row, self.conv2.weight.shape[0]
+        normed = x.replace(self.norm1(x.feats, "silu"))
+        feats = x.feats.new_empty((len(row), width))
+        for part in _parts(len(x.feats), parts):
+            ends = torch.tensor([8 * part.start, 8 * part.stop], device=row.device)
+            own = slice(*torch.searchsorted(row, ends).tolist())  # children stand in the order of their parents
+            children = self.conv1.at(normed, part).view(-1, width)[row[own] - 8 * part.start]
+            feats[own] = self.norm2(children, "silu")
+            del children
+        del normed
+        fine, out = SparseTensor(feats, growth.coords), None
+        for part in _parts(len(row), parts):
+            done = finish(self._with_skip(self.conv2.at(fine, part), x, row[part]))
+            if out is None:
+                out = done.new_empty((len(row), *done.shape[1:]))
+            out[part] = done
+        return fine.replace(finish(feats) if out is None else out)
+
+
+def _parts(rows: int, parts: int) -> Iterator[slice]:
+    """`rows` in at most `parts` slices of about the same size, none of less than `_LEAST_PART` rows."""
+    parts = max(1, min(parts, rows // _LEAST_PART))
+    step = -(-rows // (64 * parts)) * 64
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step or 1))
 
 
 class SparseResBlockS2C3d(nn.Module):
@@ -178,8 +240,25 @@ class FlexiDualGridVaeEncoder(SparseUnetVaeEncoder):
         return super().forward(dual_vertices.replace(feats))
 
 
+class VoxelLimitError(ValueError):
+    """A decoder would make more voxels than it may."""
+
+    def __init__(self, level: int, voxels: int, limit: int) -> None:
+        super().__init__(f"upsampling {level} would make {voxels:,} voxels, and at most {limit:,} are taken")
+
+
 class SparseUnetVaeDecoder(nn.Module):
-    """Latent -> features at voxels 2^(levels - 1) times finer, of which only the ones a shape has are made."""
+    """Latent -> features at voxels 2^(levels - 1) times finer, of which only the ones a shape has are made.
+
+    Attributes:
+        most_voxels: more are refused, at any level: a surface at 1536^3 has some 6 million, and weights or a latent gone
+            wrong can ask for eight times as many at each level.
+        parts_for: says from the number of finest voxels in how many parts their level is made (see `in_parts`), or
+            refuses; set by what plans memory. None makes it whole.
+    """
+
+    most_voxels: int = 1 << 26
+    parts_for: Callable[[int], int] | None = None
 
     def __init__(
         self, *, out_channels: int, model_channels: list[int], latent_channels: int, num_blocks: list[int],
@@ -196,35 +275,59 @@ class SparseUnetVaeDecoder(nn.Module):
         _to_torso_dtype(self.blocks, self.torso_dtype)
 
     def _run(
-        self, z: SparseTensor, subdivisions: list[SparseTensor] | None, levels: int | None = None
-    ) -> tuple[SparseTensor, list[SparseTensor]]:
-        h = z.replace(self.from_latent(z.feats).to(self.torso_dtype))
-        made: list[SparseTensor] = []
+        self, z: SparseTensor, subdivisions: list[SparseTensor] | None, levels: int
+    ) -> tuple[SparseTensor, Growth | None, list[SparseTensor]]:
+        """The features before the upsampling number `levels`, what that makes, and all logits up to and with it."""
+        h, growth = z.replace(self.from_latent(z.feats).to(self.torso_dtype)), None
+        logits: list[SparseTensor] = []
         for i, level in enumerate(self.blocks):
-            if i == levels:
-                break
+            given = None if subdivisions is None or i == len(subdivisions) else _onto(subdivisions[i], h)
+            if given is not None:
+                h = given.replace(h.feats)  # the map and the plan that the shape's decoder made serve again
             for block in cast("nn.ModuleList", level):
-                if isinstance(block, SparseResBlockC2S3d):
-                    given = None if subdivisions is None else _onto(subdivisions[i], h)
-                    h, used = block(h, given)
-                    made.append(used)
-                else:
+                if not isinstance(block, SparseResBlockC2S3d):
                     h = block(h)
-        return h, made
+                    continue
+                growth = block.grow(h, given)
+                if len(growth.coords) > self.most_voxels:
+                    raise VoxelLimitError(i + 1, len(growth.coords), self.most_voxels)
+                logits.append(growth.logits)
+                if len(logits) == levels:
+                    return h, growth, logits
+                h = block(h, growth)
+        return h, growth, logits
 
-    def _head(self, h: SparseTensor, dtype: torch.dtype) -> SparseTensor:
-        feats = h.feats.to(dtype)
-        return h.replace(self.output_layer(F.layer_norm(feats, feats.shape[-1:])))
+    def _decode(
+        self, z: SparseTensor, subdivisions: list[SparseTensor] | None
+    ) -> tuple[SparseTensor, list[SparseTensor]]:
+        """Output features at the finest voxels, and the logits of each upsampling."""
+        finest = cast("nn.ModuleList", self.blocks[-1])
+        h, growth, logits = self._run(z, subdivisions, len(self.blocks) - 1)
+
+        def head(feats: torch.Tensor) -> torch.Tensor:
+            feats = feats.to(z.feats.dtype)
+            return self.output_layer(F.layer_norm(feats, feats.shape[-1:]))
+
+        if growth is not None:
+            upsample = cast("SparseResBlockC2S3d", cast("nn.ModuleList", self.blocks[-2])[-1])
+            parts = 1 if self.parts_for is None else self.parts_for(len(growth.coords))
+            if parts > 1 and not len(finest):
+                return upsample.in_parts(h, growth, parts, head), logits
+            h = upsample(h, growth)
+            for block in finest:
+                h = block(h)
+        return h.replace(torch.cat([head(part) for part in h.feats.split(HEAD_ROWS)])), logits
 
     def forward(self, z: SparseTensor, subdivisions: list[SparseTensor]) -> Any:
         """Features [N, out_channels] at the voxels that `subdivisions`, one tensor of logits a level, choose.
 
         Raises:
             ValueError: another number of subdivisions than upsamplings, or voxels that do not match.
+            VoxelLimitError: more voxels than `most_voxels`.
         """
         if len(subdivisions) != len(self.blocks) - 1:
             raise ValueError(f"subdivisions: expected {len(self.blocks) - 1} levels, got {len(subdivisions)}")
-        return self._head(self._run(z, subdivisions)[0], z.feats.dtype)
+        return self._decode(z, subdivisions)[0]
 
 
 class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):
@@ -236,12 +339,12 @@ class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):
 
     def forward(self, z: SparseTensor) -> tuple[SparseTensor, list[SparseTensor]]:  # type: ignore[override]
         """Seven raw channels at the finest voxels, and the subdivision logits of each level for the texture decoder."""
-        h, subdivisions = self._run(z, None)
-        return self._head(h, z.feats.dtype), subdivisions
+        return self._decode(z, None)
 
     def upsample(self, z: SparseTensor, levels: int) -> torch.Tensor:
         """The voxels int32 [N, 4] that `levels` upsamplings of z would have, without decoding further."""
-        return self._run(z, None, levels)[0].coords
+        growth = self._run(z, None, levels)[1] if levels else None
+        return z.coords if growth is None else growth.coords
 
     def to_mesh(self, h: SparseTensor, *, resolution: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Vertices float32 [V, 3] in [-0.5, 0.5] and faces int32 [F, 3] of one decoded asset.
@@ -267,9 +370,9 @@ def _to_torso_dtype(blocks: nn.ModuleList, dtype: torch.dtype) -> None:
 
 
 def _onto(logits: SparseTensor, h: SparseTensor) -> SparseTensor:
-    """`logits` in the row order of `h`, whose voxels must be the same."""
+    """`logits` in the row order of `h`, whose voxels must be the same; with their own neighbour map if that fits."""
     if torch.equal(logits.coords, h.coords):
-        return h.replace(logits.feats)
+        return logits
     if len(logits.coords) != len(h.coords):
         raise ValueError(f"subdivisions: expected logits at {len(h.coords)} voxels, got {len(logits.coords)}")
 

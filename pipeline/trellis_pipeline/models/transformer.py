@@ -33,6 +33,11 @@ class Condition:
     blocks: list[KeysValues]
     lengths: list[int]
 
+    def first(self, entries: int) -> Condition:
+        """That of the first entries alone, sharing their keys and values."""
+        rows = sum(self.lengths[:entries])
+        return Condition([(k[:rows], v[:rows]) for k, v in self.blocks], self.lengths[:entries])
+
 
 class LayerNorm32(nn.LayerNorm):
     """LayerNorm computed in float32 whatever the input's dtype; parameters may be kept in float32 too."""
@@ -95,7 +100,7 @@ class CrossAttention(nn.Module):
     def keys_values(self, context: torch.Tensor) -> KeysValues:
         """Keys and values [T, heads, head_dim] of packed context tokens [T, context_width]."""
         k, v = self.to_kv(context).unflatten(-1, (2, self.heads, -1)).unbind(1)
-        return self._normed("k_rms_norm", k), v
+        return self._normed("k_rms_norm", k), v.contiguous()  # a view would keep the keys as they were, too
 
     def _normed(self, name: str, x: torch.Tensor) -> torch.Tensor:
         if not hasattr(self, name):

@@ -71,12 +71,13 @@ def submanifold_conv3d(
         feats: [N, Ci], float32, float16, bfloat16 or float64.
         weight: [Co, kx, ky, kz, Ci] of the same dtype.
         bias: [Co] of the same dtype, or None.
-        neighbors: int32 [N, kx * ky * kz] from `neighbor_map` with the same kernel size.
-        plan: `conv_plan(neighbors)`, to make it once for several calls. Without one, calls on CUDA make their own
-            and synchronise.
+        neighbors: int32 [M, kx * ky * kz], `neighbor_map` with the same kernel size or some of its rows: then the
+            result is that at those voxels alone.
+        plan: `conv_plan(neighbors)` of a whole map, to make it once for several calls. Without one, calls on CUDA make
+            their own and synchronise.
 
     Returns:
-        [N, Co] in the dtype of feats.
+        [M, Co] in the dtype of feats.
 
     Raises:
         ValueError: sizes that do not fit together, a neighbour that is not a row of feats, or the plan of another map.
@@ -90,7 +91,9 @@ def submanifold_conv3d(
     taps = weight.shape[1] * weight.shape[2] * weight.shape[3]
     if plan is not None and plan.neighbors is not neighbors and plan.neighbors.data_ptr() != neighbors.data_ptr():
         raise ValueError("plan: expected one made for `neighbors`, got one for another map")
-    neighbors = check.tensor("neighbors", neighbors, dtype=torch.int32, shape=[feats.shape[0], taps], like=feats)
+    neighbors = check.tensor("neighbors", neighbors, dtype=torch.int32, shape=["M", taps], like=feats)
+    if plan is not None and len(neighbors) != len(feats):
+        raise ValueError(f"plan: expected none with {len(neighbors)} rows of the map of {len(feats)} voxels")
     forward = plan.forward if plan else []
     backward = plan.backward() if plan and feats.requires_grad and torch.is_grad_enabled() else []
     tf32 = torch.get_float32_matmul_precision() != "highest"
