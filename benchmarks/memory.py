@@ -4,9 +4,10 @@
 
 For each type and budget (GiB; 0 is what is free) the whole generation runs twice. Each stage prints the planned peak,
 the measured peak of allocated bytes and their ratio; the last lines of a run say what was left on the device, and
-whether the run gave the bits of the type's first, whatever the budget. With `--mesh` the decoders keep the voxels of that mesh, so that tokens
-and voxels are an asset's (see surface.py); without it they keep exactly four children of each voxel. With `--glb` each
-asset is exported too, and its steps are timed.
+whether the run gave the bits of the type's first, whatever the budget (a small one can lower a cascade's resolution).
+With `--mesh` the decoders keep the voxels of that mesh, so that tokens and voxels are an asset's (see surface.py);
+without it they keep exactly four children of each voxel. With `--glb` each asset is exported too, and its steps are
+timed.
 """
 
 from __future__ import annotations
