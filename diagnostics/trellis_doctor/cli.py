@@ -58,6 +58,19 @@ def _arguments() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     try:
+        try:
+            return _main(argv)
+        finally:  # here and not when Python ends, where it would be reported
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of the pipe has seen enough; nothing more may be written, not even at exit. The status is that of
+        # a program that SIGPIPE ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    try:
         options = _arguments().parse_args(argv)
     except SystemExit as end:  # argparse has said why
         return 0 if end.code in (0, None) else 2
@@ -70,9 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("trellis-doctor: stopped", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of the pipe has seen enough; nothing more may be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2
+        raise
     except Exception as error:
         if options.verbose:
             raise

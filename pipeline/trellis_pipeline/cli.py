@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from trellis_regression.pipe import quiet
 
 from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
 from .generate_command import add_parsers
@@ -19,6 +20,7 @@ class UsageError(ValueError):
     """An argument that cannot be served; the text is shown as it is."""
 
 
+@quiet
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command. Exit status: 0 done, 2 unusable input or arguments (one line on standard error)."""
     parser = _parser()
@@ -30,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, NotImplementedError) as error:
         print(f"trellis: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"trellis: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 2

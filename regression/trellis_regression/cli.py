@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from .glb import GlbError
+from .pipe import quiet
 from .thresholds import PROFILES
 
 ROAD = "trellis_pipeline.gating"
 
 
+@quiet
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command."""
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"trellis-gate: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
     except (
