@@ -189,6 +189,20 @@ TK_BOTH inline int size_level(int n) {
 }
 TK_BOTH inline int size_class(int w, int h) { return size_level(w) * size_levels + size_level(h); }
 
+// Rows are tried in steps of this, about 0.618 n and coprime to n, until no place is left: rows beside each other mostly
+// meet the same cells, rows far apart others.
+TK_BOTH inline int stride_through(int n) {
+    for (int step = n * 5 / 8 > 1 ? n * 5 / 8 : 1;; ++step) {
+        int a = n, b = step;
+        while (b != 0) {
+            const int rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1) return step;
+    }
+}
+
 // A found place as one number: the lower its top, then the fewer turns, then the more to the left, the less.
 constexpr uint32_t no_place = 0xffffffffu;
 TK_BOTH inline uint32_t place_key(int top, int quarters, int x) { return (static_cast<uint32_t>(top) * turns + quarters) << 13 | static_cast<uint32_t>(x); }

@@ -9,14 +9,15 @@ namespace tk::uv::flat {
 namespace {
 
 // The first place of a row at which the chart is free, or -1.
-int free_in_row(const PlaceTask& t, int64_t chart, int quarters, int wide, int high, int y) {
+int free_in_row(const PlaceTask& t, int64_t chart, int quarters, int wide, int high, int y, int step) {
     for (int x = 0; x < t.grid; x += 32) {
         const int room = t.grid - wide - x;
         uint32_t mask = room >= 31 ? 0u : room < 0 ? 0xffffffffu : 0xfffffffeu << room;
-        for (int row = 0; row < high && mask != 0xffffffffu; ++row) {
+        for (int done = 0, row = 0; done < high && mask != 0xffffffffu; ++done) {
             int begin, end;
             turned_span(t, chart, quarters, row, begin, end);
             mask |= blocked(t.taken + int64_t{y + row} * t.words, t.words, x + begin, end - begin);
+            row += row + step < high ? step : step - high;
         }
         if (mask != 0xffffffffu) return x + lowest_bit(~mask);
     }
@@ -32,11 +33,11 @@ bool place_all(const PlaceTask& t) {
         int from[2] = {i < careful ? 0 : start[size_class(w, h)], i < careful ? 0 : start[size_class(h, w)]};
         uint32_t best = no_place;
         for (int quarters = 0; quarters < turns; ++quarters) {
-            const int wide = quarters % 2 ? h : w, high = quarters % 2 ? w : h;
+            const int wide = quarters % 2 ? h : w, high = quarters % 2 ? w : h, step = stride_through(high);
             for (int y = from[quarters % 2];; ++y) {
                 const int top = best == no_place ? t.grid + 1 : static_cast<int>(best >> 13) / turns;
                 if (y + high >= top) break;
-                const int x = free_in_row(t, c, quarters, wide, high, y);
+                const int x = free_in_row(t, c, quarters, wide, high, y, step);
                 if (x < 0) continue;
                 best = std::min(best, place_key(y + high, quarters, x));
                 break;

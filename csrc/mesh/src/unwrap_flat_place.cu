@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(threads) place_kernel(PlaceBatch batch) {
         const Spans spans{near ? packed : nullptr, w, h};
         const int wide = quarters % 2 ? h : w, high = quarters % 2 ? w : h;
         const int upright = size_class(w, h), sideways = size_class(h, w);
-        const int from = i < careful ? 0 : start[quarters % 2 ? sideways : upright];
+        const int from = i < careful ? 0 : start[quarters % 2 ? sideways : upright], step = stride_through(high);
         // Each warp looks through its rows until another has found a place that none of them can better.
         for (int y = from + warp % rows_at_once; y + high <= t.grid; y += rows_at_once) {
             const uint32_t so_far = __shfl_sync(0xffffffffu, *static_cast<volatile uint32_t*>(&best), 0);
@@ -73,14 +73,15 @@ __global__ void __launch_bounds__(threads) place_kernel(PlaceBatch batch) {
                 // Places at which the chart would leave the grid are blocked.
                 const int room = t.grid - wide - x;
                 uint32_t mask = room >= 31 ? 0u : room < 0 ? 0xffffffffu : 0xfffffffeu << room;
-                for (int row = 0; row < high; row += 4) {
+                for (int done = 0, row = 0; done < high; done += 4) {
                     if (__all_sync(0xffffffffu, mask == 0xffffffffu)) break;
 #pragma unroll
                     for (int k = 0; k < 4; ++k) {
-                        if (row + k >= high) break;
+                        if (done + k >= high) break;
                         int begin, end;
-                        spans.read(t, c, quarters, row + k, begin, end);
-                        mask |= blocked(t.taken + (y + row + k) * t.words, t.words, x + begin, end - begin);
+                        spans.read(t, c, quarters, row, begin, end);
+                        mask |= blocked(t.taken + (y + row) * t.words, t.words, x + begin, end - begin);
+                        row += row + step < high ? step : step - high;
                     }
                 }
                 const uint32_t open = __ballot_sync(0xffffffffu, mask != 0xffffffffu);

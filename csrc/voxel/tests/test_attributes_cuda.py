@@ -88,14 +88,14 @@ MESHES: dict[str, tuple[Callable[[], Any], list[Any]]] = {
     "nearest texels": (lambda: textured_soup(100, filter="nearest", wrap=("clamp", "mirror")), [48]),
     "clamped": (lambda: textured_soup(100, wrap=("clamp", "clamp")), [48]),
     "mirrored and masked": (lambda: textured_soup(100, wrap=("mirror", "repeat"), alpha_mode="MASK"), [48]),
-    "several materials": (several_materials, [48]),
+    "small, several materials": (several_materials, [48]),
     "on the lattice": (on_the_lattice, [8, 7, (3, 8, 16)]),
-    "degenerate": (degenerate, [40]),
-    "one face": (lambda: textured_soup(1), [32]),
+    "small, degenerate": (degenerate, [40]),
+    "small, one face": (lambda: textured_soup(1), [32]),
     "fine texels": (lambda: quad(material=PbrMaterial(**images(7, 1024, 1024))), [16]),
-    "one texel": (lambda: quad(material=PbrMaterial(**images(8, 1, 1))), [16]),
+    "small, one texel": (lambda: quad(material=PbrMaterial(**images(8, 1, 1))), [16]),
     "plain": (lambda: quad(), [65536 // 128]),
-    "no face": (lambda: TexturedMesh(torch.rand(3, 3), torch.empty(0, 3, dtype=torch.int64)), [8]),
+    "small, no face": (lambda: TexturedMesh(torch.rand(3, 3), torch.empty(0, 3, dtype=torch.int64)), [8]),
 }
 
 

@@ -59,16 +59,16 @@ def scaled(exponent: int) -> tuple[torch.Tensor, torch.Tensor]:
 MESHES = {
     "ball": (ball, (64, 1, 7, (33, 64, 17))),
     "sheet": (open_sheet, (64, 100)),
-    "degenerate": (degenerate, (48,)),
+    "small, degenerate": (degenerate, (48,)),
     "box on the far faces": (lambda: solid(trimesh.creation.box(bounds=UNIT)), (1, 2, 3, 8, 96, 100, (7, 1, 48))),
     "large triangles": (lambda: soup(0, 200, 0.6), (100,)),
     "small triangles": (lambda: soup(1, 5000, 0.01), (256,)),
-    "many in a voxel": (lambda: soup(2, 5000, 0.05), (3,)),
+    "small, many in a voxel": (lambda: soup(2, 5000, 0.05), (3,)),
     "outside": (lambda: soup(3, 500, 0.5, spread=2.0), (32,)),
     **{f"of 1e{e} boxes": (lambda e=e: scaled(e), (4, 40)) for e in (1, 2, 4, 8, 16, 30, 38)},
-    "one face": (lambda: soup(4, 1, 0.4), (16, 65536 // 256)),
-    "129 faces": (lambda: soup(5, 129, 0.2), (20,)),
-    "no face": (lambda: (torch.rand(3, 3), torch.empty(0, 3).int()), (8,)),
+    "small, one face": (lambda: soup(4, 1, 0.4), (16, 65536 // 256)),
+    "small, 129 faces": (lambda: soup(5, 129, 0.2), (20,)),
+    "small, no face": (lambda: (torch.rand(3, 3), torch.empty(0, 3).int()), (8,)),
     "nothing": (lambda: (torch.empty(0, 3), torch.empty(0, 3).int()), (8,)),
 }
 
@@ -156,7 +156,7 @@ def test_there_and_back_on_the_device(weighted):
     assert bits(meshes[0]) == bits(meshes[1])
 
 
-@pytest.mark.parametrize("n", [1, 255, 256, 257, 3 * 256 * 1024 + 1])
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 3 * 256 * 1024 + 1], ids=lambda n: f"small-{n}" if n < 300 else str(n))
 def test_meshes_of_random_grids(n):
     g = torch.Generator().manual_seed(n)
     side = max(2, round((2 * n) ** (1 / 3)))

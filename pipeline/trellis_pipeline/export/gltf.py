@@ -97,8 +97,13 @@ def _geometry(mesh: UnwrappedMesh, placement: Placement) -> tuple[torch.Tensor, 
     """Positions and unit normals in the file's axes, float32 [V, 3]."""
     to_gltf = torch.from_numpy(Y_UP_TO_Z_UP[:3, :3].copy()).to(mesh.vertices.device)  # rows times a rotation undo it
     offset = torch.tensor(placement.offset, dtype=torch.float64, device=to_gltf.device)
-    positions = mesh.vertices.double() @ to_gltf * placement.scale + offset
-    normals = torch.nn.functional.normalize(mesh.normals.double() @ to_gltf, dim=1, eps=1e-20)
+
+    def turned(rows: torch.Tensor) -> torch.Tensor:
+        # Not a matrix product, for which a process first has to start cuBLAS: 0.2 s.
+        return (rows.double()[:, :, None] * to_gltf).sum(1)
+
+    positions = turned(mesh.vertices) * placement.scale + offset
+    normals = torch.nn.functional.normalize(turned(mesh.normals), dim=1, eps=1e-20)
     # A vertex of degenerate faces only has none.
     up = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64, device=to_gltf.device)
     normals = torch.where(normals.norm(dim=1, keepdim=True) < 0.5, up, normals)

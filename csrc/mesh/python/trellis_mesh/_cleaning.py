@@ -319,6 +319,13 @@ def _fractions(lows: torch.Tensor, highs: torch.Tensor) -> torch.Tensor:
         return lows.new_zeros(0)
     whole = highs.amax(0) - lows.amin(0)
     sizes = highs - lows
-    by_volume = sizes.prod(1) / whole.prod()
-    by_diagonal = (sizes.norm(dim=1) / whole.norm()) ** 3
+    by_volume = _volume(sizes) / _volume(whole)
+    ratio = sizes.norm(dim=1) / whole.norm()
+    by_diagonal = ratio * ratio * ratio
     return torch.maximum(by_volume.nan_to_num(0.0, 0.0, 0.0), by_diagonal.nan_to_num(0.0, 0.0, 0.0))
+
+
+def _volume(sizes: torch.Tensor) -> torch.Tensor:
+    # Not prod(): torch compiles that kernel at its first call, for 0.7 s.
+    x, y, z = sizes.unbind(-1)
+    return x * y * z
