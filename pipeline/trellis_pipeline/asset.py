@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,13 @@ class Asset:
     device: str
 
     def to_glb(self, path: str | Path, options: GlbOptions | None = None, *, device: str | None = None,
-               record: Manifest | None = None) -> dict[str, Any]:  # fmt: skip
+               record: Manifest | None = None, keep: Callable[[str, Any], None] | None = None) -> dict[str, Any]:  # fmt: skip
         """Makes a textured mesh of the voxels and writes it as a GLB, whole or not at all.
 
         Args:
             device: where the work is done; by default where the asset was generated.
             record: collects the steps' times and facts.
+            keep: is given the name and the result of each step.
 
         Returns:
             facts about the file.
@@ -56,7 +58,7 @@ class Asset:
         report = export.export_asset(
             to_device(self.voxels, place), path, faces=options.faces, texture=options.texture,
             min_fraction=options.min_fraction, remeshed=options.remesh, unwrap_method=options.unwrap, alpha=options.alpha,
-            image_format=options.image_format, stage=record.stage,
+            image_format=options.image_format, stage=record.stage, keep=keep,
         )  # fmt: skip
         return report["write"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from . import export
 from .asset import GlbOptions
 from .checkpoint import DEFAULT_WEIGHTS
 from .generation import MAX_TOKENS
@@ -45,8 +47,8 @@ def generate(
     The GLB appears under its name only when it is whole. Errors are ValueErrors with one line that says what to do.
 
     Args:
-        keep_stages: a folder for every intermediate stage.
-        resume: take up the stages that lie there.
+        keep_stages: a folder for every intermediate stage, those of the export included.
+        resume: take up the stages of the models that lie there; the export is done anew.
         hashes: hash the weights' files, which are read beside the run.
     """
     manifest = Manifest("generate", asdict(options), quiet=quiet)
@@ -72,7 +74,8 @@ def generate(
                 picture, seed=options.seed, type=kind, max_tokens=options.max_tokens, background=options.background,
                 steps=options.steps, store=store, record=manifest,
             )  # fmt: skip
-            written = asset.to_glb(out, options.glb, record=manifest)
+            keep = None if keep_stages is None else _keeper(keep_stages)
+            written = asset.to_glb(out, options.glb, record=manifest, keep=keep)
         except BaseException:
             reader.shutdown(wait=False, cancel_futures=True)
             raise
@@ -84,6 +87,13 @@ def generate(
     manifest.facts["type"], manifest.facts["resolution"] = kind, asset.shape.resolution
     manifest.facts["output"] = {"file": Path(out).name, "sha256": sha256(out), **written}
     return manifest.finish()
+
+
+def _keeper(folder: Path) -> Callable[[str, Any], None]:
+    def keep(name: str, stage: Any) -> None:
+        export.save(stage, folder / f"{name}.safetensors")
+
+    return keep
 
 
 def _cap(device: torch.device, budget: float) -> None:

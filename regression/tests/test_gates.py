@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from trellis_regression import cli, golden, matrix, tables, thresholds
+from trellis_regression import cli, golden, matrix, stages, tables, thresholds
 from trellis_regression.asset import Asset
 from trellis_regression.check import check, compare
 from trellis_regression.detectors import ALL, BY_NAME
@@ -19,7 +19,7 @@ from trellis_regression.profile import Looks
 NO_PICTURES = Looks(views=())
 BY_ROAD = (
     "empty", "dummy-primitive", "over-cleaned", "spconv-confetti", "blocky", "double-shell", "flipped-winding",
-    "over-decimated", "axis-swap", "black-texture", "edge-of-grid", "unnormalised-trilinear", "transparent",
+    "fp16-threshold", "over-decimated", "axis-swap", "black-texture", "edge-of-grid", "unnormalised-trilinear", "transparent",
     "alpha-holes", "black-texel-bleed", "sliver-charts", "second-run",
 )  # fmt: skip
 
@@ -214,3 +214,18 @@ def test_matrix_counts_misses_and_false_alarms(tmp_path):
     assert not tables.good([dataclasses.replace(trial, causes=("blocky",)), clean])
     assert not tables.good([trial, dataclasses.replace(clean, causes=("blocky",))])
     assert "| `floaters` | **40** | 1/1 | 1/1 |" in tables.markdown([trial, clean])
+
+
+def test_the_first_stage_is_the_first_of_the_road_whatever_the_order_of_the_profile():
+    """A stored profile has its stages by the alphabet, in which `fine` comes before `structure` and `raw`."""
+
+    def stage(mean):
+        values = {"shape": [8], "mean": mean, "std": 1.0, "min": 0.0, "max": 1.0, "digest": str(mean)}
+        return {"tensors": {"x": values}}
+
+    names = sorted(("conditioning", "structure", "shape", "voxels", "raw", "fine", "own"))
+    was = {n: stage(0.0) for n in names}
+    for first, after in (("structure", "fine"), ("raw", "fine"), ("voxels", "own")):
+        now = {**was, first: stage(5.0), after: stage(9.0)}
+        assert f"stage '{first}' is the first" in stages.first_difference(now, was)
+    assert stages.first_difference(was, was) is None

@@ -187,3 +187,35 @@ def test_flip_blurs_what_the_eye_cannot_resolve():
         return float(flip(checker(width), linear_half).mean())
 
     assert mean_to_grey(1) < 0.6 * mean_to_grey(8)
+
+
+def test_stray_patches_are_those_of_the_whole_graph():
+    """Only what is near a fork is looked at; the count must be that of labelling every face."""
+    random = np.random.default_rng(3)
+    found = []
+    for _ in range(40):
+        faces = np.stack([random.permutation(12)[:3] for _ in range(random.integers(4, 26))])
+        one = asset(trimesh.Trimesh(random.random((12, 3)), faces, process=False))
+        uses, members = {}, one.welded_faces
+        for i, face in enumerate(members):
+            for k in range(3):
+                uses.setdefault(frozenset((face[k], face[k - 1])), []).append(i)
+        label = list(range(len(members)))
+        for pair in (u for u in uses.values() if len(u) == 2):
+            old, new = label[pair[0]], label[pair[1]]
+            label = [new if x == old else x for x in label]
+        ends = {label[u[0]] for u in uses.values() if len(u) == 1}
+        forks = {label[i] for u in uses.values() if len(u) > 2 for i in u}
+        expected = sum(label.count(x) for x in ends & forks if label.count(x) <= 4) / len(members)
+        assert welded.measure(one)["stray_share"] == pytest.approx(expected)
+        found.append(expected)
+    assert 0 < np.mean(found) < 1
+
+
+def test_vertices_of_one_place_and_texel_are_one():
+    random = np.random.default_rng(0)
+    texels = random.integers(-2, 3, (400, 2))
+    positions = random.integers(-1, 2, (400, 3)).astype(np.float32)
+    same = texture._same(texels, positions)
+    _, expected = np.unique(np.concatenate([texels, positions], 1), axis=0, return_inverse=True)
+    assert len(set(zip(same, expected.reshape(-1), strict=True))) == len(set(same)) == len(set(expected.reshape(-1)))

@@ -105,8 +105,8 @@ class Asset:
     @cached_property
     def bounds(self) -> npt.NDArray[np.float64]:
         """[2, 3], of the vertices that faces use."""
-        used = self.positions[np.unique(self.faces)].astype(np.float64)
-        return np.stack([used.min(0), used.max(0)])
+        used = self.positions[members(self.faces, len(self.positions))]
+        return np.stack([used.min(0), used.max(0)]).astype(np.float64)
 
     @property
     def extent(self) -> float:
@@ -231,6 +231,13 @@ class Asset:
                 )
             out[mine] = colour
         return out
+
+
+def members(faces: Ints, count: int) -> Ints:
+    """The vertices, of `count`, that faces use, in ascending order."""
+    used = np.zeros(count, bool)
+    used[faces] = True
+    return np.flatnonzero(used)
 
 
 def look_up(image: npt.NDArray[np.uint8], uv: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,10 @@ def alone(asset: Asset) -> dict[str, Any]:
     """The figures of an asset by itself: what a golden stores."""
     found: dict[str, Any] = {"schema": SCHEMA, "container": container.measure(asset), "shape": {}, "texture": {}}
     if asset.has_surface:
-        found["shape"] = {**welded.measure(asset), **rays.measure(asset)}
-        found["texture"] = texture.measure(asset)
+        with ThreadPoolExecutor(1) as beside:  # the texture has nothing to do with the shape
+            colours = beside.submit(texture.measure, asset)
+            found["shape"] = {**welded.measure(asset), **rays.measure(asset)}
+            found["texture"] = colours.result()
     return found
 
 

@@ -113,6 +113,7 @@ class Renderer:
         }
         self._images = {id(t): to(t.image).float() / 255 for m in materials for t in m.textures.values()}
         sided = torch.tensor([m.double_sided for m in materials], device=device)
+        self._all_double_sided = bool(sided.all())
         self._double_sided_face = sided[self._material_of_face]
 
     def draw(self, azimuth: float, elevation: float, size: int, mode: str = "shaded") -> Picture:
@@ -133,9 +134,10 @@ class Renderer:
         matrix, eye = (x.to(self._positions.device) for x in camera(self.frame, azimuth, elevation))
         homogeneous = torch.cat([self._positions, torch.ones_like(self._positions[:, :1])], 1)
         clip = (homogeneous @ matrix.T)[None].contiguous()
-        kept = self._facing(eye)
-        faces = self._faces[kept].contiguous()
-        material_of_face = self._material_of_face[kept]
+        faces, material_of_face = self._faces, self._material_of_face
+        if not self._all_double_sided:
+            kept = self._facing(eye)
+            faces, material_of_face = faces[kept].contiguous(), material_of_face[kept]
         colours = [torch.zeros(fine, fine, 3, device=clip.device) for _ in modes]
         through = torch.ones(fine, fine, 1, device=clip.device)
         opaque = all(m.alpha_mode == "OPAQUE" for m in self._materials)

@@ -8,6 +8,7 @@ colours that a finished texture can be held against.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from safetensors.numpy import load_file
 
 from .glb import GlbError
 
-ORDER = ("conditioning", "structure", "latent", "voxels", "raw", "cleaned", "fine", "coarse", "unwrapped", "textures")
-"""The way of the data; stages of other names come after, by name."""
+ORDER = (
+    "conditioning", "structure", "shape_low", "shape", "texture",
+    "voxels", "raw", "cleaned", "fine", "coarse", "unwrapped", "textures",
+)  # fmt: skip
+"""The way of the data, from a picture's features to the maps; stages of other names come after, by name."""
 TOLERANCE = 0.05
 """Stages whose tensors' statistics agree within this share are the same stage of another device or build."""
 
@@ -32,8 +36,13 @@ def profile(folder: Path) -> dict[str, Any]:
     files = {f.stem: f for f in sorted(folder.glob("*.safetensors"))}
     if not files:
         raise GlbError(f"{folder}: it holds no stages (.safetensors)")
-    names = [n for n in ORDER if n in files] + [n for n in files if n not in ORDER]
-    return {name: _stage(files[name]) for name in names}
+    return {name: _stage(files[name]) for name in in_order(files)}
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of stages in the order of the road. A stored profile has them by the alphabet."""
+    known = sorted(names)
+    return [n for n in ORDER if n in known] + [n for n in known if n not in ORDER]
 
 
 def _stage(path: Path) -> dict[str, Any]:
@@ -72,8 +81,8 @@ def first_difference(ours: dict[str, Any], theirs: dict[str, Any], *, tolerance:
     Args:
         tolerance: statistics within this share agree; 0 asks for equal bits.
     """
-    for name, was in theirs.items():
-        now = ours.get(name)
+    for name in in_order(theirs):
+        was, now = theirs[name], ours.get(name)
         if now is None:
             return f"stage '{name}' is missing"
         for tensor, before in was["tensors"].items():

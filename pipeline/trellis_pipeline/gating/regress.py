@@ -1,4 +1,4 @@
-"""``python -m trellis_pipeline.gating.regress``: fixed assets through the road, each gated against golden/; `nox -s regress`.
+"""``python -m trellis_pipeline.gating.regress``: fixed assets through the pipeline, each gated against golden/; `nox -s regress`.
 
 Every asset is made twice in one process, so that state which leaks from job to job shows. One HTML report for all; exit
 status 0 when every gate is silent, 1 when one fired, 2 when it could not be tried.
@@ -10,8 +10,11 @@ import argparse
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import torch
 from trellis_regression import sample
@@ -20,11 +23,21 @@ from trellis_regression.glb import GlbError
 from trellis_regression.golden import approve
 from trellis_regression.report import page
 
+from ..asset import GlbOptions
+from ..generate import GenerateOptions, generate
 from ..remake import RemakeOptions, remake
-from ..testing import write_painted_asset
+from ..testing import object_picture, write_painted_asset
+from . import checkpoint
+from .faults import FAULTS, broken
 
 _SMALL = RemakeOptions(resolution=64, faces=4000, texture=256)
 _LARGER = RemakeOptions(resolution=128, faces=8000, texture=512)
+# The random asset sheds scraps, which a real one does not: --min-fraction takes those away.
+_GENERATED = GenerateOptions(type="512", seed=13, glb=GlbOptions(faces=4000, texture=256, min_fraction=1e-4))
+
+# Flat sheets of noise have no steps, and no inside that a second layer could lie in; noise is noise by any order of the
+# axes; and the scraps of a shattered mesh are among those that are taken away.
+_IMMUNE = frozenset({"blocky", "double-shell", "axis-swap", "spconv-confetti"})
 
 
 def _controller(path: Path) -> None:
@@ -43,12 +56,57 @@ def _sample(name: str) -> Callable[[Path], None]:
     return write
 
 
-INPUTS: dict[str, tuple[Callable[[Path], None], RemakeOptions]] = {
-    "controller": (_controller, _LARGER),
-    "painted": (_painted, _SMALL),
-    **{name: (_sample(name), _SMALL) for name in ("robot", "leaf")},
+@dataclass(frozen=True)
+class Job:
+    """One asset of the fixed set, which has the name of its golden.
+
+    Attributes:
+        options: what is asked of the road, for the golden's provenance.
+        faces: how many faces are asked for.
+        make: (out, stages or None, device) -> the GLB; the same every time.
+        immune: faults that this asset cannot show, and that are not put into it.
+    """
+
+    options: dict[str, Any]
+    faces: int
+    make: Callable[[Path, Path | None, str], object]
+    immune: frozenset[str] = frozenset()
+
+
+def _remade(write_source: Callable[[Path], None], options: RemakeOptions) -> Job:
+    def make(out: Path, stages: Path | None, device: str) -> None:
+        source = out.with_name(f"{out.stem}-source.glb")
+        write_source(source)
+        remake(source, out, replace(options, device=device), keep_stages=stages, quiet=True)
+
+    assert options.faces is not None
+    return Job({k: v for k, v in asdict(options).items() if k != "device"}, options.faces, make)
+
+
+def _generated(options: GenerateOptions) -> Job:
+    """A picture through the random checkpoint: every model, every sampler and the export, as `trellis generate` runs."""
+
+    def make(out: Path, stages: Path | None, device: str) -> None:
+        weights = out.with_name("random-checkpoint")
+        if not (weights / "pipeline.json").is_file():
+            checkpoint.make(weights)
+        picture = out.with_name(f"{out.stem}-source.png")
+        object_picture().save(picture)
+        chosen = replace(options, weights=str(weights), device=device)
+        generate(picture, out, chosen, keep_stages=stages, hashes=False, quiet=True)
+
+    assert options.glb.faces is not None
+    asked = {"type": options.type, "seed": options.seed, **asdict(options.glb)}
+    return Job(asked, options.glb.faces, make, _IMMUNE)
+
+
+INPUTS: dict[str, Job] = {
+    "controller": _remade(_controller, _LARGER),
+    "painted": _remade(_painted, _SMALL),
+    **{name: _remade(_sample(name), _SMALL) for name in ("robot", "leaf")},
+    "generated": _generated(_GENERATED),
 }
-"""Name of the input, which is that of its golden, how its source is made and what is asked of the road."""
+"""The fixed set by name."""
 
 
 def main() -> int:
@@ -59,7 +117,12 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--profile", choices=("default", "strict"), default="default")
     parser.add_argument("--only", action="append", choices=tuple(INPUTS), metavar="NAME")
-    parser.add_argument("--fault", help="put this fault into the road first (the session must then fail, and name it)")
+    parser.add_argument(
+        "--fault",
+        choices=FAULTS,
+        metavar="NAME",
+        help="put this fault into the road first (the session must then fail, and name it)",
+    )
     parser.add_argument(
         "--approve", metavar="REASON", help="make what comes out the goldens of this device, for this reason"
     )
@@ -81,31 +144,22 @@ def main() -> int:
 
 
 def _one(name: str, arguments: argparse.Namespace) -> Result:
-    make, asked = INPUTS[name]
-    options = RemakeOptions(**{**asked.__dict__, "device": arguments.device})
-    source, out, again = (arguments.out / f"{name}{end}.glb" for end in ("-source", "", "-again"))
+    job = INPUTS[name]
+    out, again = (arguments.out / f"{name}{end}.glb" for end in ("", "-again"))
     stages = arguments.out / f"{name}-stages"
-    make(source)
-    if arguments.fault and arguments.fault != "second-run":
-        from .faults import broken
-
-        with broken(arguments.fault):
-            remake(source, out, options, keep_stages=stages, quiet=True)
-            remake(source, again, options, quiet=True)
-    else:
-        remake(source, out, options, keep_stages=stages, quiet=True)
-        if arguments.fault:
-            from .faults import broken
-
-            with broken(arguments.fault):
-                remake(source, again, options, quiet=True)
-        else:
-            remake(source, again, options, quiet=True)
+    # State that leaks is a fault of the second run; all others are there from the first.
+    fault = None if arguments.fault in job.immune else arguments.fault
+    first = nullcontext() if fault in (None, "second-run") else broken(fault)
+    second = nullcontext() if fault is None else broken(fault)
+    with first:
+        job.make(out, stages, arguments.device)
+    with second:
+        job.make(again, None, arguments.device)
     if arguments.approve is not None:
-        device = torch.device(options.device)
+        device = torch.device(arguments.device)
         more = {
             "command": f"nox -s regress -- --only {name} --approve REASON",
-            "options": {k: v for k, v in asked.__dict__.items() if k != "device"},
+            "options": job.options,
             "torch": torch.__version__, "python": platform.python_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         }  # fmt: skip
@@ -122,7 +176,7 @@ def _one(name: str, arguments: argparse.Namespace) -> Result:
         raise GlbError(f"no golden {name} in {arguments.golden}; look at {out}, then --approve REASON")
     return check(
         out, golden=str(arguments.golden / name), profile=arguments.profile, stage_folder=stages, again=again,
-        requested_faces=options.faces,
+        requested_faces=job.faces,
     )  # fmt: skip
 
 

@@ -26,10 +26,10 @@ ALL: tuple[Detector, ...] = (
     ),
     Detector(
         "over-cleaned",
-        "{value:.0%} of the surface is missing: component removal deleted parts of the asset",
+        "{value:.1%} of the surface is missing: component removal deleted parts of the asset",
         "lower --min-fraction; removal must be relative to the whole and may never take the largest component",
         alone=f.lost_in_cleaning, golden=f.against("missing_share"), needs="--golden or --stages",
-        explains=("empty", "axis-swap", *_DRIFT),
+        floor=0.008, explains=("empty", "axis-swap", "floaters", "sliver-charts", *_DRIFT),
     ),
     Detector(
         "spconv-confetti",
@@ -65,14 +65,14 @@ ALL: tuple[Detector, ...] = (
         "{value:.1%} of the surface or its edges are wound the wrong way: faces vanish or turn dark from outside",
         "unify_orientation, then turn each component outward; check mirrored node transforms",
         alone=f.winding, golden=f.winding_golden, floor=0.03,
-        explains=("picture-drift",),
+        explains=("sliver-charts", "picture-drift"),
     ),
     Detector(
         "fp16-threshold",
         "{value:.2%} of the faces are stray quads that hang off the surface: crossing flags were decided in fp16",
         "compare the decoder's logits with their threshold in fp32",
         alone=f.shape("stray_share"), golden=f.more_than_golden("shape", "stray_share"), floor=0.01,
-        explains=_DRIFT,
+        explains=("sliver-charts", *_DRIFT),
     ),
     Detector(
         "over-decimated",

@@ -54,7 +54,7 @@ ALL: tuple[Injector, ...] = (
         "dummy-primitive", {f"{n} faces": (shape.primitive, n) for n in (320, 192, 48, 12)}, "12 faces",
     ),
     Injector(
-        "over-cleaned", {f"{s:.0%}": (shape.parts_removed, s) for s in (0.1, 0.3, 0.6, 1.0)}, "100%", loses_stages=True,
+        "over-cleaned", {f"{s:.0%}": (shape.parts_removed, s) for s in (0.01, 0.1, 0.3, 0.6, 1.0)}, "100%", loses_stages=True,
     ),
     Injector("spconv-confetti", {f"{s:.0%}": (shape.confetti, s) for s in (0.1, 0.3, 1.0)}, "100%"),
     Injector("floaters", {f"{n}": (shape.floating_triangles, n) for n in (10, 40, 200)}, "40"),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 import trellis_mesh as mesh
 
-from ..asset import SEED, Asset, Ints
+from ..asset import SEED, Asset, Ints, members
 
 # A component is small when it has at most this share of the faces (or this many) and of the area.
 _SMALL_FACES, _SMALL_COUNT, _SMALL_AREA = 0.002, 16, 0.005
@@ -105,13 +105,28 @@ def _stray(faces: int, face: Ints, a: Ints, b: Ints, starts: Ints, uses: Ints) -
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    graph = coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(faces, faces))
+    many = np.repeat(uses > 2, uses)
+    if not many.any():
+        return 0.0
+    # A patch that counts hangs at a fork, and all of it is reached from there in as many steps as it may have faces; in
+    # as many steps a larger one shows more faces than that. So the rest of the mesh need not be looked at.
+    near = np.zeros(faces, bool)
+    near[face[many]] = True
+    for _ in range(_STRAY_FACES):
+        touched = near[a] | near[b]
+        near[a[touched]] = near[b[touched]] = True
+    number = np.cumsum(near) - 1
+    inside = near[a] & near[b]
+    n = int(near.sum())
+    graph = coo_matrix(
+        (np.ones(np.count_nonzero(inside), np.int8), (number[a[inside]], number[b[inside]])), shape=(n, n)
+    )
     count, label = connected_components(graph, directed=False)
     size = np.bincount(label, minlength=count)
     open_, forked = np.zeros(count, bool), np.zeros(count, bool)
-    open_[label[face[starts[uses == 1]]]] = True
-    many = np.repeat(uses > 2, uses)
-    forked[label[face[many]]] = True
+    boundary = face[starts[uses == 1]]
+    open_[label[number[boundary[near[boundary]]]]] = True
+    forked[label[number[face[many]]]] = True
     return float(size[(size <= _STRAY_FACES) & open_ & forked].sum() / max(1, faces))
 
 
@@ -125,7 +140,7 @@ def _steps(asset: Asset, a: Ints, b: Ints, lengths: npt.NDArray[np.float64]) -> 
 def _axes(asset: Asset) -> dict[str, Any]:
     on_axis = np.abs(asset.normals).max(1) > _ON_AXIS
     random = np.random.default_rng(SEED)
-    used = np.unique(asset.welded_faces)
+    used = members(asset.welded_faces, len(asset.welded_vertices))
     chosen = random.choice(used, min(len(used), 2000), replace=False)
     points = asset.welded_vertices[chosen].astype(np.float64)
     counts = np.arange(8, 257)
@@ -144,14 +159,16 @@ def _axes(asset: Asset) -> dict[str, Any]:
 
 def _primitive(asset: Asset) -> dict[str, Any]:
     """How much of the surface lies on the bounding box, and how evenly the vertices lie around the centre."""
-    p = asset.welded_vertices[asset.welded_faces].astype(np.float64)
-    low, high = p.min((0, 1)), p.max((0, 1))
+    vertices = asset.welded_vertices.astype(np.float64)
+    used = vertices[members(asset.welded_faces, len(vertices))]
+    low, high = used.min(0), used.max(0)
     tolerance = 1e-4
-    on_box = np.zeros(len(p), bool)
+    on_box = np.zeros(len(asset.welded_faces), bool)
     for axis in range(3):
         for side in (low[axis], high[axis]):
-            on_box |= (np.abs(p[:, :, axis] - side) < tolerance).all(1)
-    used = asset.welded_vertices[np.unique(asset.welded_faces)].astype(np.float64)
+            on_side = np.abs(vertices[:, axis] - side) < tolerance
+            if np.count_nonzero(on_side) >= 3:
+                on_box |= on_side[asset.welded_faces].all(1)
     radius = np.linalg.norm((used - (low + high) / 2) / np.maximum(high - low, 1e-9), axis=1)
     return {
         "box_share": float(asset.areas[on_box].sum() / asset.area),

@@ -1,0 +1,56 @@
+"""The generated asset of the regression session: sound it passes against its golden, broken the gate and the stage are named."""
+
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from trellis_pipeline import generation
+from trellis_pipeline.gating.faults import broken
+from trellis_pipeline.gating.regress import INPUTS
+from trellis_regression.check import check
+from trellis_regression.profile import Looks
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "generated"
+JOB = INPUTS["generated"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the random checkpoint is made once."""
+    return tmp_path_factory.mktemp("generated")
+
+
+def judged(folder):
+    out, stages = folder / "asset.glb", folder / "stages"
+    JOB.make(out, stages, "cpu")
+    return check(
+        out, golden=str(GOLDEN), stage_folder=stages, requested_faces=JOB.faces, looks=Looks(views=()), validate=False
+    ).verdict
+
+
+def test_a_sound_generation_passes_and_no_stage_differs(folder):
+    verdict = judged(folder)
+    assert verdict.ok, [x.sentence for x in verdict.fired]
+    assert verdict.first_stage is None
+
+
+def test_thresholds_in_half_precision_are_named(folder):
+    with broken("fp16-threshold"):
+        verdict = judged(folder)
+    assert [x.name for x in verdict.fired] == ["fp16-threshold"]
+    assert "decided in fp16" in verdict.fired[0].sentence
+    assert "stage 'voxels' is the first that differs" in verdict.first_stage
+
+
+def test_a_fault_in_a_model_is_traced_to_its_stage(folder):
+    real = generation.decode_structure
+
+    def half(*arguments):
+        found = real(*arguments)
+        return replace(found, coords=found.coords[::2].contiguous())
+
+    with mock.patch.object(generation, "decode_structure", half):
+        verdict = judged(folder)
+    assert not verdict.ok
+    assert "stage 'structure' is the first that differs: coords" in verdict.first_stage
