@@ -80,6 +80,43 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(picture, checkpoint_folder
     assert not out.parent.exists()
 
 
+@pytest.mark.parametrize("option", ["-o", "--manifest", "--keep-stages"])
+def test_what_cannot_be_written_is_said_before_the_work(picture, tmp_path, capsys, option):
+    (tmp_path / "file").touch()
+    (tmp_path / "dir").mkdir()
+    place = tmp_path / "file" if option == "--keep-stages" else tmp_path / "dir"
+    # /proc takes no files, from nobody
+    for target, message in [
+        (place, "is a fil" if option == "--keep-stages" else "is a fold"),
+        ("/proc/x", "cannot be written"),
+    ]:
+        arguments = {"-o": tmp_path / "o.glb", option: target}
+        flat = [x for pair in arguments.items() for x in pair]
+        status, _, error = run(capsys, "generate", picture, "--weights", "none/at/all", *flat)
+        assert status == 2 and message in error and error.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dir", "file", "object.png"]
+
+
+@pytest.mark.parametrize("stage", ["sample_texture", "decode_texture"])
+def test_interrupted_runs_leave_no_file_and_can_be_taken_up(
+    picture, checkpoint_folder, tmp_path, capsys, monkeypatch, stage
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    arguments = ("generate", picture, "-o", tmp_path / "o.glb", "--weights", checkpoint_folder, *QUICK, "--seed", 5,
+                 "--keep-stages", tmp_path / "stages")  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(generation, stage, interrupt)
+        status, _, error = run(capsys, *arguments, "--manifest", tmp_path / "m.json")
+    assert status == 130 and error.endswith("trellis: interrupted\n") and "Traceback" not in error
+    kept = {p.stem for p in (tmp_path / "stages").glob("*.safetensors")}
+    assert kept == {"conditioning", "structure", "shape"} | ({"texture"} if stage == "decode_texture" else set())
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith((".", "o.glb", "m.json"))]
+    assert run(capsys, *arguments, "--resume", "-q")[0] == 0
+    assert (tmp_path / "o.glb").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

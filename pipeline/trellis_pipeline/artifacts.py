@@ -86,6 +86,27 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise
 
 
+def require_writable(option: str, path: Path, *, folder: bool = False) -> None:
+    """Tries, before work that takes long, whether `write_whole` could write `path`; leaves nothing behind.
+
+    Args:
+        folder: whether `path` is a folder for files.
+
+    Raises:
+        ValueError: it could not; the message names `option`.
+    """
+    if path.exists() and path.is_dir() != folder:
+        raise ValueError(f"{option}: {path} is a {'file' if folder else 'folder'}")
+    place = path if folder else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option}: {path} cannot be written: {error.strerror or error} ({place})") from None
+
+
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 

@@ -22,7 +22,7 @@ class UsageError(ValueError):
 
 @quiet
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit status: 0 done, 2 unusable input or arguments (one line on standard error)."""
+    """Runs the command. Exit status: 0 done, 2 unusable input or arguments (one line on standard error), 130 Ctrl-C."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
@@ -32,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, NotImplementedError) as error:
         print(f"trellis: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # files appear under their names when they are whole, so there is nothing to clear up
+        print("trellis: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -156,4 +159,4 @@ def _view(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))

@@ -16,7 +16,7 @@ from .checkpoint import DEFAULT_WEIGHTS
 from .generation import MAX_TOKENS
 from .image import open_image
 from .manifest import Manifest, sha256
-from .pipeline import Pipeline
+from .pipeline import Pipeline, prepare_image
 from .store import StageStore
 
 
@@ -54,6 +54,7 @@ def generate(
     manifest = Manifest("generate", asdict(options), quiet=quiet)
     picture = open_image(source)  # before anything that takes long
     manifest.facts["input"] = {"file": Path(source).name, "sha256": sha256(source), "size": list(picture.size)}
+    prepared = prepare_image(picture, options.background, manifest)
     pipeline = Pipeline.from_pretrained(
         options.weights, revision=options.revision, type=options.type, device=options.device,
         vram_budget=options.vram_budget, attention_backend=options.attention, image_encoder=options.image_encoder,
@@ -71,8 +72,8 @@ def generate(
         try:
             store = StageStore(keep_stages, resume=resume) if keep_stages else None
             asset = pipeline.run(
-                picture, seed=options.seed, type=kind, max_tokens=options.max_tokens, background=options.background,
-                steps=options.steps, store=store, record=manifest,
+                prepared, seed=options.seed, type=kind, max_tokens=options.max_tokens, steps=options.steps, store=store,
+                record=manifest,
             )  # fmt: skip
             keep = None if keep_stages is None else _keeper(keep_stages)
             written = asset.to_glb(out, options.glb, record=manifest, keep=keep)

@@ -77,16 +77,20 @@ _gibibytes.__name__ = "number"
 
 
 def _generate(arguments: argparse.Namespace) -> None:
+    from .artifacts import require_writable
     from .asset import GlbOptions
     from .generate import GenerateOptions, generate
     from .manifest import write_manifest
 
     if arguments.resume and not arguments.keep_stages:
         raise ValueError("--resume: it needs --keep-stages DIR, the folder to take up")
-    if arguments.out.is_dir():
-        raise ValueError(f"--out: {arguments.out} is a folder")
     if not arguments.source.is_file():
         raise ImageError(f"{arguments.source}: there is no such file")
+    require_writable("--out", arguments.out)
+    if arguments.manifest:
+        require_writable("--manifest", arguments.manifest)
+    if arguments.keep_stages:
+        require_writable("--keep-stages", arguments.keep_stages, folder=True)
     glb = GlbOptions(
         arguments.faces, arguments.texture, remesh=arguments.remesh, unwrap=arguments.unwrap, alpha=arguments.alpha,
         image_format=arguments.format,

@@ -199,11 +199,8 @@ class Pipeline:
         record = record or Manifest("generate", {}, quiet=True)
         run = _Run(self, kind, seed, max_tokens, steps, store, record)
         record.facts["attention"] = asdict(self.settings.attention)
-        with record.stage("prepare") as facts:
-            if not isinstance(image, PreparedImage):
-                finder = backgrounds.choose(background) if is_opaque(image) else None
-                image = prepare(image, finder)
-            facts.update(size=image.image.width, alpha=image.alpha)
+        if not isinstance(image, PreparedImage):
+            image = prepare_image(image, background, record)
         if store:
             store.begin(self._identity(image, kind, seed, max_tokens, steps))
         with attention.using(self.settings.attention):
@@ -385,6 +382,18 @@ class _Run:
         with self._stage("decode_texture", "tex_slat_decoder", len(texture.coords)) as (decoder, _, _):
             coords, attrs = generation.decode_texture(decoder, texture, decoded.subdivisions)
         return generation.voxel_asset(decoded, coords, attrs, shape.resolution)
+
+
+def prepare_image(image: Image.Image, background: str, record: Manifest) -> PreparedImage:
+    """The first stage, which needs no model of the checkpoint.
+
+    Raises:
+        ImageError: the picture cannot serve.
+    """
+    with record.stage("prepare") as facts:
+        prepared = prepare(image, backgrounds.choose(background) if is_opaque(image) else None)
+        facts.update(size=prepared.image.width, alpha=prepared.alpha)
+    return prepared
 
 
 def pipeline_type(name: str) -> PipelineType:

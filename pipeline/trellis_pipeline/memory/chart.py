@@ -56,16 +56,20 @@ def chart(manifest: dict[str, Any]) -> str:
             out.append(f'<path d="M{x(planned):.1f} {y - 2}v22" stroke="#d9480f" stroke-width="2"/>')
         out.append(f'<text x="{x(max(peak, planned or 0)) + 8:.1f}" y="{y + 14}">{peak / GIB:.2f}</text>')
     if budget and budget <= top:
-        out.append(f'<path d="M{x(budget):.1f} 40V{height - 40}" stroke="#c92a2a" stroke-dasharray="4 3"/>')
+        out.append(
+            f'<path d="M{x(budget):.1f} 40V{height - 40}" stroke="#c92a2a" stroke-dasharray="4 3"/>'
+            f'<text x="{x(budget):.1f}" y="{height - 6}" text-anchor="middle" fill="#c92a2a">budget</text>'
+        )
     legend = (
         ("#26457f", "before the stage"),
         ("#5b8def", "peak"),
         ("#dbe4f5", "reserved"),
         ("#d9480f", "planned peak"),
     )
-    for i, (colour, text) in enumerate(legend):
-        left = _LEFT + 250 + 130 * i
+    left = _LEFT + 260
+    for colour, text in legend:
         out.append(_bar(left, 15, 12, colour, 12) + f'<text x="{left + 18}" y="26">{text}</text>')
+        left += 36 + 8 * len(text)
     return "\n".join([*out, "</svg>", ""])
 
 

@@ -1,0 +1,7 @@
+"""``python -m trellis_pipeline`` is the ``trellis`` command."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main(None))
