@@ -1,0 +1,81 @@
+"""What the first export of a process takes longer than the second, by operation: ``python benchmarks/first_call.py``.
+
+Each operation of torch and each of ours is timed by itself, the device waited for before and after; those of ours hold
+the operations of torch that they call. The difference is what is loaded, compiled or set up at a first call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from export import once
+from run import fitted, made_mesh, processor, read_mesh
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Timed(TorchDispatchMode):
+    """Seconds and calls of each operation."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.seconds: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._wait()
+        begin = time.perf_counter()
+        result = func(*args, **(kwargs or {}))
+        self._wait()
+        self.seconds[str(func)] += time.perf_counter() - begin
+        self.calls[str(func)] += 1
+        return result
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--mesh", type=Path, help=".npz with vertices and faces; made here by default")
+    parser.add_argument("--resolution", type=int, default=1024)
+    parser.add_argument("--faces", type=int, default=1_000_000)
+    parser.add_argument("--texture", type=int, default=4096)
+    parser.add_argument("--remesh", action="store_true")
+    parser.add_argument("--top", type=int, default=20, help="operations to print")
+    parser.add_argument("--out", type=Path, default=Path("out/benchmark"))
+    arguments = parser.parse_args()
+    arguments.unwrap = "fast"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    device = torch.device(arguments.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    print(f"{date.today()}, {name}: python {' '.join(sys.argv)}\n")
+    vertices, faces = read_mesh(arguments.mesh) if arguments.mesh else made_mesh()
+    v = torch.from_numpy(fitted(vertices)).to(device)
+    f = torch.from_numpy(np.asarray(faces).astype(np.int32)).to(device)
+    runs = []
+    for which in ("first", "second"):
+        timed = Timed(device)
+        with timed:
+            stages = once(v, f, arguments.out / "export.glb", arguments)
+        print(f"{which}: {sum(stages.values()):.3f} s;", ", ".join(f"{k} {s * 1000:.0f} ms" for k, s in stages.items()))
+        runs.append(timed)
+    first, second = runs
+    more = {op: first.seconds[op] - second.seconds[op] for op in first.seconds}
+    print("\n| operation | calls | first - second, ms |\n|---|---|---|")
+    for op, seconds in sorted(more.items(), key=lambda item: -item[1])[: arguments.top]:
+        print(f"| {op} | {first.calls[op]} | {seconds * 1000:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
