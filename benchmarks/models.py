@@ -127,8 +127,30 @@ def row(
     return out
 
 
+def profiled(call: Callable[[], Any], lines: int) -> None:
+    """Prints the kernels that take longest, and how often the host waited for the device."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as record:
+        call()
+        torch.cuda.synchronize()
+    events = record.key_averages()
+    kernels = sorted((e for e in events if e.device_type.name == "CUDA"), key=lambda e: -e.self_device_time_total)
+    waits = sum(e.count for e in events if e.key in ("cudaStreamSynchronize", "cudaDeviceSynchronize"))
+    launches = sum(e.count for e in events if e.key.startswith(("cudaLaunchKernel", "cuLaunchKernel")))
+    total = sum(e.self_device_time_total for e in kernels) / 1000
+    print(f"kernels {total:.2f} ms, {launches} launches, {waits} waits for the device")
+    for e in kernels[:lines]:
+        print(f"{e.self_device_time_total / 1000:9.3f} ms {e.count:6d} {e.key[:110]}")
+
+
 def decoders(
-    device: torch.device, repeats: int, known: dict[str, float], mesh: Path, resolutions: list[int]
+    device: torch.device,
+    repeats: int,
+    known: dict[str, float],
+    mesh: Path,
+    resolutions: list[int],
+    profile: int = 0,
 ) -> list[dict[str, Any]]:
     """The texture decoder on the real subdivisions of a mesh's voxels."""
     rows = []
@@ -136,12 +158,16 @@ def decoders(
     for resolution in resolutions:
         levels = [level.to(device) for level in pyramid(mesh, resolution).values()]
         z = SparseTensor(torch.randn(len(levels[4]), 32, device=device), levels[4])
-        subdivisions = []
+        subdivisions, here = [], levels[4]
         for fine, coarse in zip(reversed(levels[:4]), reversed(levels[1:]), strict=True):
             _, parent, slot = trellis_sparse.downsample(fine)
             logits = torch.full((len(coarse), 8), -1.0, device=device)
-            logits[parent.long(), slot.long()] = 1.0
-            subdivisions.append(SparseTensor(logits, coarse))
+            logits[parent, slot] = 1.0
+            # In the order of rows in which a shape decoder hands them on.
+            rows = trellis_sparse.neighbor_map(torch.cat([coarse, here]), (1, *[resolution] * 3), 1)[len(coarse) :, 0]
+            logits = logits[rows.long()]
+            subdivisions.append(SparseTensor(logits, here))
+            here = trellis_sparse.upsample(here, logits > 0).coords
 
         def decode(z: SparseTensor = z, s: list[SparseTensor] = subdivisions) -> SparseTensor:
             fresh = SparseTensor(z.feats, z.coords)  # neighbour maps are part of the work
@@ -149,6 +175,8 @@ def decoders(
 
         with torch.no_grad():
             ms, peak, host = timed(decode, repeats)
+            if profile:
+                profiled(decode, profile)
         theirs, gib = known.get(f"tex_decoder_{resolution}_ms"), known.get(f"tex_decoder_peak_{resolution}_GiB")
         out = {"model": "texture decoder", "resolution": resolution, "voxels": len(levels[0]), "ms": round(ms, 2),
                "host ms": round(host, 2), "peak GiB": round(peak, 2)}  # fmt: skip
@@ -169,6 +197,7 @@ def main() -> None:
     parser.add_argument("--mesh", type=Path, help=".npz whose voxels the texture decoder decodes")
     parser.add_argument("--resolutions", type=int, nargs="+", default=[512, 1024, 1536])
     parser.add_argument("--only", choices=["flows", "decoders"])
+    parser.add_argument("--profile", type=int, default=0, metavar="N", help="print the decoders' N longest kernels")
     parser.add_argument("--baseline", type=Path, help="upstream's timings, a JSON with `models`")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
@@ -189,7 +218,7 @@ def run(arguments: argparse.Namespace, device: torch.device, known: dict[str, fl
     if arguments.only != "decoders":
         rows += flows(device, arguments.repeats, known, arguments.features)
     if arguments.mesh and arguments.only != "flows":
-        rows += decoders(device, arguments.repeats, known, arguments.mesh, arguments.resolutions)
+        rows += decoders(device, arguments.repeats, known, arguments.mesh, arguments.resolutions, arguments.profile)
     return rows
 
 

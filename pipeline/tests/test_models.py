@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+import trellis_sparse
 from trellis_pipeline.attention import attend
 from trellis_pipeline.models import from_config
 from trellis_pipeline.models.transformer import rotary_turns
@@ -180,3 +182,77 @@ def test_shapes_that_do_not_fit_are_named(call, message):
 def test_sparse_tensors_that_do_not_fit_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+DECODE = {
+    "model_channels": [16, 16, 8], "latent_channels": 4, "num_blocks": [1, 1, 1],
+    "block_type": ["SparseConvNeXtBlock3d"] * 3, "up_block_type": ["SparseResBlockC2S3d"] * 2, "block_args": [{}] * 3,
+}  # fmt: skip
+
+
+def decoders():
+    """A shape decoder and a texture decoder with weights that are not those of the start, a latent, and its subdivisions."""
+    torch.manual_seed(0)
+    shape = from_config({"name": "FlexiDualGridVaeDecoder", "args": {**DECODE, "resolution": 64}}).eval()
+    texture = from_config(
+        {"name": "SparseUnetVaeDecoder", "args": {**DECODE, "out_channels": 6, "pred_subdiv": False}}
+    ).eval()
+    for model in (shape, texture):
+        for p in model.parameters():
+            torch.nn.init.normal_(p, std=0.3)
+    z = SparseTensor(torch.randn(40, 4), voxels(40))
+    with torch.no_grad():
+        return texture, z, shape(z)[1]
+
+
+def test_an_upsampling_equals_its_formula():
+    texture, z, subdivisions = decoders()
+    block = texture.blocks[0][-1]
+    x = z.replace(torch.randn(40, 16))
+    with torch.no_grad():
+        fine = block(x, block.grow(x, subdivisions[0]))
+        coords, parent, slot = trellis_sparse.upsample(x.coords, subdivisions[0].feats > 0)
+        h = block.conv1(x.replace(F.silu(block.norm1(x.feats)))).feats.unflatten(1, (8, -1))[parent, slot]
+        h = SparseTensor(F.silu(F.layer_norm(h, h.shape[1:], eps=1e-6)), coords)
+        skip = x.feats.unflatten(1, (8, -1))[parent, slot].repeat_interleave(16 * 8 // 16, 1)
+    assert 0 < len(coords) < 320
+    assert torch.equal(fine.coords, coords)
+    torch.testing.assert_close(fine.feats, block.conv2(h).feats.detach() + skip)
+
+
+@torch.no_grad()
+def test_subdivisions_in_another_order_of_rows_change_nothing():
+    texture, z, subdivisions = decoders()
+    out = texture(z, subdivisions)
+    mixed = []
+    for s in subdivisions:
+        order = torch.randperm(len(s.coords))
+        mixed.append(SparseTensor(s.feats[order], s.coords[order]))
+    again = texture(z, mixed)
+    assert torch.equal(again.coords, out.coords)
+    assert torch.equal(again.feats, out.feats)
+    with pytest.raises(ValueError, match="subdivisions: expected logits at the voxels of the latent's level"):
+        texture(z, [SparseTensor(subdivisions[0].feats, subdivisions[0].coords + 1), subdivisions[1]])
+
+
+@torch.no_grad()
+def test_neighbour_maps_of_the_shape_serve_the_texture(monkeypatch):
+    texture, z, subdivisions = decoders()
+    plans = [s.plan for s in subdivisions]
+    made, make = [], trellis_sparse.conv_map
+    monkeypatch.setattr(
+        trellis_sparse, "conv_map", lambda coords, shape: made.append(len(coords)) or make(coords, shape)
+    )
+    out = texture(SparseTensor(z.feats, z.coords), subdivisions)
+    assert made == [len(out.coords)]  # the finest level's alone
+    assert len(plans) == 2
+    assert torch.equal(out.plan.neighbors, trellis_sparse.neighbor_map(out.coords, (1, 64, 64, 64)))
+
+
+def test_decoding_with_gradients_gives_the_same_and_reaches_every_weight():
+    texture, z, subdivisions = decoders()
+    out = texture(z, subdivisions).feats
+    with torch.no_grad():
+        torch.testing.assert_close(texture(z, subdivisions).feats, out.detach())
+    out.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in texture.parameters())

@@ -8,14 +8,16 @@ from typing import final
 import torch
 import trellis_sparse
 
+_MAX_SIDE = 65535  # of a grid, which trellis_sparse takes
+
 
 @dataclass
 class _Grid:
     """What depends on the coordinates alone, computed when first asked for and shared by all tensors on them."""
 
-    neighbors: torch.Tensor | None = None
     plan: trellis_sparse.ConvPlan | None = None
     lengths: list[int] | None = None
+    shape: tuple[int, ...] | None = None
 
 
 @final
@@ -42,6 +44,23 @@ class SparseTensor:
         """Other features at the same voxels; neighbour map, plan and batch lengths are kept."""
         return SparseTensor(feats, self.coords, self._grid)
 
+    def finer(self, coords: torch.Tensor) -> SparseTensor:
+        """Children of these voxels, as yet without features."""
+        shape = (self._shape[0], *(min(2 * side, _MAX_SIDE) for side in self._shape[1:]))
+        return SparseTensor(coords.new_empty((len(coords), 0), dtype=self.feats.dtype), coords, _Grid(shape=shape))
+
+    def adopt(self, other: SparseTensor) -> None:
+        """Takes over what a tensor that has the same voxels in the same order knows of them."""
+        self._grid.plan = self._grid.plan or other._grid.plan
+        self._grid.shape = self._grid.shape or other._grid.shape
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """Exclusive upper bounds of the coordinates. Reads them once where they are no children of known voxels."""
+        if self._grid.shape is None:
+            self._grid.shape = tuple((self.coords.amax(0) + 1).tolist()) if len(self.coords) else (1, 1, 1, 1)
+        return self._grid.shape
+
     @property
     def lengths(self) -> list[int]:
         """Number of voxels of each batch entry. Reads the coordinates once, so it synchronises on CUDA once."""
@@ -55,14 +74,11 @@ class SparseTensor:
     @property
     def neighbors(self) -> torch.Tensor:
         """The 3 x 3 x 3 neighbour map int32 [N, 27] of `trellis_sparse.neighbor_map`."""
-        if self._grid.neighbors is None:
-            b, x, y, z = ((self.coords.amax(0) + 1).tolist()) if len(self.coords) else (1, 1, 1, 1)
-            self._grid.neighbors = trellis_sparse.neighbor_map(self.coords, (b, x, y, z))
-        return self._grid.neighbors
+        return self.plan.neighbors
 
     @property
     def plan(self) -> trellis_sparse.ConvPlan:
         """The plan of convolutions over `neighbors`."""
         if self._grid.plan is None:
-            self._grid.plan = trellis_sparse.conv_plan(self.neighbors)
+            self._grid.plan = trellis_sparse.conv_map(self.coords, self._shape)
         return self._grid.plan

@@ -170,6 +170,15 @@ TK_API int tk_sparse_downsample(const int32_t* coords, int64_t n, int32_t* paren
  *   slot      int64 [m], written */
 TK_API int tk_sparse_upsample(const int32_t* coords, const uint8_t* mask, const int64_t* first, int64_t n,
                               int32_t* children, int64_t* parent, int64_t* slot, int device, void* stream);
+/* out[i, c] = update[i, c] + shares[source[i], c / (channels / share)]: each channel of a row of shares serves
+ * channels / share channels in succession. Computed in float32; on the CPU dtype is float32.
+ *   dtype   F32, F16 or BF16 of the codes above
+ *   update  dtype [rows, channels]
+ *   shares  dtype [rows_in, share], share a divisor of channels
+ *   source  int64 [rows]: of one outside [0, rows_in) NaN is added
+ *   out     dtype [rows, channels], written; may be update itself */
+TK_API int tk_sparse_add_shares(const void* update, const void* shares, const int64_t* source, int64_t rows, int64_t channels,
+                                int64_t rows_in, int64_t share, int dtype, void* out, int device, void* stream);
 
 /* Layer normalisation of rows after an optional gated residual, in one pass (Ba, Kiros and Hinton 2016; modulated as in
  * Peebles and Xie 2023):
@@ -178,17 +187,27 @@ TK_API int tk_sparse_upsample(const int32_t* coords, const uint8_t* mask, const 
  * computed in float32; sum is rounded to dtype before it is normalised. On the CPU dtypes are float32. On CUDA pointers
  * to arrays of dtype are aligned to 16 bytes.
  *   dtype, weight_dtype F32, F16 or BF16 of the codes above
- *   x                   dtype [rows, channels]
- *   update              dtype [rows, channels], or null for none: sum is then not written
+ *   x                   dtype [rows_in, channels]
+ *   source              int64 [rows]: the row of x that each row is made of, of one outside [0, rows_in) NaN; null:
+ *                       each row's own, and rows_in means nothing
+ *   update              dtype [rows, channels], or null for none (as with a source): sum is then not written
  *   gate, scale, shift  dtype, each row modulation_stride after the last, channels long; or null for none
  *   entries             int32 [rows]: the row of gate, scale and shift that a row takes; null: row 0
  *   weight, bias        weight_dtype (float32 or dtype) [channels], or null for none
  *   activation          TK_SPARSE_IDENTITY or TK_SPARSE_SILU
  *   sum, normed         dtype [rows, channels], written */
-TK_API int tk_sparse_norm_rows(const void* x, const void* update, const void* gate, const void* scale, const void* shift,
-                               int64_t modulation_stride, const int32_t* entries, const void* weight, const void* bias,
-                               int64_t rows, int64_t channels, double eps, int activation, int dtype, int weight_dtype,
+TK_API int tk_sparse_norm_rows(const void* x, const int64_t* source, int64_t rows_in, const void* update, const void* gate,
+                               const void* scale, const void* shift, int64_t modulation_stride, const int32_t* entries,
+                               const void* weight, const void* bias, int64_t rows, int64_t channels, double eps, int activation, int dtype, int weight_dtype,
                                void* sum, void* normed, int device, void* stream);
+/* out = (x - mean) / sqrt(variance + eps) weight^T + bias, row by row in float32. On the CPU dtype is float32.
+ *   dtype   F32, F16 or BF16 of the codes above
+ *   x       dtype [rows, channels]
+ *   weight  float [outputs, channels]
+ *   bias    float [outputs], or null for none
+ *   out     float [rows, outputs], written */
+TK_API int tk_sparse_norm_linear(const void* x, const float* weight, const float* bias, int64_t rows, int64_t channels,
+                                 int64_t outputs, double eps, int dtype, float* out, int device, void* stream);
 /* Root-mean-square normalisation of heads (Zhang and Sennrich 2019) and their rotation by position (Su et al. 2021):
  * out = rotate(x / |x| * sqrt(head_dim) * gamma), where consecutive pairs turn. Computed in float32.
  *   x       dtype, [groups, heads, head_dim] at each multiple of row_stride; head_dim is even

@@ -12,12 +12,13 @@ void require_float(int dtype) {
 }
 
 void norm_row(const NormRows& a, int64_t row, float* kept) {
-    const int64_t c = a.channels, at = row * c;
+    const int64_t c = a.channels, at = row * c, from = a.source ? a.source[row] : row;
+    const bool known = !a.source || (from >= 0 && from < a.rows_in);
     const int64_t entry = (a.entries ? a.entries[row] : 0) * a.modulation_stride;
     auto value = [](const void* array, int64_t i) { return static_cast<const float*>(array)[i]; };
     double sum = 0;
     for (int64_t i = 0; i < c; ++i) {
-        float v = value(a.x, at + i);
+        float v = known ? value(a.x, from * c + i) : NAN;
         if (a.update) v += value(a.update, at + i) * (a.gate ? value(a.gate, entry + i) : 1.0f);
         kept[i] = v;
         sum += v;
@@ -59,12 +60,12 @@ void norm_head(const NormHeads& a, int64_t row, int64_t group, int64_t head) {
 
 }  // namespace
 
-TK_API int tk_sparse_norm_rows(const void* x, const void* update, const void* gate, const void* scale, const void* shift,
-                               int64_t modulation_stride, const int32_t* entries, const void* weight, const void* bias,
+TK_API int tk_sparse_norm_rows(const void* x, const int64_t* source, int64_t rows_in, const void* update, const void* gate,
+                               const void* scale, const void* shift, int64_t modulation_stride, const int32_t* entries, const void* weight, const void* bias,
                                int64_t rows, int64_t channels, double eps, int activation, int dtype, int weight_dtype,
                                void* sum, void* normed, int, void*) {
     return guarded([&] {
-        const NormRows a{x, update, gate, scale, shift, modulation_stride, entries, weight, bias, rows, channels,
+        const NormRows a{x, source, rows_in, update, gate, scale, shift, modulation_stride, entries, weight, bias, rows, channels,
                          static_cast<float>(eps), activation, dtype, weight_dtype, sum, normed};
         check(a);
         require_float(dtype);

@@ -58,6 +58,13 @@ __device__ float lane_sum(float v) {
     return v;
 }
 
+// The row of x that a row is made of, or -1 where it is none.
+__device__ int64_t source_row(const NormRows& a, int64_t row, bool inside) {
+    if (!a.source) return row;
+    const int64_t from = inside ? a.source[row] : 0;
+    return from >= 0 && from < a.rows_in ? from : -1;
+}
+
 // A row by `lanes` lanes, `packs` vectors of n elements each: channels = lanes * packs * n, or less where `packs` is
 // rounded up (the lanes beyond then hold nothing).
 template <class T, int n, int lanes, int packs>
@@ -72,6 +79,7 @@ __global__ void __launch_bounds__(block) norm_rows(NormRows a) {
         const bool inside = row < a.rows;
         const int64_t at = row * channels;
         const int64_t entry = inside && a.entries ? a.entries[row] * a.modulation_stride : 0;
+        const int64_t from = source_row(a, row, inside);
         float v[packs][n];
         float sum = 0;
 #pragma unroll
@@ -80,7 +88,12 @@ __global__ void __launch_bounds__(block) norm_rows(NormRows a) {
 #pragma unroll
             for (int i = 0; i < n; ++i) v[p][i] = 0;
             if (!inside || c >= channels) continue;
-            load<T, n>(a.x, at + c, v[p]);
+            if (from >= 0) {
+                load<T, n>(a.x, from * channels + c, v[p]);
+            } else {
+#pragma unroll
+                for (int i = 0; i < n; ++i) v[p][i] = NAN;
+            }
             if (a.update) {
                 float u[n], g[n];
                 load<T, n>(a.update, at + c, u);
@@ -148,11 +161,14 @@ __global__ void __launch_bounds__(block) norm_wide_rows(NormRows a) {
     for (int64_t row = first; row < a.rows; row += step) {
         const int64_t at = row * a.channels;
         const int64_t entry = a.entries ? a.entries[row] * a.modulation_stride : 0;
+        const int64_t source = source_row(a, row, true);
+        const int64_t source_at = source * a.channels;
         const void* from = a.update ? a.sum : a.x;
-        float sum = 0;
+        float sum = source < 0 ? NAN : 0;
         for (int64_t c = lane; c < a.channels; c += max_lanes) {
             float v, u = 0, g = 1;
-            load<T, 1>(a.x, at + c, &v);
+            if (source < 0) continue;
+            load<T, 1>(a.x, source_at + c, &v);
             if (a.update) {
                 load<T, 1>(a.update, at + c, &u);
                 if (a.gate) load<T, 1>(a.gate, entry + c, &g);
@@ -166,13 +182,14 @@ __global__ void __launch_bounds__(block) norm_wide_rows(NormRows a) {
         float squares = 0;
         for (int64_t c = lane; c < a.channels; c += max_lanes) {
             float v;
-            load<T, 1>(from, at + c, &v);
+            if (source < 0) continue;
+            load<T, 1>(from, source_at + c, &v);
             squares += (v - mean) * (v - mean);
         }
         const float inverse = rsqrtf(lane_sum<max_lanes>(squares) / static_cast<float>(a.channels) + a.eps);
         for (int64_t c = lane; c < a.channels; c += max_lanes) {
-            float v, m;
-            load<T, 1>(from, at + c, &v);
+            float v = NAN, m;
+            if (source >= 0) load<T, 1>(from, source_at + c, &v);
             v = (v - mean) * inverse;
             if (a.weight) {
                 load_weights<T, 1>(a.weight, c, a.weight_dtype == TK_SPARSE_F32, &m);
@@ -301,14 +318,14 @@ void dispatch(const Arguments& a, void* stream) {
 using namespace tk;
 using namespace tk::sparse;
 
-TK_API int tk_sparse_norm_rows(const void* x, const void* update, const void* gate, const void* scale, const void* shift,
-                               int64_t modulation_stride, const int32_t* entries, const void* weight, const void* bias,
+TK_API int tk_sparse_norm_rows(const void* x, const int64_t* source, int64_t rows_in, const void* update, const void* gate,
+                               const void* scale, const void* shift, int64_t modulation_stride, const int32_t* entries, const void* weight, const void* bias,
                                int64_t rows, int64_t channels, double eps, int activation, int dtype, int weight_dtype,
                                void* sum, void* normed, int device, void* stream) {
     return guarded_on(device, [&] {
         require(weight_dtype == TK_SPARSE_F32 || weight_dtype == dtype,
                 format("weight_dtype: expected 32 or dtype (%d), got %d", dtype, weight_dtype));
-        dispatch(NormRows{x, update, gate, scale, shift, modulation_stride, entries, weight, bias, rows, channels,
+        dispatch(NormRows{x, source, rows_in, update, gate, scale, shift, modulation_stride, entries, weight, bias, rows, channels,
                           static_cast<float>(eps), activation, dtype, weight_dtype, sum, normed},
                  stream);
     });

@@ -16,7 +16,10 @@ namespace tk::sparse {
 
 // Arrays of norm_rows; see tk_sparse_norm_rows.
 struct NormRows {
-    const void *x, *update, *gate, *scale, *shift;
+    const void* x;
+    const int64_t* source;
+    int64_t rows_in;
+    const void *update, *gate, *scale, *shift;
     int64_t modulation_stride;
     const int32_t* entries;
     const void *weight, *bias;
@@ -24,6 +27,16 @@ struct NormRows {
     float eps;
     int activation, dtype, weight_dtype;
     void *sum, *normed;
+};
+
+// Arrays of norm_linear; see tk_sparse_norm_linear.
+struct NormLinear {
+    const void* x;
+    const float *weight, *bias;
+    int64_t rows, channels, outputs;
+    float eps;
+    int dtype;
+    float* out;
 };
 
 // Arrays of norm_heads; see tk_sparse_norm_heads.
@@ -56,8 +69,16 @@ inline void check(const NormRows& a) {
     require(a.channels > 0, format("channels: expected at least 1, got %lld", static_cast<long long>(a.channels)));
     check_dtype("dtype", a.dtype);
     check_dtype("weight_dtype", a.weight_dtype);
+    require(!a.source || !a.update, "source: expected null with an update, which has a row for each row written");
     require(a.activation == TK_SPARSE_IDENTITY || a.activation == TK_SPARSE_SILU,
             format("activation: expected 0 or 1, got %d", a.activation));
+}
+
+inline void check(const NormLinear& a) {
+    require_count("rows", a.rows);
+    require(a.channels > 0, format("channels: expected at least 1, got %lld", static_cast<long long>(a.channels)));
+    require_count("outputs", a.outputs);
+    check_dtype("dtype", a.dtype);
 }
 
 inline void check(const NormHeads& a) {

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from trellis_sparse import (
+    conv_map,
     conv_plan,
     decode_order,
     downsample,
@@ -37,6 +38,18 @@ def test_orders(coords: torch.Tensor, curve: str) -> None:
 def test_neighbor_map(coords: torch.Tensor, kernel: int | tuple[int, ...], dilation: int | tuple[int, ...]) -> None:
     got = neighbor_map(coords.cuda(), SHAPE, kernel, dilation)
     assert torch.equal(got.cpu(), neighbor_map(coords, SHAPE, kernel, dilation))
+
+
+def test_map_and_plan_in_one_go(coords: torch.Tensor) -> None:
+    for some in (coords, coords[:1], coords[:0]):
+        plan = conv_map(some.cuda(), SHAPE)
+        neighbors = neighbor_map(some.cuda(), SHAPE)
+        assert torch.equal(plan.neighbors, neighbors)
+        for ours, theirs in zip(plan.forward, conv_plan(neighbors).forward, strict=True):
+            assert torch.equal(ours, theirs)
+    coords[77, 2] = SHAPE[2]
+    with pytest.raises(ValueError, match=r"coords: expected entries from 0 to .* in row 77"):
+        conv_map(coords.cuda(), SHAPE)
 
 
 @pytest.mark.parametrize("mode", ["trilinear", "nearest"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from trellis_sparse import layer_norm, norm_heads, residual_norm
+from trellis_sparse import layer_norm, norm_heads, norm_linear, residual_norm
 
 CUDA = pytest.param(
     "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
@@ -52,6 +52,67 @@ def test_weights_may_be_wider_than_the_features(device, weight_dtype):
     out = layer_norm(x, weight, bias, eps=1e-6, activation="silu")
     expected = F.silu(F.layer_norm(x.float(), (128,), weight.float(), bias.float(), eps=1e-6))
     assert relative(out, expected) < 2e-3
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize(("rows", "channels"), [(1, 1), (257, 64), (33, 100), (9, 1536), (3, 4001)])
+def test_chosen_rows_have_the_bits_of_the_rows_that_are_copied_out(device, dtype, rows, channels):
+    x, _, _, _ = inputs(rows, channels, dtype, device)
+    g = torch.Generator().manual_seed(5)
+    for count in (0, 1, 3 * rows):
+        source = torch.randint(rows, (count,), generator=g).to(device)
+        got = layer_norm(x, source=source, eps=1e-6, activation="silu")
+        assert torch.equal(got, layer_norm(x[source].contiguous(), eps=1e-6, activation="silu"))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("channels", [64, 4001])
+def test_a_row_that_does_not_exist_is_refused_or_gives_nan(device, channels):
+    x, _, _, _ = inputs(5, channels, torch.float32, device)
+    source = torch.tensor([4, 5, -1, 0], device=device)
+    if device == "cpu":
+        with pytest.raises(ValueError, match=r"source: expected entries from 0 to 4, got \[5\] in row 1"):
+            layer_norm(x, source=source)
+    else:
+        out = layer_norm(x, source=source)
+        assert out.isnan().all(1).tolist() == [False, True, True, False]
+        assert torch.equal(out[[0, 3]], layer_norm(x)[[4, 0]])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+@pytest.mark.parametrize(
+    ("rows", "channels", "outputs"), [(0, 64, 6), (1, 1, 1), (257, 64, 6), (33, 100, 7), (65, 129, 40), (5, 4001, 3)]
+)
+def test_a_norm_and_its_linear_layer_equal_torchs(device, dtype, rows, channels, outputs):
+    x, _, _, _ = inputs(rows, channels, dtype, device)
+    g = torch.Generator().manual_seed(2)
+    weight = torch.randn(outputs, channels, generator=g).to(device)
+    bias = torch.randn(outputs, generator=g).to(device)
+    out = norm_linear(x, weight, bias)
+    assert out.shape == (rows, outputs)
+    assert out.dtype == torch.float32
+    if rows:
+        expected = F.layer_norm(x.double(), (channels,)) @ weight.double().T
+        assert relative(out, expected + bias.double()) < 2e-6
+        assert relative(norm_linear(x, weight), expected) < 2e-6 or channels == 1
+
+
+def test_gradients_reach_chosen_rows_and_the_linear_layer():
+    g = torch.Generator().manual_seed(3)
+    x = torch.randn(6, 8, generator=g, requires_grad=True)
+    weight, bias = torch.randn(3, 8, generator=g, requires_grad=True), torch.randn(3, generator=g, requires_grad=True)
+    source = torch.tensor([5, 0, 0])
+    sink = torch.randn(3, 8, generator=g)
+    got = torch.autograd.grad((layer_norm(x, source=source, activation="silu") * sink).sum(), x)
+    normed = F.silu(F.layer_norm(x[source], (8,), eps=1e-6))
+    torch.testing.assert_close(got, torch.autograd.grad((normed * sink).sum(), x))
+    of = (x, weight, bias)
+    got = torch.autograd.grad(norm_linear(x, weight, bias).square().sum(), of)
+    torch.testing.assert_close(
+        got, torch.autograd.grad(F.linear(F.layer_norm(x, (8,)), weight, bias).square().sum(), of)
+    )
 
 
 def test_what_is_normalised_is_the_rounded_sum():

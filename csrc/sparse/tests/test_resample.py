@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trellis_native.testing import assert_same_bits_for_any_thread_count
-from trellis_sparse import channel_to_space, downsample, space_to_channel, upsample
+from trellis_sparse import add_shares, channel_to_space, downsample, space_to_channel, upsample
 from trellis_sparse._library import EXTENSION
 from trellis_sparse._ops_resample import _downsample_by_sorting
 
@@ -149,3 +149,47 @@ def test_argument_errors_of_channel_moves() -> None:
             call(parent + 1, slot)
         with pytest.raises(ValueError, match=r"slot: expected entries from 0 to 7, got \[-1\] in row 0"):
             call(parent, slot - 4)
+
+
+CUDA = pytest.param(
+    "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+)
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("rows", "channels", "share"), [(0, 8, 2), (1, 1, 1), (257, 64, 16), (70, 64, 64), (33, 30, 5)]
+)
+def test_shares_are_added_channel_by_channel(
+    device: str, dtype: torch.dtype, rows: int, channels: int, share: int
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    update, shares = torch.randn(rows, channels, generator=g), torch.randn(10, share, generator=g)
+    source = torch.randint(10, (rows,), generator=g)
+    update, shares, source = update.to(device, dtype), shares.to(device, dtype), source.to(device)
+    expected = update.float() + shares[source].float().repeat_interleave(channels // share, 1)
+    assert torch.equal(add_shares(update, shares, source), expected.to(dtype))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_shares_that_do_not_exist_are_refused_or_give_nan(device: str) -> None:
+    update, shares = torch.zeros(3, 8, device=device), torch.ones(2, 4, device=device)
+    source = torch.tensor([0, 2, -1], device=device)
+    if device == "cpu":
+        with pytest.raises(ValueError, match=r"source: expected entries from 0 to 1, got \[2\] in row 1"):
+            add_shares(update, shares, source)
+    else:
+        assert add_shares(update, shares, source).isnan().all(1).tolist() == [False, True, True]
+    with pytest.raises(ValueError, match="shares: expected a divisor of 8 channels, got 3"):
+        add_shares(update, torch.ones(2, 3, device=device), source.clamp(0, 1))
+
+
+def test_gradients_of_added_shares() -> None:
+    g = torch.Generator().manual_seed(1)
+    update = torch.randn(5, 8, generator=g, requires_grad=True)
+    shares = torch.randn(3, 4, generator=g, requires_grad=True)
+    source = torch.tensor([2, 0, 2, 2, 1])
+    got = torch.autograd.grad(add_shares(update, shares, source).square().sum(), (update, shares))
+    plain = (update + shares[source].repeat_interleave(2, 1)).square().sum()
+    torch.testing.assert_close(got, torch.autograd.grad(plain, (update, shares)))

@@ -108,6 +108,13 @@ def _(p: Any, t: Any, o: Any) -> Any:
     return _convolved(p, t, o, planned=True)
 
 
+@operation("sparse", "conv_map", [[210.5], [21.5], [30.5]])
+def _(p: Any, t: Any, o: Any) -> Any:
+    plan = p.conv_map(t.i(VOXELS), SHAPE, (3, 1, 1))
+    weight = t.f([[[[[1.0]]], [[[10.0]]], [[[100.0]]]]])
+    return p.submanifold_conv3d(t.f([[1.0], [2.0], [3.0]]), weight, t.f([0.5]), plan.neighbors, plan=plan)
+
+
 @operation("sparse", "submanifold_conv3d:half", [[256.0] * 32, [160.0] * 32, [192.0] * 32])
 def _(p: Any, t: Any, o: Any) -> Any:
     # 32 channels in float16, for the tensor cores: sums of small integers are exact in any order.
@@ -142,6 +149,11 @@ def _(p: Any, t: Any, o: Any) -> Any:
     return p.channel_to_space(t.f([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]]), o.n([0, 0]), o.n([0, 7]))
 
 
+@operation("sparse", "add_shares", [[12.0, 13.0, 24.0, 25.0]], takes_two=True)
+def _(p: Any, t: Any, o: Any) -> Any:
+    return p.add_shares(t.f([[2.0, 3.0, 4.0, 5.0]]), o.f([[1.0, 2.0], [10.0, 20.0]]), o.n([1]))
+
+
 @operation("sparse", "encode_order:morton", [4, 2, 1, 63])
 def _(p: Any, t: Any, o: Any) -> Any:
     return p.encode_order(t.i([[1, 0, 0], [0, 1, 0], [0, 0, 1], [3, 3, 3]]), "morton")
@@ -169,9 +181,26 @@ def _steps(coords: Any) -> list[int]:
     return [sum(abs(a - b) for a, b in zip(c, d, strict=True)) for c, d in itertools.pairwise(coords)]
 
 
+@operation("sparse", "convnext", [[-1.0, 7.0]], takes_two=True)
+def _(p: Any, t: Any, o: Any) -> Any:
+    # A convolution that changes nothing; -1 and 1 after the norm, times 2, plus 3: 1 and 5; 100 and -50, of which SiLU
+    # leaves 100 and 0; -2 and 4 are added to the voxel.
+    plan = p.conv_map(t.i([[0, 1, 1, 1]]), SHAPE, (1, 1, 1))
+    one = t.f([[[[[1.0, 0.0]]]], [[[[0.0, 1.0]]]]])
+    first, last = t.f([[25.0, 15.0], [25.0, -35.0]]), t.f([[-0.02, 7.0], [0.04, 7.0]])
+    zero = t.f([0.0, 0.0])
+    norm = (t.f([2.0, 2.0]), t.f([3.0, 3.0]))
+    return p.convnext(o.f([[1.0, 3.0]]), plan, (one, zero), norm, (first, t.f([0.0, 100.0])), (last, zero))
+
+
 @operation("sparse", "layer_norm", [[1.0, 5.0]], takes_two=True)
 def _(p: Any, t: Any, o: Any) -> Any:
     return p.layer_norm(t.f([[1.0, 3.0]]), o.f([2.0, 2.0]), o.f([3.0, 3.0]))  # -1 and 1, times 2, plus 3
+
+
+@operation("sparse", "norm_linear", [[5.0, -1.0]], takes_two=True)
+def _(p: Any, t: Any, o: Any) -> Any:
+    return p.norm_linear(t.f([[1.0, 3.0]]), o.f([[2.0, 3.0], [1.0, 2.0]]), o.f([4.0, -2.0]))  # -1 and 1 in between
 
 
 @operation("sparse", "residual_norm", [[[1.0, 3.0]], [[-1.0, 1.0]]], takes_two=True)

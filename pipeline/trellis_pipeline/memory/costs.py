@@ -18,7 +18,6 @@ from torch import nn
 from ..models.flow import SLatFlowModel, SparseStructureFlowModel
 from ..models.replay import MOST_TOKENS
 from ..models.slat import (
-    HEAD_ROWS,
     HIDDEN_ELEMENTS,
     FlexiDualGridVaeDecoder,
     SparseResBlockC2S3d,
@@ -101,9 +100,9 @@ def decoder_activations(
     """A sparse U-Net decoder: the largest of its levels' live sets, with what earlier levels leave.
 
     Each level leaves its map and its logits, which the texture decoder follows. In a ConvNeXt block of width C: input,
-    convolution and norm, or input, norm and result with a part of the MLP's hidden layer before and after SiLU, or,
-    made of several parts, the result twice. Between levels, from C to C': input, norm and the convolution's 8 C' a
-    voxel; that and the children that exist; and for these the norm, the second convolution's result, the skip, the map.
+    convolution and norm, or input, norm (which becomes the result) and a part of the MLP's hidden layer. Between levels,
+    from C to C': input, norm and the convolution's 8 C' a voxel; that and the norm of the children that exist; and for
+    these the norm, the second convolution's result (then that without and with the skip) and the map.
 
     Args:
         beside: bytes a finest voxel that lie there already.
@@ -122,8 +121,7 @@ def decoder_activations(
             kept += n * _MAP
             if convnext[i]:
                 hidden, one = min(n * 4 * width, HIDDEN_ELEMENTS), n * width * each
-                split = n * 4 * width > HIDDEN_ELEMENTS
-                most = max(most, kept + max(3 * one + 2 * each * hidden, 4 * one if split else 0))
+                most = max(most, kept + max(3 * one, 2 * one + each * hidden))
             if i == last:
                 break
             kept += n * 8 * each
@@ -132,16 +130,15 @@ def decoder_activations(
             if i + 1 == last and voxels_only:
                 most = max(most, kept + coarse + m * 48)
                 continue
-            children, skip = n * 8 * narrow * each, m * width // 8 * each
-            whole = max(2 * coarse + children, coarse + children + fine, coarse + 2 * fine + skip + m * (_MAP - 16))
+            children = n * 8 * narrow * each
+            whole = max(2 * coarse + children, coarse + children + fine, coarse + 2 * fine + m * (_MAP - 16))
             if i + 1 == last and parts > 1 and not convnext[last]:
-                first = 2 * coarse + fine + (children + 2 * fine) / parts
-                second = coarse + fine + m * (_MAP - 20 + 4 * channels) + (fine + skip + m * narrow * 8) / parts
+                first = 2 * coarse + fine + (children + fine) / parts
+                second = coarse + fine + m * (_MAP - 20 + 4 * channels) + 2 * fine / parts
                 whole = max(first, second)
             most = max(most, kept + whole + grown)
         if not voxels_only and parts == 1:
-            own = widths[-1] * each + 2 * 4 * channels + 8
-            most = max(most, kept + rows[-1] * own + min(rows[-1], HEAD_ROWS) * widths[-1] * 8)
+            most = max(most, kept + rows[-1] * (widths[-1] * each + 4 * channels + 8))
         return int(most + beside * rows[-1]) + WORKSPACE
 
     return peak

@@ -20,7 +20,6 @@ from ..sparse import SparseTensor
 from .transformer import LayerNorm32
 
 HIDDEN_ELEMENTS = 1 << 26  # 128 MiB in half precision: few launches, and little beside the features of a whole level
-HEAD_ROWS = 1 << 19  # the head works in float32, on so many voxels at a time
 _LEAST_PART = 1 << 15  # rows; smaller parts would save nothing, and convolve by another plan, with other rounding
 
 
@@ -51,11 +50,15 @@ class SparseConvNeXtBlock3d(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU(), nn.Linear(hidden, channels))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        h = self.norm(self.conv(x).feats)
+        if torch.is_grad_enabled():
+            return x.replace(self.mlp(self.norm(self.conv(x).feats)) + x.feats)
+        first, last = cast("nn.Linear", self.mlp[0]), cast("nn.Linear", self.mlp[2])
         # The hidden features are four times as wide as all else, and are made in parts.
-        rows = max(1, HIDDEN_ELEMENTS // cast("nn.Linear", self.mlp[0]).out_features)
-        parts = [self.mlp(part).add_(own) for part, own in zip(h.split(rows), x.feats.split(rows), strict=True)]
-        return x.replace(torch.cat(parts) if len(parts) > 1 else parts[0])
+        feats = trellis_sparse.convnext(
+            x.feats, x.plan, (self.conv.weight, self.conv.bias), (self.norm.weight, self.norm.bias),
+            (first.weight, first.bias), (last.weight, last.bias), eps=self.norm.eps, hidden_elements=HIDDEN_ELEMENTS,
+        )  # fmt: skip
+        return x.replace(feats)
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,21 @@ class Growth:
     """Which voxels an upsampling makes.
 
     Attributes:
-        coords: int32 [M, 4], in the order of their parents.
+        voxels: M of them in the order of their parents, as yet without features.
         row: int64 [M], eight times the row of a voxel's parent, plus its slot there; ascending.
         logits: [N, 8] at the parents, by which they were chosen.
     """
 
-    coords: torch.Tensor
+    voxels: SparseTensor
     row: torch.Tensor
     logits: SparseTensor
+
+    @staticmethod
+    def by(logits: SparseTensor) -> Growth:
+        """The children whose logit is positive."""
+        # Compared in float32: a logit that half precision rounds to 0 would lose its voxel.
+        coords, parent, slot = trellis_sparse.upsample(logits.coords, logits.feats.float() > 0)
+        return Growth(logits.finer(coords), torch.add(slot, parent, alpha=8), logits)
 
 
 class SparseResBlockC2S3d(nn.Module):
@@ -84,7 +94,6 @@ class SparseResBlockC2S3d(nn.Module):
         self.norm2 = LayerNorm32(out_channels, eps=1e-6, elementwise_affine=False)
         self.conv1 = SparseConv3d(channels, 8 * out_channels)
         self.conv2 = SparseConv3d(out_channels, out_channels)
-        self.repeats = 8 * out_channels // channels
         if pred_subdiv:
             self.to_subdiv = nn.Linear(channels, 8)
 
@@ -96,23 +105,19 @@ class SparseResBlockC2S3d(nn.Module):
             subdivision = x.replace(self.to_subdiv(x.feats))
         elif not torch.equal(subdivision.coords, x.coords):
             raise ValueError("subdivision: expected logits at the voxels of x")
-        # Compared in float32: a logit that half precision rounds to 0 would lose its voxel.
-        coords, parent, slot = trellis_sparse.upsample(x.coords, subdivision.feats.float() > 0)
-        return Growth(coords, parent.long() * 8 + slot.long(), subdivision)
+        return Growth.by(subdivision)
 
     def forward(self, x: SparseTensor, growth: Growth) -> SparseTensor:
         """The tensor at the finer voxels."""
         h = self.conv1(x.replace(self.norm1(x.feats, "silu"))).feats
-        fine = SparseTensor(h.reshape(-1, h.shape[1] // 8)[growth.row], growth.coords)
-        del h  # eight children for each voxel, of which the fine tensor has those that exist
-        fine = fine.replace(self.norm2(fine.feats, "silu"))
-        return fine.replace(self._with_skip(self.conv2(fine).feats, x, growth.row))
+        # Eight children for each voxel, of which the finer tensor has those that exist.
+        h = self.norm2.of_rows(h.reshape(-1, h.shape[1] // 8), growth.row, "silu")
+        h = self.conv2(growth.voxels.replace(h)).feats
+        return growth.voxels.replace(self._with_skip(h, x, growth.row))
 
     def _with_skip(self, out: torch.Tensor, x: SparseTensor, row: torch.Tensor) -> torch.Tensor:
-        skip = x.feats.reshape(-1, x.feats.shape[1] // 8)[row]
         # Each channel of the parent serves several of its child's.
-        out.view(len(out), -1, self.repeats).add_(skip[..., None])
-        return out
+        return trellis_sparse.add_shares(out, x.feats.reshape(-1, x.feats.shape[1] // 8), row)
 
     def in_parts(
         self, x: SparseTensor, growth: Growth, parts: int, finish: Callable[[torch.Tensor], torch.Tensor]
@@ -129,11 +134,11 @@ class SparseResBlockC2S3d(nn.Module):
         for part in _parts(len(x.feats), parts):
             ends = torch.tensor([8 * part.start, 8 * part.stop], device=row.device)
             own = slice(*torch.searchsorted(row, ends).tolist())  # children stand in the order of their parents
-            children = self.conv1.at(normed, part).view(-1, width)[row[own] - 8 * part.start]
-            feats[own] = self.norm2(children, "silu")
+            children = self.conv1.at(normed, part).view(-1, width)
+            feats[own] = self.norm2.of_rows(children, row[own] - 8 * part.start, "silu")
             del children
         del normed
-        fine, out = SparseTensor(feats, growth.coords), None
+        fine, out = growth.voxels.replace(feats), None
         for part in _parts(len(row), parts):
             done = finish(self._with_skip(self.conv2.at(fine, part), x, row[part]))
             if out is None:
@@ -278,24 +283,46 @@ class SparseUnetVaeDecoder(nn.Module):
         self, z: SparseTensor, subdivisions: list[SparseTensor] | None, levels: int
     ) -> tuple[SparseTensor, Growth | None, list[SparseTensor]]:
         """The features before the upsampling number `levels`, what that makes, and all logits up to and with it."""
+        known = [] if subdivisions is None else self._structure(z, subdivisions)
         h, growth = z.replace(self.from_latent(z.feats).to(self.torso_dtype)), None
         logits: list[SparseTensor] = []
         for i, level in enumerate(self.blocks):
-            given = None if subdivisions is None or i == len(subdivisions) else _onto(subdivisions[i], h)
-            if given is not None:
-                h = given.replace(h.feats)  # the map and the plan that the shape's decoder made serve again
+            if i < len(known):
+                h = known[i].logits.replace(h.feats)
             for block in cast("nn.ModuleList", level):
                 if not isinstance(block, SparseResBlockC2S3d):
                     h = block(h)
                     continue
-                growth = block.grow(h, given)
-                if len(growth.coords) > self.most_voxels:
-                    raise VoxelLimitError(i + 1, len(growth.coords), self.most_voxels)
+                growth = known[i] if known else self._limited(i, block.grow(h))
                 logits.append(growth.logits)
                 if len(logits) == levels:
                     return h, growth, logits
                 h = block(h, growth)
         return h, growth, logits
+
+    def _structure(self, z: SparseTensor, subdivisions: list[SparseTensor]) -> list[Growth]:
+        """What each upsampling makes, with the neighbour maps and plans of the levels.
+
+        All are made before any features: the host must wait for the device to learn how large each level is, and runs
+        ahead of it afterwards. Maps that the shape's decoder made serve again. The finest level's, the largest, waits
+        until it is needed where memory is planned.
+        """
+        grown, voxels = [], z
+        for i, given in enumerate(subdivisions):
+            logits = _onto(given, voxels)
+            logits.adopt(voxels)
+            _ = logits.plan
+            voxels.adopt(logits)
+            grown.append(self._limited(i, Growth.by(logits)))
+            voxels = grown[-1].voxels
+        if self.parts_for is None:
+            _ = voxels.plan
+        return grown
+
+    def _limited(self, i: int, growth: Growth) -> Growth:
+        if len(growth.row) > self.most_voxels:
+            raise VoxelLimitError(i + 1, len(growth.row), self.most_voxels)
+        return growth
 
     def _decode(
         self, z: SparseTensor, subdivisions: list[SparseTensor] | None
@@ -305,18 +332,21 @@ class SparseUnetVaeDecoder(nn.Module):
         h, growth, logits = self._run(z, subdivisions, len(self.blocks) - 1)
 
         def head(feats: torch.Tensor) -> torch.Tensor:
+            layer = self.output_layer
+            if z.feats.dtype == layer.weight.dtype == torch.float32:
+                return trellis_sparse.norm_linear(feats, layer.weight, layer.bias, eps=1e-5)
             feats = feats.to(z.feats.dtype)
-            return self.output_layer(F.layer_norm(feats, feats.shape[-1:]))
+            return layer(F.layer_norm(feats, feats.shape[-1:]))
 
         if growth is not None:
             upsample = cast("SparseResBlockC2S3d", cast("nn.ModuleList", self.blocks[-2])[-1])
-            parts = 1 if self.parts_for is None else self.parts_for(len(growth.coords))
+            parts = 1 if self.parts_for is None else self.parts_for(len(growth.row))
             if parts > 1 and not len(finest):
                 return upsample.in_parts(h, growth, parts, head), logits
             h = upsample(h, growth)
             for block in finest:
                 h = block(h)
-        return h.replace(torch.cat([head(part) for part in h.feats.split(HEAD_ROWS)])), logits
+        return h.replace(head(h.feats)), logits
 
     def forward(self, z: SparseTensor, subdivisions: list[SparseTensor]) -> Any:
         """Features [N, out_channels] at the voxels that `subdivisions`, one tensor of logits a level, choose.
@@ -344,7 +374,7 @@ class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):
     def upsample(self, z: SparseTensor, levels: int) -> torch.Tensor:
         """The voxels int32 [N, 4] that `levels` upsamplings of z would have, without decoding further."""
         growth = self._run(z, None, levels)[1] if levels else None
-        return z.coords if growth is None else growth.coords
+        return z.coords if growth is None else growth.voxels.coords
 
     def to_mesh(self, h: SparseTensor, *, resolution: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Vertices float32 [V, 3] in [-0.5, 0.5] and faces int32 [F, 3] of one decoded asset.

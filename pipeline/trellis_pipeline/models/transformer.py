@@ -43,10 +43,11 @@ class LayerNorm32(nn.LayerNorm):
     """LayerNorm computed in float32 whatever the input's dtype; parameters may be kept in float32 too."""
 
     def forward(self, x: torch.Tensor, activation: str = "identity") -> torch.Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        return trellis_sparse.layer_norm(rows, self.weight, self.bias, eps=self.eps, activation=activation).view(
-            x.shape
-        )
+        return self.of_rows(x.reshape(-1, x.shape[-1]), None, activation).view(x.shape)
+
+    def of_rows(self, x: torch.Tensor, source: torch.Tensor | None, activation: str = "identity") -> torch.Tensor:
+        """The norms of the rows int64 [M] of x [N, C] that `source` names, or of all."""
+        return trellis_sparse.layer_norm(x, self.weight, self.bias, source=source, eps=self.eps, activation=activation)
 
 
 class HeadRMSNorm(nn.Module):

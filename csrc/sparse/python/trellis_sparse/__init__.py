@@ -1,19 +1,23 @@
 """Sparse voxel operations: submanifold convolution, grid sampling, resampling, space-filling orders."""
 
 from ._index import VoxelIndex, voxel_index
-from ._ops_conv import neighbor_map, submanifold_conv3d
+from ._ops_conv import conv_map, neighbor_map, submanifold_conv3d
+from ._ops_convnext import convnext
 from ._ops_grid import grid_sample_3d
-from ._ops_norm import layer_norm, norm_heads, residual_norm
+from ._ops_norm import layer_norm, norm_heads, norm_linear, residual_norm
 from ._ops_order import decode_order, encode_order
-from ._ops_resample import Resampled, channel_to_space, downsample, space_to_channel, upsample
+from ._ops_resample import Resampled, add_shares, channel_to_space, downsample, space_to_channel, upsample
 from ._plan import ConvPlan, conv_plan
 
 __all__ = [
     "ConvPlan",
     "Resampled",
     "VoxelIndex",
+    "add_shares",
     "channel_to_space",
+    "conv_map",
     "conv_plan",
+    "convnext",
     "decode_order",
     "downsample",
     "encode_order",
@@ -21,6 +25,7 @@ __all__ = [
     "layer_norm",
     "neighbor_map",
     "norm_heads",
+    "norm_linear",
     "residual_norm",
     "space_to_channel",
     "submanifold_conv3d",

@@ -54,19 +54,27 @@ def table_of(index: VoxelIndex | None, coords: torch.Tensor, shape: list[int]) -
     return index.table
 
 
-def indexed(coords: torch.Tensor, shape: list[int], table: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """`coords` as kernels take them, and a table for them: the given one, or one made now."""
+def indexed(
+    coords: torch.Tensor, shape: list[int], table: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """`coords` as kernels take them, a table for them (the given one, or one made now), and what `refuse_outside`
+    wants once the table's readers are on their way: they never find voxels outside, and the device need not wait."""
     _refuse_too_many(coords)
     coords = coords.contiguous()
     if coords.device.type == "cuda" and coords.data_ptr() % 16:
         coords = coords.clone()
-    return coords, _build(coords, shape) if table is None else table
+    return (coords, table, None) if table is not None else (coords, *_voxel_index(coords, shape))
+
+
+def refuse_outside(coords: torch.Tensor, shape: list[int], outside: torch.Tensor | None) -> None:
+    """Raises ValueError if `outside`, from `indexed`, tells of a voxel. Synchronises on CUDA unless it is None."""
+    if outside is not None and int(outside) < len(coords):
+        require_range("coords", coords, [size - 1 for size in shape])
 
 
 def _build(coords: torch.Tensor, shape: list[int]) -> torch.Tensor:
     table, outside = _voxel_index(coords, shape)
-    if int(outside) < len(coords):
-        require_range("coords", coords, [size - 1 for size in shape])
+    refuse_outside(coords, shape, outside)
     result: torch.Tensor = table
     return result
 

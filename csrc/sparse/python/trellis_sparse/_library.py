@@ -12,6 +12,8 @@ EXTENSION = Extension("sparse", Path(__file__).parent)
 OPS = OpLibrary("trellis_sparse")
 
 REAL = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+HALVES = {torch.float32: 32, torch.float16: 16, torch.bfloat16: 17}
+"""Codes of the dtypes that kernels read as they are and compute in float32."""
 MAX_GRID = 65535
 MAX_ROWS = 2**31 - 1
 

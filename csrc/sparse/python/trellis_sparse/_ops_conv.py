@@ -9,9 +9,9 @@ import torch
 from trellis_native import check
 
 from . import _conv_cuda
-from ._index import VoxelIndex, indexed, table_of
+from ._index import VoxelIndex, indexed, refuse_outside, table_of
 from ._library import EXTENSION, OPS, REAL, grid_shape, precision, working
-from ._plan import ConvPlan
+from ._plan import ConvPlan, plannable, planned_unchecked
 
 _MAX_KERNEL = 63
 
@@ -46,6 +46,30 @@ def neighbor_map(
     size, spacing = grid_shape(shape), _triple("dilation", dilation, 65535)
     result: torch.Tensor = _neighbor_map(coords, size, kernel, spacing, table_of(index, coords, size))
     return result
+
+
+def conv_map(
+    coords: torch.Tensor,
+    shape: Sequence[int],
+    kernel_size: int | Sequence[int] = 3,
+    dilation: int | Sequence[int] = 1,
+) -> ConvPlan:
+    """`neighbor_map` and `conv_plan` of it in one go: its `neighbors` and itself are what convolutions take.
+
+    The arguments are those of `neighbor_map`. The device waits for the host once, not after each step.
+
+    Raises:
+        ValueError: a coordinate outside `shape` (the check synchronises on CUDA).
+    """
+    coords = check.tensor("coords", coords, dtype=torch.int32, shape=["N", 4])
+    kernel = _triple("kernel_size", kernel_size, _MAX_KERNEL)
+    size, spacing = grid_shape(shape), _triple("dilation", dilation, 65535)
+    coords, table, outside = indexed(coords, size, None)
+    neighbors = _neighbor_map(coords, size, kernel, spacing, table)
+    wanted = neighbors.is_cuda and plannable(neighbors)
+    plan = ConvPlan(neighbors, planned_unchecked(neighbors, len(coords)) if wanted else [])
+    refuse_outside(coords, size, outside)
+    return plan
 
 
 def submanifold_conv3d(
@@ -112,12 +136,13 @@ def _triple(name: str, value: int | Sequence[int], maximum: int) -> list[int]:
 def _neighbor_map(
     coords: torch.Tensor, shape: list[int], kernel_size: list[int], dilation: list[int], table: torch.Tensor | None
 ) -> torch.Tensor:
-    coords, table = indexed(coords, shape, table)
+    coords, table, outside = indexed(coords, shape, table)
     taps = kernel_size[0] * kernel_size[1] * kernel_size[2]
     neighbors = torch.empty((len(coords), taps), dtype=torch.int32, device=coords.device)
     EXTENSION.call(
         "neighbor_map", coords, len(coords), *shape, *kernel_size, *dilation, table, neighbors, device=coords.device
     )
+    refuse_outside(coords, shape, outside)
     return neighbors
 
 

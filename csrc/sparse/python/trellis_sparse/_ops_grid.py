@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from trellis_native import check
 
-from ._index import VoxelIndex, indexed, table_of
+from ._index import VoxelIndex, indexed, refuse_outside, table_of
 from ._library import EXTENSION, OPS, REAL, grid_shape, precision, working
 
 _MODES = ("trilinear", "nearest")
@@ -68,13 +68,14 @@ def _grid_sample_3d(
     mode: str,
     table: torch.Tensor | None,
 ) -> torch.Tensor:
-    coords, table = indexed(coords, shape, table)
+    coords, table, outside = indexed(coords, shape, table)
     points, x = points.contiguous(), working(feats)
     out = torch.empty((*points.shape[:2], x.shape[1]), dtype=x.dtype, device=x.device)
     EXTENSION.call(
         "grid_sample_3d", x, coords, *x.shape, *shape, points, points.shape[1], _MODES.index(mode),
         precision(x.dtype), table, out, device=feats.device,
     )  # fmt: skip
+    refuse_outside(coords, shape, outside)
     return out.to(feats.dtype)
 
 
@@ -101,7 +102,7 @@ def _grid_sample_3d_grad(
     mode: str,
     table: torch.Tensor | None,
 ) -> torch.Tensor:
-    coords, table = indexed(coords, shape, table)
+    coords, table, outside = indexed(coords, shape, table)
     points, g, device = points.contiguous(), working(grad), grad.device
     size = ctypes.c_int64()
     EXTENSION.call(
@@ -113,6 +114,7 @@ def _grid_sample_3d_grad(
         "grid_sample_3d_grad", g, coords, *out.shape, *shape, points, points.shape[1], _MODES.index(mode),
         precision(g.dtype), table, scratch, out, device=device,
     )  # fmt: skip
+    refuse_outside(coords, shape, outside)
     return out.to(grad.dtype)
 
 

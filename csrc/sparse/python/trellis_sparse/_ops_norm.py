@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from trellis_native import check
 
-from ._library import EXTENSION, OPS
+from ._library import EXTENSION, HALVES, OPS, require_range
 
-_DTYPES = {torch.float32: 32, torch.float16: 16, torch.bfloat16: 17}
 _ACTIVATIONS = {"identity": 0, "silu": 1}
 
 
@@ -22,6 +21,7 @@ def layer_norm(
     scale: torch.Tensor | None = None,
     shift: torch.Tensor | None = None,
     entries: torch.Tensor | None = None,
+    source: torch.Tensor | None = None,
     eps: float = 1e-6,
     activation: str = "identity",
 ) -> torch.Tensor:
@@ -33,17 +33,46 @@ def layer_norm(
         scale, shift: [B, C] in the dtype of x, rows of equal stride (such as chunks of one tensor): the modulation of
             Peebles and Xie 2023. Both or none.
         entries: int32 [N], the row of scale and shift that each row of x takes; None: row 0.
+        source: int64 [M], the rows of x to normalise, in any order; None: all of them. N is M elsewhere then. On CUDA
+            a row that x does not have gives NaN.
         activation: "identity" or "silu".
 
     Returns:
-        [N, C] in the dtype of x. Differentiable in all but entries.
+        [N, C] in the dtype of x. Differentiable in all but entries and source.
 
     Raises:
-        ValueError, TypeError: shapes or dtypes that do not fit.
+        ValueError, TypeError: shapes or dtypes that do not fit; on the CPU, a row in `source` that x does not have.
     """
-    x, scale, shift, _ = _checked(x, None, None, scale, shift, entries, weight, bias, activation)
-    normed: torch.Tensor = _norm_rows(x, None, None, scale, shift, entries, weight, bias, eps, activation)[1]
+    rows = None
+    if source is not None:
+        source = check.tensor("source", source, dtype=torch.int64, shape=["M"], like=x)
+        rows = len(source)
+        if not x.is_cuda:
+            require_range("source", source[:, None], [len(x) - 1])
+    x, scale, shift, _ = _checked(x, None, None, scale, shift, entries, weight, bias, activation, rows)
+    normed: torch.Tensor = _norm_rows(x, None, None, scale, shift, entries, weight, bias, source, eps, activation)[1]
     return normed
+
+
+def norm_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *, eps: float = 1e-5
+) -> torch.Tensor:
+    """LayerNorm(x) @ weight.T + bias in float32, for layers of a few outputs at the end of a model: one pass over x.
+
+    Args:
+        x: [N, C], float32, float16 or bfloat16.
+        weight: float32 [K, C].
+        bias: float32 [K], or None.
+
+    Returns:
+        float32 [N, K]. Differentiable in all three.
+    """
+    x = check.tensor("x", x, dtype=list(HALVES), shape=["N", "C"])
+    weight = check.tensor("weight", weight, dtype=torch.float32, shape=["K", x.shape[1]], like=x)
+    if bias is not None:
+        bias = check.tensor("bias", bias, dtype=torch.float32, shape=[len(weight)], like=x)
+    result: torch.Tensor = _norm_linear(x, weight, bias, eps)
+    return result
 
 
 def residual_norm(
@@ -72,7 +101,7 @@ def residual_norm(
     """
     update = check.tensor("update", update, dtype=x.dtype, shape=list(x.shape), like=x)
     x, scale, shift, gate = _checked(x, update, gate, scale, shift, entries, weight, bias, activation)
-    total, normed = _norm_rows(x, update, gate, scale, shift, entries, weight, bias, eps, activation)
+    total, normed = _norm_rows(x, update, gate, scale, shift, entries, weight, bias, None, eps, activation)
     return total, normed
 
 
@@ -89,7 +118,7 @@ def norm_heads(x: torch.Tensor, gamma: torch.Tensor | None, turns: torch.Tensor 
     Returns:
         [N, G, H, D], contiguous. Differentiable in x and gamma.
     """
-    if x.dim() != 4 or x.dtype not in _DTYPES or x.shape[3] % 2:
+    if x.dim() != 4 or x.dtype not in HALVES or x.shape[3] % 2:
         raise ValueError(f"x: expected [N, G, H, D] in float32, float16 or bfloat16, got {list(x.shape)} in {x.dtype}")
     if x[:1].numel() and not x[0].is_contiguous():
         x = x.contiguous()
@@ -111,8 +140,10 @@ def _checked(
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
     activation: str,
+    count: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
-    x = check.tensor("x", x, dtype=list(_DTYPES), shape=["N", "C"])
+    """`count`: how many rows are written, where those are not the rows of x."""
+    x = check.tensor("x", x, dtype=list(HALVES), shape=["N", "C"])
     check.choice("activation", activation, list(_ACTIVATIONS))
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None:
@@ -138,7 +169,7 @@ def _checked(
         if len({v.shape[0] for v in rows.values()}) > 1:
             raise ValueError("gate, scale, shift: expected the same number of rows")
     if entries is not None:
-        check.tensor("entries", entries, dtype=torch.int32, shape=[len(x)], like=x)
+        check.tensor("entries", entries, dtype=torch.int32, shape=[len(x) if count is None else count], like=x)
     elif rows and next(iter(rows.values())).shape[0] != 1:
         raise ValueError("entries: expected a row for each row of x, as there are several rows of scale and shift")
     return x, rows.get("scale"), rows.get("shift"), rows.get("gate")
@@ -146,7 +177,7 @@ def _checked(
 
 @OPS.define(
     "norm_rows(Tensor x, Tensor? update, Tensor? gate, Tensor? scale, Tensor? shift, Tensor? entries, Tensor? weight, "
-    "Tensor? bias, float eps, str activation) -> (Tensor, Tensor)"
+    "Tensor? bias, Tensor? source, float eps, str activation) -> (Tensor, Tensor)"
 )
 def _norm_rows(
     x: torch.Tensor,
@@ -157,6 +188,7 @@ def _norm_rows(
     entries: torch.Tensor | None,
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
+    source: torch.Tensor | None,
     eps: float,
     activation: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -168,22 +200,24 @@ def _norm_rows(
         )
     first = next((a for a in (gate, scale, shift) if a is not None), None)
     weights = next((a.dtype for a in (weight, bias) if a is not None), torch.float32)
-    normed = torch.empty_like(x)
+    normed = x.new_empty((len(x) if source is None else len(source), x.shape[1]))
     total = torch.empty_like(x) if update is not None else x.new_empty(0)
     EXTENSION.call(
         "norm_rows",
         x,
+        source,
+        len(x),
         update,
         *(None if a is None else a.data_ptr() for a in (gate, scale, shift)),  # chunks of one tensor: strided rows
         0 if first is None else first.stride(0),
         entries,
         weight,
         bias,
-        *x.shape,
+        *normed.shape,
         eps,
         _ACTIVATIONS[activation],
-        _DTYPES[x.dtype],
-        _DTYPES[weights],
+        HALVES[x.dtype],
+        HALVES[weights],
         total,
         normed,
         device=x.device,
@@ -201,10 +235,26 @@ def _(
     entries: torch.Tensor | None,
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
+    source: torch.Tensor | None,
     eps: float,
     activation: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.empty_like(x) if update is not None else x.new_empty(0), torch.empty_like(x)
+    total = torch.empty_like(x) if update is not None else x.new_empty(0)
+    return total, x.new_empty((len(x) if source is None else len(source), x.shape[1]))
+
+
+@OPS.define("norm_linear(Tensor x, Tensor weight, Tensor? bias, float eps) -> Tensor")
+def _norm_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float) -> torch.Tensor:
+    if not x.is_cuda:
+        x = x.float()
+    out = torch.empty((len(x), len(weight)), dtype=torch.float32, device=x.device)
+    EXTENSION.call("norm_linear", x, weight, bias, *x.shape, len(weight), eps, HALVES[x.dtype], out, device=x.device)
+    return out
+
+
+@OPS.fake("norm_linear")
+def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float) -> torch.Tensor:
+    return x.new_empty((x.shape[0], weight.shape[0]), dtype=torch.float32)
 
 
 @OPS.define("norm_heads(Tensor x, Tensor? gamma, Tensor? turns) -> Tensor")
@@ -215,9 +265,7 @@ def _norm_heads(x: torch.Tensor, gamma: torch.Tensor | None, turns: torch.Tensor
     out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     sizes = (len(x), *x.shape[1:])
     # The rows of x may lie apart, which the call's own check of tensors does not know.
-    EXTENSION.call(
-        "norm_heads", x.data_ptr(), x.stride(0), gamma, turns, *sizes, _DTYPES[x.dtype], out, device=x.device
-    )
+    EXTENSION.call("norm_heads", x.data_ptr(), x.stride(0), gamma, turns, *sizes, HALVES[x.dtype], out, device=x.device)
     return out.to(dtype)
 
 
@@ -238,6 +286,7 @@ def _norm_rows_reference(
     entries: torch.Tensor | None,
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
+    source: torch.Tensor | None,
     eps: float,
     activation: str,
 ) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -245,6 +294,8 @@ def _norm_rows_reference(
         return (value if entries is None else value[entries.long()]).float()
 
     total = None
+    if source is not None:
+        x = x[source]
     if update is not None:
         total = x = (x.float() + update.float() * (1.0 if gate is None else of_row(gate))).to(x.dtype)
     normed = F.layer_norm(
@@ -257,6 +308,12 @@ def _norm_rows_reference(
     if scale is not None and shift is not None:
         normed = normed * (1 + of_row(scale)) + of_row(shift)
     return total, (F.silu(normed) if activation == "silu" else normed).to(x.dtype)
+
+
+def _norm_linear_reference(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, eps: float
+) -> torch.Tensor:
+    return F.linear(F.layer_norm(x.float(), x.shape[1:], eps=eps), weight, bias)
 
 
 def _norm_heads_reference(x: torch.Tensor, gamma: torch.Tensor | None, turns: torch.Tensor | None) -> torch.Tensor:
@@ -292,6 +349,10 @@ def _differentiate(reference: Any, count: int) -> tuple[Any, Any]:
     return backward, save
 
 
-for _name, _reference, _count in (("norm_rows", _norm_rows_reference, 8), ("norm_heads", _norm_heads_reference, 3)):
+for _name, _reference, _count in (
+    ("norm_rows", _norm_rows_reference, 9),
+    ("norm_linear", _norm_linear_reference, 3),
+    ("norm_heads", _norm_heads_reference, 3),
+):
     _backward, _save = _differentiate(_reference, _count)
     OPS.autograd(_name, _backward, setup_context=_save)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from trellis_native import check
 
-from ._library import EXTENSION, OPS, REAL, require_range, voxels
+from ._library import EXTENSION, HALVES, MAX_ROWS, OPS, REAL, require_range, voxels
 
 _MAX_COORD = 65535
 
@@ -93,6 +93,33 @@ def space_to_channel(feats: torch.Tensor, parent: torch.Tensor, slot: torch.Tens
     return feats.new_zeros((rows * 8, feats.shape[1])).index_copy(0, at, feats).reshape(rows, 8 * feats.shape[1])
 
 
+def add_shares(update: torch.Tensor, shares: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Adds to each row a row of `shares`, each channel of which serves C / D channels in succession.
+
+    out[i, c] = update[i, c] + shares[source[i], c // (C // D)]
+
+    Args:
+        update: [M, C], float32, float16 or bfloat16.
+        shares: [P, D] of the same dtype, D a divisor of C.
+        source: int64 [M], each in [0, P). On CUDA another row adds NaN.
+
+    Returns:
+        [M, C], summed in float32. Differentiable in update and shares.
+
+    Raises:
+        ValueError, TypeError: shapes or dtypes that do not fit; on the CPU, a row that `shares` does not have.
+    """
+    update = check.tensor("update", update, dtype=list(HALVES), shape=["M", "C"])
+    shares = check.tensor("shares", shares, dtype=update.dtype, shape=["P", "D"], like=update)
+    source = check.tensor("source", source, dtype=torch.int64, shape=[len(update)], like=update)
+    if not shares.shape[1] or update.shape[1] % shares.shape[1]:
+        raise ValueError(f"shares: expected a divisor of {update.shape[1]} channels, got {shares.shape[1]}")
+    if not update.is_cuda:
+        require_range("source", source[:, None], [len(shares) - 1])
+    result: torch.Tensor = _add_shares(update, shares, source)
+    return result
+
+
 def _places(parent: torch.Tensor, slot: torch.Tensor, rows: int, like: torch.Tensor) -> torch.Tensor:
     parent = check.tensor("parent", parent, dtype=torch.int64, shape=["M"], like=like)
     slot = check.tensor("slot", slot, dtype=torch.int64, shape=[parent.shape[0]], like=like)
@@ -139,10 +166,16 @@ def _(coords: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @OPS.define("upsample(Tensor coords, Tensor mask) -> (Tensor, Tensor, Tensor)")
 def _upsample(coords: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    coords, mask = voxels(coords, [_MAX_COORD] * 4), mask.contiguous()
+    if len(coords) >= MAX_ROWS:
+        raise ValueError(f"coords: expected fewer than {MAX_ROWS} voxels, got {len(coords)}")
+    coords, mask = coords.contiguous(), mask.contiguous()
     counts = mask.sum(1)
     after = counts.cumsum(0)
-    total = int(after[-1]) if len(after) else 0
+    total = low = high = 0
+    if len(coords):  # one wait for the device tells both how many there are and that all lie in range
+        total, low, high = torch.stack([after[-1], *(v.long() for v in torch.aminmax(coords))]).tolist()
+    if low < 0 or high > _MAX_COORD:
+        require_range("coords", coords, [_MAX_COORD] * 4)
     children = torch.empty((total, 4), dtype=torch.int32, device=coords.device)
     parent = torch.empty(total, dtype=torch.int64, device=coords.device)
     slot = torch.empty_like(parent)
@@ -155,3 +188,38 @@ def _(coords: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     total = torch.library.get_ctx().new_dynamic_size()
     parent = coords.new_empty((total,), dtype=torch.int64)
     return coords.new_empty((total, 4)), parent, torch.empty_like(parent)
+
+
+@OPS.define("add_shares(Tensor update, Tensor shares, Tensor source) -> Tensor")
+def _add_shares(update: torch.Tensor, shares: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    dtype = update.dtype
+    if not update.is_cuda:
+        update, shares = update.float(), shares.float()
+    out = torch.empty_like(update)
+    EXTENSION.call(
+        "add_shares", update, shares, source, *update.shape, *shares.shape, HALVES[update.dtype], out,
+        device=update.device,
+    )  # fmt: skip
+    return out.to(dtype)
+
+
+@OPS.fake("add_shares")
+def _(update: torch.Tensor, shares: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(update)
+
+
+def _save_shares(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    _, shares, source = inputs
+    ctx.save_for_backward(source)
+    ctx.shape = shares.shape
+
+
+def _shares_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    (source,) = ctx.saved_tensors
+    rows, channels = ctx.shape
+    per_share = grad.unflatten(1, (channels, -1)).sum(2, dtype=torch.float32)
+    total = torch.zeros((rows, channels), dtype=torch.float32, device=grad.device).index_add_(0, source, per_share)
+    return grad, total.to(grad.dtype), None
+
+
+OPS.autograd("add_shares", _shares_backward, setup_context=_save_shares)

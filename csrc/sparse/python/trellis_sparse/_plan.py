@@ -75,11 +75,14 @@ def parts_and_chunk(rows: int, taps: int) -> tuple[int, int]:
 
 def planned(neighbors: torch.Tensor, rows_in: int) -> list[torch.Tensor]:
     """Order, masks and tiles of a map whose entries are rows in [-1, rows_in). Synchronises on CUDA."""
-    rows, taps = neighbors.shape
-    parts, chunk = parts_and_chunk(rows, taps)
-    order, masks, tiles, wrong = _conv_plan(neighbors, rows_in, parts, chunk)
+    order, masks, tiles, wrong = _conv_plan(neighbors, rows_in, *parts_and_chunk(*neighbors.shape))
     refuse_wrong(neighbors, rows_in, int(wrong))
     return [order, masks, tiles]
+
+
+def planned_unchecked(neighbors: torch.Tensor, rows_in: int) -> list[torch.Tensor]:
+    """`planned` of a map that was made here and needs no check; does not synchronise."""
+    return list(_conv_plan(neighbors, rows_in, *parts_and_chunk(*neighbors.shape))[:3])
 
 
 def refuse_wrong(neighbors: torch.Tensor, rows_in: int, place: int) -> None:
