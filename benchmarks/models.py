@@ -164,8 +164,8 @@ def decoders(
             logits = torch.full((len(coarse), 8), -1.0, device=device)
             logits[parent, slot] = 1.0
             # In the order of rows in which a shape decoder hands them on.
-            rows = trellis_sparse.neighbor_map(torch.cat([coarse, here]), (1, *[resolution] * 3), 1)[len(coarse) :, 0]
-            logits = logits[rows.long()]
+            place = trellis_sparse.neighbor_map(torch.cat([coarse, here]), (1, *[resolution] * 3), 1)[len(coarse) :, 0]
+            logits = logits[place.long()]
             subdivisions.append(SparseTensor(logits, here))
             here = trellis_sparse.upsample(here, logits > 0).coords
 
