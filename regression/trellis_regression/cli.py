@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from .inject import BY_NAME as INJECTORS
+
     parser = argparse.ArgumentParser(
         prog="trellis-gate", description="Judges GLB files, and says what is wrong by name."
     )
@@ -80,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         "--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR", help="where they are kept"
     )
     faults.add_argument("--assets", type=int, default=5, metavar="N", help="held-out assets to put faults into (5)")
-    faults.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be repeated")
+    faults.add_argument(
+        "--fault", action="append", choices=tuple(INJECTORS), metavar="NAME", help="only this one; may be repeated"
+    )
     faults.add_argument("--markdown", action="store_true", help="as the table in docs/gates.md")
     faults.add_argument(
         "--trials", type=Path, metavar="FILE", help="keep every trial as JSON lines; read if it is there"
