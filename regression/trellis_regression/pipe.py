@@ -5,9 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A command: its arguments (those of the process if none are given) to its exit status."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def quiet(main: Main) -> Main:
