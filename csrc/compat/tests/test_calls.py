@@ -68,6 +68,8 @@ o_voxel:io.read_vxz 1 num_threads
 o_voxel:io.write 3
 o_voxel:postprocess.to_glb 0 vertices faces attr_volume coords attr_layout grid_size aabb decimation_target texture_size remesh remesh_band remesh_project use_tqdm
 o_voxel:postprocess.to_glb 0 vertices faces attr_volume coords attr_layout voxel_size aabb decimation_target texture_size remesh remesh_band remesh_project verbose
+o_voxel:rasterize.VoxelRenderer 1
+o_voxel:rasterize.VoxelRenderer.render 6
 o_voxel:serialize.encode_seq 1
 """  # noqa: E501
 

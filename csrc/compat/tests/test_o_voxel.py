@@ -216,3 +216,65 @@ def test_to_glb_of_a_torn_mesh_closes_small_holes(sphere):
     )
     # One corner of three sides of about 0.03 each is too long a hole.
     assert len(mesh.faces) == len(f) - 1
+
+
+def looking(eye):
+    """World to camera of one at `eye` that looks at the origin, y down; its intrinsics."""
+    eye = np.asarray(eye, dtype=np.float64)
+    z = -eye / np.linalg.norm(eye)
+    x = np.cross(z, [0.0, 0.0, 1.0])
+    x /= np.linalg.norm(x)
+    view = np.eye(4)
+    view[:3, :3] = [x, np.cross(z, x), z]
+    view[:3, 3] = -view[:3, :3] @ eye
+    lens = np.array([[1.1, 0, 0.45], [0, 1.3, 0.55], [0, 0, 1]])
+    return torch.tensor(view, dtype=torch.float32), torch.tensor(lens, dtype=torch.float32)
+
+
+def test_voxels_are_drawn_where_rays_meet_them():
+    """Against every ray with every box, in float64."""
+    import o_voxel
+
+    side, edge, eye = 48, 0.11, (0.9, -1.6, 0.7)
+    g = torch.Generator().manual_seed(5)
+    position = torch.rand(60, 3, generator=g) - 0.5
+    attrs = torch.rand(60, 4, generator=g)
+    view, lens = looking(eye)
+    out = o_voxel.rasterize.VoxelRenderer({"resolution": side}).render(position, attrs, edge, view, lens)
+    assert out.attr.shape == (4, side, side) and out["depth"].shape == out.alpha.shape == (side, side)
+
+    pixel = (np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1) + 0.5) / side
+    ray = np.dstack([(pixel - lens.numpy()[:2, 2]) / lens.numpy()[[0, 1], [0, 1]], np.ones((side, side))])
+    ray = (ray / np.linalg.norm(ray, axis=2, keepdims=True)) @ view.numpy()[:3, :3].astype(np.float64)
+    low, high = (
+        (position.double().numpy() + s * edge / 2 - np.array(eye)) / ray[:, :, None] for s in (-1, 1)
+    )  # [row, column, voxel, axis]
+    enter, leave = np.minimum(low, high).max(3), np.maximum(low, high).min(3)
+    enter[enter >= leave] = np.inf
+    first, owner = enter.min(2), enter.argmin(2)
+    meets = np.isfinite(first)
+    assert 0.1 < meets.mean() < 0.9
+    # Outlines are rounded to a sixteenth of a pixel, so a few pixels at them show what is behind.
+    assert ((out.alpha.numpy() > 0) == meets).mean() > 0.99
+    both = meets & (out.alpha.numpy() > 0)
+    assert (np.abs(out.depth.numpy() - first)[both] < 1e-5).mean() > 0.98
+    colour = np.abs(out.attr.permute(1, 2, 0).numpy() - attrs.numpy()[owner]).max(2)
+    assert (colour[both] == 0).mean() > 0.98
+    assert not out.depth[out.alpha == 0].any() and not out.attr[:, out.alpha == 0].any()
+
+
+def test_voxels_in_parts_and_with_samples(monkeypatch):
+    import o_voxel
+
+    position = torch.rand(300, 3, generator=torch.Generator().manual_seed(1)) - 0.5
+    view, lens = looking((2.0, 0.3, 0.4))
+    renderer = o_voxel.rasterize.VoxelRenderer({"resolution": 24, "ssaa": 2})
+    whole = renderer.render(position, position, 0.05, view, lens)
+    monkeypatch.setattr(o_voxel.rasterize, "_AT_ONCE", 7)
+    parts = renderer.render(position, position, 0.05, view, lens)
+    assert all(torch.equal(whole[k], parts[k]) for k in ("attr", "depth", "alpha"))
+    assert whole.alpha.shape == (24, 24) and bool(((whole.alpha > 0) & (whole.alpha < 1)).any())
+    none = renderer.render(position[:0], position[:0], 0.05, view, lens)
+    assert not none.alpha.any() and none.attr.shape == (3, 24, 24)
+    with pytest.raises(ValueError, match="resolution"):
+        o_voxel.rasterize.VoxelRenderer().render(position, position, 0.05, view, lens)

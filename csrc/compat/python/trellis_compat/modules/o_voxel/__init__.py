@@ -1,5 +1,5 @@
 """O-Voxels under o_voxel's names, by trellis_voxel (and the other extensions for `postprocess`)."""
 
-from . import convert, io, postprocess, serialize
+from . import convert, io, postprocess, rasterize, serialize
 
-__all__ = ["convert", "io", "postprocess", "serialize"]
+__all__ = ["convert", "io", "postprocess", "rasterize", "serialize"]
