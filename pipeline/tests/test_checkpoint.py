@@ -138,6 +138,7 @@ def test_all_that_is_missing_is_named_at_once(copied):
         open_checkpoint(copied).files([ROLE, "tex_slat_decoder", "shape_slat_decoder"])
     assert "tex_dec_next_dc_f16c32_fp16.json and .safetensors are missing" in str(error.value)
     assert "shape_dec" not in str(error.value)
+    assert str(error.value).endswith("the public files are at https://huggingface.co/microsoft/TRELLIS.2-4B")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,8 @@ class Checkpoint:
             except CheckpointError as error:
                 missing.append(f"{role}: {error}")
         if missing:
-            raise CheckpointError("; ".join(missing))
+            where = f"; the public files are at {page(DEFAULT_WEIGHTS)}" if Path(self.source).is_dir() else ""
+            raise CheckpointError("; ".join(missing) + where)
         return {role: self._files[role] for role in roles}
 
     def _locate(self, reference: str) -> ModelFiles:
@@ -135,7 +136,9 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
     if Path(source).is_dir():
         path = Path(source) / "pipeline.json"
         if not path.is_file():
-            raise CheckpointError(f"{source}: it holds no pipeline.json; expected a folder in the TRELLIS.2-4B layout")
+            raise CheckpointError(
+                f"{source}: it holds no pipeline.json; expected a folder in the layout of {page(DEFAULT_WEIGHTS)}"
+            )
     elif _HUB_ID.fullmatch(source) and not Path(source).exists():
         path = fetch(source, "pipeline.json", revision)
     else:
@@ -169,20 +172,24 @@ def fetch(repository: str, name: str, revision: str | None = None) -> Path:
     except errors.LocalEntryNotFoundError:
         raise CheckpointError(
             f"{repository}: {name} is not in the local cache and the hub cannot be reached; "
-            "download it on a connected machine and give its folder"
+            f"download it from {page(repository)} on a connected machine and give its folder"
         ) from None
     except errors.EntryNotFoundError:
-        raise CheckpointError(f"{repository}: it has no file {name} at revision {revision or 'main'}") from None
+        raise CheckpointError(
+            f"{repository}: it has no file {name} at revision {revision or 'main'}; see {page(repository)}"
+        ) from None
     except (OSError, errors.HfHubHTTPError) as error:
         raise CheckpointError(f"{repository}: {name} could not be fetched: {type(error).__name__}: {error}") from None
 
 
+def page(repository: str) -> str:
+    """Where a person finds a hub repository."""
+    return f"https://huggingface.co/{repository}"
+
+
 def gated(repository: str) -> str:
     """What to say of a repository that needs an approval."""
-    text = (
-        f"{repository} is gated: accept its licence at https://huggingface.co/{repository} and log in with "
-        "'hf auth login'"
-    )
+    text = f"{repository} is gated: accept its licence at {page(repository)} and log in with 'hf auth login'"
     other = UNGATED.get(repository)
     return f"{text}; {other} has the same role and needs no approval" if other else text
 
