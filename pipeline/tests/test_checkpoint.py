@@ -11,7 +11,7 @@ from trellis_pipeline import checkpoint as module
 from trellis_pipeline.checkpoint import Checkpoint, fetch, open_checkpoint
 from trellis_pipeline.errors import CheckpointError
 from trellis_pipeline.random_checkpoint import public_configs, stored_dtypes
-from trellis_pipeline.weights import build, check_fit, fingerprint, map_tensors, read_header
+from trellis_pipeline.weights import NoInitialisation, build, check_fit, fingerprint, map_tensors, read_header
 
 # The doctor checks model files against these lists; they are kept there.
 KEYS = Path(__file__).parents[2] / "diagnostics/trellis_doctor/facts/checkpoints"
@@ -226,3 +226,12 @@ def test_a_checkpoint_names_roles_that_it_does_not_have(checkpoint_folder):
     assert isinstance(opened, Checkpoint)
     with pytest.raises(CheckpointError, match=r"nonsense: pipeline\.json names no such model"):
         opened.files(["nonsense"])
+
+
+@pytest.mark.timeout(60)
+def test_weights_that_are_not_drawn_do_not_make_torch_draw_for_ever():
+    weights = torch.full((64,), 9.0)  # what memory may hold: outside the range that is drawn from
+    with NoInitialisation():
+        torch.nn.init.trunc_normal_(weights)
+        torch.nn.init.normal_(torch.nn.Parameter(weights))
+    assert not weights.any()

@@ -97,12 +97,18 @@ _FILLS = ("uniform_", "normal_", "trunc_normal_", "fill_", "zero_", "zeros_", "o
 
 
 class NoInitialisation(TorchFunctionMode):
-    """Skips the filling of new weights, which are replaced; on the meta device it would load torch's decompositions."""
+    """Skips the filling of new weights, which are replaced; on the meta device it would load torch's decompositions.
+
+    Where there is memory it is set to 0: `trunc_normal_` draws again until it likes what it finds there, for ever if
+    nothing is drawn.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in _FILLS:
-            return args[0] if args else kwargs["tensor"]
+            tensor = args[0] if args else kwargs["tensor"]
+            with torch.no_grad():
+                return tensor if tensor.is_meta else tensor.zero_()
         return func(*args, **kwargs)
 
 
