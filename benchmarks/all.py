@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+EXPORT = ["export.py", "--device", "cuda", "--resolution", "1024"]
 COMMANDS = {
     "voxel": ["voxel.py", "--repeats", "5"],
     "mesh": ["mesh.py", "--device", "cuda"],
@@ -21,22 +22,9 @@ COMMANDS = {
     "unwrap": ["unwrap.py", "--device", "cuda", "--methods", "cuda", "--repeats", "3"],
     "raster": ["raster.py"],
     "sparse": ["sparse.py", "--device", "cuda"],
-    "export-1m": ["export.py", "--device", "cuda", "--resolution", "1024", "--faces", "1000000", "--texture", "4096"],
-    "export-200k": ["export.py", "--device", "cuda", "--resolution", "1024", "--faces", "200000", "--texture", "2048"],
-    "export-1m-remesh": [
-        *(
-            "export.py",
-            "--device",
-            "cuda",
-            "--resolution",
-            "1024",
-            "--faces",
-            "1000000",
-            "--texture",
-            "4096",
-            "--remesh",
-        )
-    ],
+    "export-1m": [*EXPORT, "--faces", "1000000", "--texture", "4096"],
+    "export-200k": [*EXPORT, "--faces", "200000", "--texture", "2048"],
+    "export-1m-remesh": [*EXPORT, "--faces", "1000000", "--texture", "4096", "--remesh"],
     "models": ["models.py"],
 }
 """Names and the command lines that give the figures of docs/performance.md; mesh and baseline are added."""
