@@ -1,21 +1,26 @@
 """Time and device memory of each stage of a generation, with random weights of the public sizes, against the plan.
 
     python benchmarks/memory.py [--mesh FILE.npz] [--types 512 1024_cascade] [--budgets 0 8] [--steps 2] [--glb]
+    python benchmarks/memory.py [--mesh FILE.npz] [--types 512 1024_cascade] [--budgets 0 8] --row 10
 
 For each type and budget (GiB; 0 is what is free) the whole generation runs twice. Each stage prints the planned peak,
 the measured peak of allocated bytes and their ratio; the last lines of a run say what was left on the device, and
 whether the run gave the bits of the type's first, whatever the budget (a small one can lower a cascade's resolution).
 With `--mesh` the decoders keep the voxels of that mesh, so that tokens and voxels are an asset's (see surface.py);
 without it they keep exactly four children of each voxel. With `--glb` each asset is exported too, and its steps are
-timed.
+timed. With `--row N` each type and budget makes N assets one after the other, GLBs included, and a line for each says
+what is on the device after it beside the models that stay there, what is reserved, and whether it has the bits of the
+first; the exit status is 1 if anything stayed or differed.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +35,9 @@ from trellis_pipeline.generation import TYPES
 from trellis_pipeline.image import prepare
 from trellis_pipeline.manifest import Manifest
 from trellis_pipeline.memory import costs
+from trellis_pipeline.memory.ledger import free_workspaces
+from trellis_pipeline.memory.plan import CONTEXT
+from trellis_pipeline.memory.residency import Weights
 from trellis_pipeline.pipeline import Pipeline, Settings
 from trellis_pipeline.random_checkpoint import random_models
 from trellis_pipeline.testing import object_picture
@@ -37,13 +45,14 @@ from trellis_pipeline.testing import object_picture
 GIB = 1 << 30
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mesh", type=Path, help=".npz of a mesh to whose voxels the decoders are made to decode")
     parser.add_argument("--types", nargs="+", default=["512", "1024_cascade", "1536_cascade"], choices=list(TYPES))
     parser.add_argument("--budgets", nargs="+", type=float, default=[0.0])
     parser.add_argument("--steps", type=int, help="of every sampler (by default the checkpoint's 12)")
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--row", type=int, help="make so many assets in a row")
     parser.add_argument("--glb", action="store_true", help="export each asset: 0.2 M faces, textures of 2048^2")
     parser.add_argument("--size", default="full", choices=("full", "tiny"))
     arguments = parser.parse_args()
@@ -63,14 +72,20 @@ def main() -> None:
     picture = prepare(object_picture(), None)
     total = torch.cuda.get_device_properties(device).total_memory
     firsts: dict[str, Asset] = {}
+    wrong = 0
     for budget in arguments.budgets:
-        torch.cuda.set_per_process_memory_fraction(min(1.0, budget * GIB / total) if budget else 1.0, device)
+        limit = min(1.0, (budget * GIB - CONTEXT) / total) if budget else 1.0  # as `trellis generate` does
+        torch.cuda.set_per_process_memory_fraction(limit, device)
         for kind in arguments.types:
             settings = Settings("random", str(device), backend, budget or None)
             pipeline = Pipeline(checkpoint, dict(weights), encoder, settings)
-            _runs(pipeline, kind, budget, picture, arguments, firsts)
+            if arguments.row:
+                wrong += _row(pipeline, kind, budget, picture, arguments)
+            else:
+                _runs(pipeline, kind, budget, picture, arguments, firsts)
             pipeline.release()
             torch.cuda.empty_cache()
+    return int(wrong > 0)
 
 
 def _runs(
@@ -101,6 +116,39 @@ def _runs(
             Path(out, f"memory-{kind}-{budget:g}.json").write_text(json.dumps(record.facts))
         if arguments.glb:
             _export(asset, run)
+
+
+def _row(pipeline: Pipeline, kind: str, budget: float, picture: Any, arguments: argparse.Namespace) -> int:
+    """Assets one after the other, with no pause between them; returns how many left something or differ."""
+    free_workspaces()
+    start, wrong, first, digest = torch.cuda.memory_allocated(), 0, None, ""
+    print(f"\n{kind}, budget {budget:g} GiB, {arguments.row} assets in a row")
+    for i in range(arguments.row):
+        begun = time.perf_counter()
+        asset = pipeline.run(picture, seed=1, type=kind, steps=arguments.steps)
+        made = time.perf_counter() - begun
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "asset.glb"
+            asset.to_glb(path, GlbOptions())
+            hashed = hashlib.sha256(path.read_bytes()).hexdigest()
+        seconds = time.perf_counter() - begun
+        first, digest = first or asset, digest or hashed
+        models = sum(_rounded(w) for w in pipeline._weights.values() if w.placed)
+        free_workspaces()
+        stayed = torch.cuda.memory_allocated() - start - models
+        bits = ("same" if same(first, asset) else "OTHER", "same" if hashed == digest else "OTHER")
+        wrong += stayed != 0 or "OTHER" in bits
+        print(
+            f"  asset {i + 1:>2}: {made:6.2f} s and {seconds - made:5.2f} s for its GLB, models {models / GIB:6.3f} GiB, "
+            f"beside them {stayed} bytes, reserved {torch.cuda.memory_reserved() / GIB:6.2f} GiB, "
+            f"bits {bits[0]}, GLB {bits[1]}, {len(asset.voxels.coords):,} voxels"
+        )
+    return wrong
+
+
+def _rounded(weights: Weights) -> int:
+    """Bytes that a placed model takes of the allocator, which gives out multiples of 512."""
+    return sum(-(-t.numel() * t.element_size() // 512) * 512 for t in weights._meta.values())
 
 
 def _export(asset: Asset, run: int) -> None:
@@ -140,4 +188,4 @@ def report(record: Manifest, before: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

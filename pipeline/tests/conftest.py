@@ -44,3 +44,11 @@ def checkpoint_folder(tmp_path_factory):
 def copied(checkpoint_folder, tmp_path):
     """A copy of it that a test may break."""
     return Path(shutil.copytree(checkpoint_folder, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What the commands remember stays out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from trellis_pipeline import checkpoint as module
-from trellis_pipeline.checkpoint import Checkpoint, fetch, open_checkpoint
+from trellis_pipeline.checkpoint import Checkpoint, open_checkpoint
 from trellis_pipeline.errors import CheckpointError
 from trellis_pipeline.random_checkpoint import public_configs, stored_dtypes
 from trellis_pipeline.weights import NoInitialisation, build, check_fit, fingerprint, map_tensors, read_header
@@ -169,46 +168,6 @@ def test_what_is_neither_folder_nor_hub_id_is_refused(source):
 def test_a_folder_without_pipeline_json_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="holds no pipeline"):
         open_checkpoint(tmp_path)
-
-
-def test_hub_files_are_taken_at_pinned_revisions(monkeypatch, checkpoint_folder):
-    hub = pytest.importorskip("huggingface_hub")
-    asked = []
-
-    def download(repository, name, revision):
-        asked.append((repository, name, revision))
-        local = checkpoint_folder / name
-        assert local.is_file()
-        return str(local)
-
-    monkeypatch.setattr(hub, "hf_hub_download", download)
-    opened = open_checkpoint("microsoft/TRELLIS.2-4B")
-    opened.files([ROLE, "sparse_structure_decoder"])
-    pins = module.REVISIONS
-    assert ("microsoft/TRELLIS.2-4B", f"{STEM}.safetensors", pins["microsoft/TRELLIS.2-4B"]) in asked
-    decoder = "ckpts/ss_dec_conv3d_16l8_fp16.json"
-    assert ("microsoft/TRELLIS-image-large", decoder, pins["microsoft/TRELLIS-image-large"]) in asked
-    asked.clear()
-    open_checkpoint("microsoft/TRELLIS.2-4B", "0" * 40)
-    assert asked[0][2] == "0" * 40
-
-
-def test_gated_and_absent_repositories_say_what_to_do(monkeypatch):
-    hub = pytest.importorskip("huggingface_hub")
-
-    def refuse(kind):
-        def download(*_, **__):
-            raise kind.__new__(kind)  # its __init__ wants a response of the network library
-
-        monkeypatch.setattr(hub, "hf_hub_download", download)
-
-    refuse(hub.errors.GatedRepoError)
-    name = "facebook/dinov3-vitl16-pretrain-lvd1689m"
-    with pytest.raises(CheckpointError, match=f"https://huggingface.co/{name}.*timm/vit_large_patch16_dinov3"):
-        fetch(name, "config.json")
-    refuse(hub.errors.LocalEntryNotFoundError)
-    with pytest.raises(CheckpointError, match="the hub cannot be reached"):
-        fetch("a/b", "config.json")
 
 
 def test_fingerprints_tell_files_apart(copied):

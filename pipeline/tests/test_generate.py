@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from trellis_pipeline import attention, generate_command, generation
 from trellis_pipeline.cli import main
+from trellis_pipeline.hashes import sha256
 from trellis_pipeline.image import background
-from trellis_pipeline.manifest import sha256
 from trellis_pipeline.memory.plan import GIB
 from trellis_pipeline.testing import object_picture
 

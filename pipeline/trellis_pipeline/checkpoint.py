@@ -14,19 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
-
-REVISIONS = {
-    "microsoft/TRELLIS.2-4B": "af44b45f2e35a493886929c6d786e563ec68364d",
-    "microsoft/TRELLIS-image-large": "25e0d31ffbebe4b5a97464dd851910efc3002d96",
-    "facebook/dinov3-vitl16-pretrain-lvd1689m": "ea8dc2863c51be0a264bab82070e3e8836b02d51",
-}
-"""Revisions that hub ids mean unless another is asked for."""
-
-UNGATED = {
-    "facebook/dinov3-vitl16-pretrain-lvd1689m": "timm/vit_large_patch16_dinov3.lvd1689m",
-    "briaai/RMBG-2.0": "ZhengPeng7/BiRefNet",
-}
-"""Repositories behind an approval, and ones with the same role that need none."""
+from .hub import HubUnreachableError, fetch, page
 
 DEFAULT_WEIGHTS = "microsoft/TRELLIS.2-4B"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -87,7 +75,8 @@ class Checkpoint:
 
     def files(self, roles: Iterable[str]) -> dict[str, ModelFiles]:
         """Locates (on a hub: downloads) the files of `roles`. All that is missing is named in one message."""
-        missing = []
+        missing: list[str] = []
+        away: dict[str, list[HubUnreachableError]] = {}  # by repository; the hub is tried once
         for role in roles:
             if role in self._files:
                 continue
@@ -95,15 +84,22 @@ class Checkpoint:
                 missing.append(f"{role}: pipeline.json names no such model")
                 continue
             try:
-                self._files[role] = self._locate(self.models[role])
+                self._files[role] = self._locate(self.models[role], cached_only=bool(away))
+            except HubUnreachableError as error:
+                away.setdefault(error.repository, []).append(error)
             except CheckpointError as error:
                 missing.append(f"{role}: {error}")
+        why = next((errors[0].why for errors in away.values()), "")
+        missing += [
+            str(HubUnreachableError(repository, errors[0].name, why, [e.name for e in errors]))
+            for repository, errors in away.items()
+        ]
         if missing:
             where = f"; the public files are at {page(DEFAULT_WEIGHTS)}" if Path(self.source).is_dir() else ""
             raise CheckpointError("; ".join(missing) + where)
         return {role: self._files[role] for role in roles}
 
-    def _locate(self, reference: str) -> ModelFiles:
+    def _locate(self, reference: str, *, cached_only: bool = False) -> ModelFiles:
         parts = reference.split("/")
         folder = Path(self.source)
         if folder.is_dir():
@@ -122,8 +118,10 @@ class Checkpoint:
             repository, stem, revision = "/".join(parts[:2]), "/".join(parts[2:]), None
         else:
             repository, stem, revision = self.source, reference, self.revision
-        config = fetch(repository, f"{stem}.json", revision)
-        return ModelFiles(_read_json(config), fetch(repository, f"{stem}.safetensors", revision))
+        config, weights = (
+            fetch(repository, f"{stem}.{kind}", revision, cached_only=cached_only) for kind in ("json", "safetensors")
+        )
+        return ModelFiles(_read_json(config), weights)
 
 
 def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoint:
@@ -144,54 +142,6 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
     else:
         raise CheckpointError(f"{source}: neither a folder nor a hub id (organisation/name)")
     return parse(source, revision, _read_json(path), path)
-
-
-def fetch(repository: str, name: str, revision: str | None = None) -> Path:
-    """One file of a hub repository, from the local cache or downloaded.
-
-    Raises:
-        CheckpointError: huggingface_hub is absent, the repository is gated, or the file cannot be had.
-    """
-    try:
-        import huggingface_hub
-        from huggingface_hub import errors
-    except ImportError:
-        raise CheckpointError(
-            f"{repository} is a hub id, and fetching it needs huggingface_hub: pip install huggingface_hub, "
-            "or give a local folder"
-        ) from None
-    revision = revision or REVISIONS.get(repository)
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision))
-    except errors.GatedRepoError:
-        raise CheckpointError(gated(repository)) from None
-    except errors.RepositoryNotFoundError:
-        raise CheckpointError(f"{repository}: there is no such repository, or it is private") from None
-    except errors.RevisionNotFoundError:
-        raise CheckpointError(f"{repository}: it has no revision {revision}") from None
-    except errors.LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"{repository}: {name} is not in the local cache and the hub cannot be reached; "
-            f"download it from {page(repository)} on a connected machine and give its folder"
-        ) from None
-    except errors.EntryNotFoundError:
-        raise CheckpointError(
-            f"{repository}: it has no file {name} at revision {revision or 'main'}; see {page(repository)}"
-        ) from None
-    except (OSError, errors.HfHubHTTPError) as error:
-        raise CheckpointError(f"{repository}: {name} could not be fetched: {type(error).__name__}: {error}") from None
-
-
-def page(repository: str) -> str:
-    """Where a person finds a hub repository."""
-    return f"https://huggingface.co/{repository}"
-
-
-def gated(repository: str) -> str:
-    """What to say of a repository that needs an approval."""
-    text = f"{repository} is gated: accept its licence at {page(repository)} and log in with 'hf auth login'"
-    other = UNGATED.get(repository)
-    return f"{text}; {other} has the same role and needs no approval" if other else text
 
 
 def _read_json(path: Path) -> dict[str, Any]:

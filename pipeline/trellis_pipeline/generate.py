@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from . import export
 from .asset import GlbOptions
 from .checkpoint import DEFAULT_WEIGHTS
 from .generation import MAX_TOKENS
+from .hashes import Hashes, sha256
 from .image import open_image
-from .manifest import Manifest, sha256
+from .manifest import Manifest
+from .memory.plan import CONTEXT
 from .pipeline import Pipeline, prepare_image
 from .store import StageStore
 
@@ -55,6 +58,7 @@ def generate(
     picture = open_image(source)  # before anything that takes long
     manifest.facts["input"] = {"file": Path(source).name, "sha256": sha256(source), "size": list(picture.size)}
     prepared = prepare_image(picture, options.background, manifest)
+    opening = time.perf_counter()
     pipeline = Pipeline.from_pretrained(
         options.weights, revision=options.revision, type=options.type, device=options.device,
         vram_budget=options.vram_budget, attention_backend=options.attention, image_encoder=options.image_encoder,
@@ -65,26 +69,24 @@ def generate(
         _cap(pipeline.device, options.vram_budget)
     kind = options.type or pipeline.checkpoint.default_type
     files = pipeline.checkpoint.files(pipeline.open(kind).roles)
-    with ThreadPoolExecutor(1) as reader:
-        digests: dict[str, Future[str]] = (
-            {role: reader.submit(sha256, f.weights) for role, f in files.items()} if hashes else {}
-        )
-        try:
-            store = StageStore(keep_stages, resume=resume) if keep_stages else None
-            asset = pipeline.run(
-                prepared, seed=options.seed, type=kind, max_tokens=options.max_tokens, steps=options.steps, store=store,
-                record=manifest,
-            )  # fmt: skip
-            keep = None if keep_stages is None else _keeper(keep_stages)
-            written = asset.to_glb(out, options.glb, record=manifest, keep=keep)
-        except BaseException:
-            reader.shutdown(wait=False, cancel_futures=True)
-            raise
+    manifest.facts["opening"] = {"seconds": round(time.perf_counter() - opening, 3)}
+    with Hashes(f.weights for f in files.values()) if hashes else nullcontext() as digests:
+        store = StageStore(keep_stages, resume=resume) if keep_stages else None
+        asset = pipeline.run(
+            prepared, seed=options.seed, type=kind, max_tokens=options.max_tokens, steps=options.steps, store=store,
+            record=manifest,
+        )  # fmt: skip
+        keep = None if keep_stages is None else _keeper(keep_stages)
+        written = asset.to_glb(out, options.glb, record=manifest, keep=keep)
+        waiting = time.perf_counter()
         manifest.facts["weights"] = {
             role: {"file": f.weights.name, "model": f.config.get("name"), "bytes": f.weights.stat().st_size}
-            | ({"sha256": digests[role].result()} if hashes else {})
+            | (digests.of(f.weights) if digests else {})
             for role, f in files.items()
         }
+        if digests:
+            digests.remember()
+            manifest.facts["hashing"] = {"seconds_waited": round(time.perf_counter() - waiting, 3)}
     manifest.facts["type"], manifest.facts["resolution"] = kind, asset.shape.resolution
     manifest.facts["output"] = {"file": Path(out).name, "sha256": sha256(out), **written}
     return manifest.finish()
@@ -100,4 +102,4 @@ def _keeper(folder: Path) -> Callable[[str, Any], None]:
 def _cap(device: torch.device, budget: float) -> None:
     """Makes torch itself keep to the budget, so that a plan that is wrong fails here and not on the smaller card."""
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, budget * 2**30 / total), device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (budget * 2**30 - CONTEXT) / total), device)

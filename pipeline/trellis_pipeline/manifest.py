@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import sys
@@ -25,15 +24,6 @@ _PACKAGES = (
     "trellis-regression", "trellis-pipeline", "torch", "numpy", "trimesh", "pygltflib", "pillow", "xatlas", "safetensors",
     "transformers", "huggingface-hub", "rembg", "flash-attn", "xformers",
 )  # fmt: skip
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _installed(name: str) -> str | None:

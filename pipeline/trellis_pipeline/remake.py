@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from . import export
-from .manifest import Manifest, sha256
+from .hashes import sha256
+from .manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ loading it there means running the code of its repository. Where no model is pre
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -49,28 +52,67 @@ def _keep(picture: Image.Image) -> Image.Image:
     return picture.convert("RGBA")
 
 
-def rembg_home() -> Path:
-    """The folder where rembg keeps its models."""
-    return Path(os.environ.get("U2NET_HOME", Path(os.environ.get("XDG_DATA_HOME", Path.home())) / ".u2net"))
+def model_file(name: str) -> Path | None:
+    """Where rembg has a model: in a folder of its own (rembg from 2.0.8x) or flat, as before."""
+    own, flat = homes()
+    places = (own / "models" / name / f"{name}.onnx", flat / f"{name}.onnx")
+    return next((place for place in places if place.is_file()), None)
+
+
+def homes() -> tuple[Path, Path]:
+    """The folders where newer and older versions of rembg keep their models, by the variables that rembg itself reads."""
+    given, data = os.environ.get("U2NET_HOME"), os.environ.get("XDG_DATA_HOME")
+    flat = Path(given) if given else Path(data or Path.home()) / ".u2net"
+    new = Path(os.environ.get("REMBG_HOME") or (Path(data) / "rembg" if data else Path.home() / ".rembg"))
+    return (flat if given else new).expanduser(), flat.expanduser()
 
 
 def _rembg(models: tuple[str, ...]) -> RemoveBackground:
-    home = rembg_home()
-    present = [name for name in models if (home / f"{name}.onnx").is_file()]
-    if not present:
+    files = {name: file for name in models if (file := model_file(name))}
+    if not files:
         wanted = " or ".join(f"{name}.onnx" for name in models)
-        raise ImageError(f"rembg has no model in {home}, where {wanted} would serve ('rembg d {models[0]}' brings it)")
+        where = " or ".join(dict.fromkeys(map(str, homes())))
+        raise ImageError(f"rembg has no model in {where}, where {wanted} would serve ('rembg d {models[0]}' brings it)")
+    name, file = next(iter(files.items()))
+    said = io.StringIO()
     try:
-        import rembg
-    except ImportError:
-        raise ImageError("rembg is not installed (pip install 'rembg[cpu]')") from None
-    session = rembg.new_session(present[0])
+        with contextlib.redirect_stdout(said):
+            import rembg
+    except ImportError as error:
+        raise ImageError(f"rembg is not installed (pip install 'rembg[cpu]'): {error}") from None
+    except SystemExit:  # what it does where onnxruntime is missing
+        raise ImageError("rembg needs onnxruntime (pip install 'rembg[cpu]')") from None
+    try:
+        with _only(file):
+            session = rembg.new_session(name)
+    except Exception as error:  # onnxruntime's own
+        raise ImageError(f"{file}: rembg cannot open it: {_first_line(error)}") from None
 
     def remove(picture: Image.Image) -> Image.Image:
-        mask = rembg.remove(picture, session=session, only_mask=True)
+        try:
+            mask = rembg.remove(picture, session=session, only_mask=True)
+        except Exception as error:  # onnxruntime's own, where a file holds another model
+            raise ImageError(f"{file}: it cannot tell the object from its background: {_first_line(error)}") from None
         return _with_alpha(picture, mask)
 
     return remove
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def _only(file: Path) -> Iterator[None]:
+    """Makes every version of rembg take this file: it would look elsewhere, or fetch one with the checksum it knows."""
+    own = {"U2NET_HOME": str(file.parent), "MODEL_CHECKSUM_DISABLED": "1"}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _with_alpha(picture: Image.Image, mask: Image.Image) -> Image.Image:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ..checkpoint import REVISIONS, fetch, gated
 from ..errors import CheckpointError
+from ..hub import fetch
 from ..memory.residency import Weights
 from . import timm
 
@@ -78,7 +78,8 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
         ) from None
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise CheckpointError(f"{source}: it holds no config.json; expected DINOv3 as transformers saves it")
-    if source.startswith("timm/"):
+    name = source
+    if not Path(source).is_dir():
         fetch(source, "config.json", revision)
         source = str(fetch(source, "model.safetensors", revision).parent)
     if Path(source).is_dir() and timm.is_timm(Path(source)):
@@ -91,17 +92,13 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
     try:
         model, report = DINOv3ViTModel.from_pretrained(
             source,
-            revision=(revision or REVISIONS.get(source)) if not Path(source).is_dir() else None,
             output_loading_info=True,
             dtype=torch.float32,
             use_safetensors=True,
             attn_implementation="sdpa",
         )
     except OSError as error:
-        text = str(error)
-        if "gated" in text.lower() or "403" in text or "401" in text:
-            raise CheckpointError(gated(source)) from None
-        raise CheckpointError(f"{source}: DINOv3 could not be loaded: {' '.join(text.split())[:300]}") from None
+        raise CheckpointError(f"{name}: DINOv3 could not be loaded: {' '.join(str(error).split())[:300]}") from None
     finally:
         log.set_verbosity(level)
         if bars:
@@ -109,5 +106,5 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
     wrong = {k: sorted(map(str, v)) for k, v in report.items() if k.endswith("_keys") and v}
     if wrong:
         some = "; ".join(f"{len(v)} {k.removesuffix('_keys')} ({', '.join(v[:3])})" for k, v in wrong.items())
-        raise CheckpointError(f"{source}: it is not DINOv3 as this transformers knows it: {some}")
+        raise CheckpointError(f"{name}: it is not DINOv3 as this transformers knows it: {some}")
     return ImageEncoder(Weights.of_module("image encoder", model.eval().requires_grad_(False)))

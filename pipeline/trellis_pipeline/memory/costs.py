@@ -38,6 +38,8 @@ PARTS = (1, 4, 16)
 """Into how many parts a decoder's finest level may be cut."""
 _MAP = 27 * 4 + 16 + 4
 """Bytes a voxel of a level that is kept: neighbour map, coordinates, plan."""
+_TABLE, _PLANNING = 60, 28
+"""Bytes a voxel while a neighbour map is made, and for each row of a part whose convolution makes its own plan."""
 _SHAPE = 16 + 12 + 3 + 4
 """Bytes a voxel of the dual grid, which lies there while the texture is decoded."""
 
@@ -134,7 +136,8 @@ def decoder_activations(
             whole = max(2 * coarse + children, coarse + children + fine, coarse + 2 * fine + m * (_MAP - 16))
             if i + 1 == last and parts > 1 and not convnext[last]:
                 first = 2 * coarse + fine + (children + fine) / parts
-                second = coarse + fine + m * (_MAP - 20 + 4 * channels) + 2 * fine / parts
+                working = m * 4 * channels + (2 * fine + m * _PLANNING) / parts
+                second = coarse + fine + m * (_MAP - 16) + max(working, m * _TABLE)
                 whole = max(first, second)
             most = max(most, kept + whole + grown)
         if not voxels_only and parts == 1:

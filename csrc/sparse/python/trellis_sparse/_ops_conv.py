@@ -66,6 +66,7 @@ def conv_map(
     size, spacing = grid_shape(shape), _triple("dilation", dilation, 65535)
     coords, table, outside = indexed(coords, size, None)
     neighbors = _neighbor_map(coords, size, kernel, spacing, table)
+    del table  # 60 bytes a voxel, of which the plan's own scratch may take the place
     wanted = neighbors.is_cuda and plannable(neighbors)
     plan = ConvPlan(neighbors, planned_unchecked(neighbors, len(coords)) if wanted else [])
     refuse_outside(coords, size, outside)
