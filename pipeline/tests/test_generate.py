@@ -44,6 +44,8 @@ def test_generate_writes_a_glb_and_its_manifest(picture, checkpoint_folder, tmp_
     assert facts["input"]["sha256"] == sha256(picture) and facts["output"]["sha256"] == sha256(out)
     weights = checkpoint_folder / "ckpts/shape_dec_next_dc_f16c32_fp16.safetensors"
     assert facts["weights"]["shape_slat_decoder"]["sha256"] == sha256(weights)
+    encoder = checkpoint_folder / "dinov3/model.safetensors"
+    assert facts["weights"]["image_encoder"]["sha256"] == sha256(encoder)
     assert facts["options"]["seed"] == 5 and facts["type"] == "512" and facts["attention"]["name"] == "sdpa"
     assert {"encode", "structure", "write"} <= facts["stages"].keys()
     # The rest of the road again, from the stages that were kept.
@@ -70,6 +72,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(picture, checkpoint_folder
         ((picture, "--weights", "no/such/place"), "neither a folder nor a hub id"),
         ((picture, *weights, "--attention", "flash-attn-2"), "flash-attn-2 was asked for"),
         ((picture, *weights, "--resume"), "--resume: it needs --keep-stages"),
+        ((picture, *weights, "--manifest", picture), "object.png is the picture or the GLB"),
+        ((tmp_path, *weights), "it is a folder, not a picture"),
         ((picture, *weights, "--vram-budget", "8"), "limits a CUDA device"),
     ]:
         status, text, error = run(capsys, "generate", *arguments, "-o", out, "--device", "cpu")
@@ -129,7 +133,8 @@ def test_interrupted_runs_leave_no_file_and_can_be_taken_up(
     ],
 )
 def test_arguments_out_of_range_are_refused(picture, tmp_path, capsys, arguments):
-    assert run(capsys, "generate", picture, "-o", tmp_path / "o.glb", *arguments)[0] == 2
+    status, _, error = run(capsys, "generate", picture, "-o", tmp_path / "o.glb", *arguments)
+    assert status == 2 and error.count("\n") == 1 and f"argument {arguments[0]}: " in error
 
 
 def test_the_commands_choices_are_the_modules_own():
@@ -157,3 +162,19 @@ def test_memory_draws_a_manifest(tmp_path, capsys):
     status, _, error = run(capsys, "memory", tmp_path / "m.json", "-o", out)
     assert status == 2 and "no memory ledger" in error and not out.exists()
     assert torch.get_num_threads() > 0
+
+
+def test_names_of_other_files_are_refused(picture, painted, tmp_path, capsys):
+    for command in (("generate", picture), ("remake", painted)):
+        status, _, error = run(capsys, *command, "-o", tmp_path / "chair.obj")
+        assert status == 2 and error.startswith("trellis: error: --out:") and "must end in .glb" in error
+    before = picture.read_bytes()
+    assert run(capsys, "generate", picture, "-o", picture)[0] == 2
+    assert picture.read_bytes() == before
+
+
+def test_a_manifest_that_is_none_is_refused(tmp_path, capsys):
+    for content in ("[]", "3", "nonsense"):
+        (tmp_path / "m.json").write_text(content)
+        status, _, error = run(capsys, "memory", tmp_path / "m.json", "-o", tmp_path / "c.svg")
+        assert status == 2 and "m.json: not a manifest" in error and error.count("\n") == 1

@@ -106,6 +106,13 @@ def test_truncated_and_huge_pictures_are_refused(tmp_path):
     Image.new("1", (40_000, 10)).save(tmp_path / "wide.png")
     with pytest.raises(ImageError, match="40000 x 10 pixels; at most"):
         open_image(tmp_path / "wide.png")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    with pytest.raises(ImageError, match=r"huge\.png: at most 32,768 pixels a side and 134,217,728 in all"):
+        open_image(tmp_path / "huge.png")
+    Image.new("1", (12_000, 10_000)).save(tmp_path / "large.png")  # more than Pillow would take
+    assert open_image(tmp_path / "large.png").size == (12_000, 10_000)
+    with pytest.raises(ImageError, match="it is a folder"):
+        open_image(tmp_path)
 
 
 def test_background_models_must_be_present(tmp_path, monkeypatch):

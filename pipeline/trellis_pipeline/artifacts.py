@@ -107,6 +107,12 @@ def require_writable(option: str, path: Path, *, folder: bool = False) -> None:
         raise ValueError(f"{option}: {path} cannot be written: {error.strerror or error} ({place})") from None
 
 
+def require_glb(option: str, path: Path) -> None:
+    """Raises ValueError where what a command makes would stand under the name of another kind of file."""
+    if path.suffix.lower() != ".glb":
+        raise ValueError(f"{option}: {path} must end in .glb, as a GLB is what is written")
+
+
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
@@ -128,7 +134,14 @@ def save(artifact: Any, path: Path, *, rng: torch.Tensor | None = None) -> None:
         else:
             plain[field.name] = value
     metadata = {"stage": type(artifact).__name__, "fields": json.dumps(plain)}
-    write_whole(path, lambda file: save_file(tensors, file, metadata=metadata))
+
+    def write(file: Path) -> None:
+        try:
+            save_file(tensors, file, metadata=metadata)
+        except SafetensorError as error:  # a full disk comes as one
+            raise OSError(None, f"it cannot be written: {error}", str(path)) from None
+
+    write_whole(path, write)
 
 
 def load(kind: type[T], path: Path) -> tuple[T, torch.Tensor | None]:

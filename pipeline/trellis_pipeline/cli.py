@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from trellis_regression.pipe import quiet
@@ -66,8 +67,15 @@ def _device(text: str) -> str:
     return text
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the page of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trellis", description="Textured 3-D assets, with nothing silent on the way.")
+    parser = _Parser(prog="trellis", description="Textured 3-D assets, with nothing silent on the way.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     remake = commands.add_parser("remake", help="take a GLB through voxels and back out as a new GLB")
@@ -116,9 +124,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _remake(arguments: argparse.Namespace) -> None:
+    from .artifacts import require_glb
     from .manifest import write_manifest
     from .remake import RemakeOptions, remake
 
+    require_glb("--out", arguments.out)
     if not 0 <= arguments.min_fraction < 1:
         raise UsageError(f"--min-fraction: expected a share in [0, 1), got {arguments.min_fraction}")
     options = RemakeOptions(

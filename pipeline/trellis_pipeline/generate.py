@@ -14,7 +14,7 @@ import torch
 from . import export
 from .asset import GlbOptions
 from .checkpoint import DEFAULT_WEIGHTS
-from .generation import MAX_TOKENS
+from .generation import MAX_TOKENS, TYPES
 from .hashes import Hashes, sha256
 from .image import open_image
 from .manifest import Manifest
@@ -68,9 +68,10 @@ def generate(
     if options.vram_budget is not None:
         _cap(pipeline.device, options.vram_budget)
     kind = options.type or pipeline.checkpoint.default_type
-    files = pipeline.checkpoint.files(pipeline.open(kind).roles)
+    files = pipeline.files(pipeline.open(kind))
+    models = {role: found.config.get("name") for role, found in pipeline.checkpoint.files(TYPES[kind].roles).items()}
     manifest.facts["opening"] = {"seconds": round(time.perf_counter() - opening, 3)}
-    with Hashes(f.weights for f in files.values()) if hashes else nullcontext() as digests:
+    with Hashes(files.values()) if hashes else nullcontext() as digests:
         store = StageStore(keep_stages, resume=resume) if keep_stages else None
         asset = pipeline.run(
             prepared, seed=options.seed, type=kind, max_tokens=options.max_tokens, steps=options.steps, store=store,
@@ -80,9 +81,9 @@ def generate(
         written = asset.to_glb(out, options.glb, record=manifest, keep=keep)
         waiting = time.perf_counter()
         manifest.facts["weights"] = {
-            role: {"file": f.weights.name, "model": f.config.get("name"), "bytes": f.weights.stat().st_size}
-            | (digests.of(f.weights) if digests else {})
-            for role, f in files.items()
+            role: {"file": file.name, "model": models.get(role, "DINOv3ViTModel"), "bytes": file.stat().st_size}
+            | (digests.of(file) if digests else {})
+            for role, file in files.items()
         }
         if digests:
             digests.remember()

@@ -77,17 +77,22 @@ _gibibytes.__name__ = "number"
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from .artifacts import require_writable
+    from .artifacts import require_glb, require_writable
     from .asset import GlbOptions
     from .generate import GenerateOptions, generate
     from .manifest import write_manifest
 
     if arguments.resume and not arguments.keep_stages:
         raise ValueError("--resume: it needs --keep-stages DIR, the folder to take up")
+    if arguments.source.is_dir():
+        raise ImageError(f"{arguments.source}: it is a folder, not a picture")
     if not arguments.source.is_file():
         raise ImageError(f"{arguments.source}: there is no such file")
     require_writable("--out", arguments.out)
+    require_glb("--out", arguments.out)
     if arguments.manifest:
+        if arguments.manifest.resolve() in (arguments.source.resolve(), arguments.out.resolve()):
+            raise ValueError(f"--manifest: {arguments.manifest} is the picture or the GLB")
         require_writable("--manifest", arguments.manifest)
     if arguments.keep_stages:
         require_writable("--keep-stages", arguments.keep_stages, folder=True)
@@ -118,6 +123,8 @@ def _memory(arguments: argparse.Namespace) -> None:
         facts = json.loads(arguments.manifest.read_text())
     except ValueError as error:
         raise ValueError(f"{arguments.manifest}: not a manifest: {error}") from None
+    if not isinstance(facts, dict):
+        raise ValueError(f"{arguments.manifest}: not a manifest")
     picture = chart(facts)
     write_whole(arguments.out, lambda file: file.write_text(picture))
     print(f"{arguments.out}: {len(facts['memory']['stages'])} stages")

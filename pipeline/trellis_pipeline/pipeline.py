@@ -211,15 +211,20 @@ class Pipeline:
     ) -> dict[str, Any]:
         """What stages on disk must share with a run to be taken up by it."""
         pixels = hashlib.sha256(f"{image.image.size}".encode() + image.image.tobytes()).hexdigest()
-        files = self.checkpoint.files(kind.roles)
+        files = self.files(kind)
         return {
             "image": pixels,
             "type": next(k for k, v in TYPES.items() if v == kind),
             "seed": seed,
             "max_tokens": max_tokens,
             "steps": steps,
-            "weights": {role: fingerprint(f.weights) for role, f in files.items()},
+            "weights": {role: fingerprint(file) for role, file in files.items()},
         }
+
+    def files(self, kind: PipelineType) -> dict[str, Path]:
+        """The weights' files of a type's models and of the image encoder."""
+        files = {role: found.weights for role, found in self.checkpoint.files(kind.roles).items()}
+        return files | ({_ENCODER: self.encoder.file} if self.encoder.file else {})
 
 
 class _Run:

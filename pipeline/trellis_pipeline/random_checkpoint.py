@@ -14,6 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,17 @@ def make_checkpoint(folder: str | Path, size: str = "tiny", *, seed: int = 0, de
     folder = Path(folder)
     (folder / "ckpts").mkdir(parents=True, exist_ok=True)
     (folder / "pipeline.json").write_text(json.dumps(pipeline_json(size), indent=1))
-    for role, config in public_configs(size).items():
-        stem = folder / "ckpts" / _STEMS[role].rpartition("/")[2]
-        stem.with_suffix(".json").write_text(json.dumps(config))
-        save_file(_stored(size, role, config, seed, torch.device(device)), stem.with_suffix(".safetensors"))
+    with ThreadPoolExecutor(1) as writer:  # a model's file is written while the next one's values are drawn
+        writing: Future[None] | None = None
+        for role, config in public_configs(size).items():
+            stem = folder / "ckpts" / _STEMS[role].rpartition("/")[2]
+            stem.with_suffix(".json").write_text(json.dumps(config))
+            values = _stored(size, role, config, seed, torch.device(device))
+            if writing:
+                writing.result()
+            writing = writer.submit(save_file, values, stem.with_suffix(".safetensors"))
+        if writing:
+            writing.result()
     _image_encoder(size, device).save_pretrained(folder / "dinov3")
     return folder
 
@@ -251,7 +259,12 @@ def _make_blob(module: nn.Module, tensors: dict[str, torch.Tensor], device: torc
             value.zero_()
     width = tensors["input_layer.weight"].shape[0]
     tensors["input_layer.bias"][:3] = torch.tensor([_SMALL, constant(width), -constant(width)], device=device)
-    tensors["input_layer.weight"][0, 0, 1, 1, 1] = 0.3 * _SMALL  # the latent moves the blob's surface
+    # The latent moves the blob's surface: its differences do, as its mean would fill or empty the grid, and little, as
+    # what random flows of the full size make of noise is many times as large as noise.
+    gain = _SMALL * (0.3 if size == "tiny" else 0.02)
+    tensors["input_layer.weight"][0, 0, 1, 1, 1] = gain
+    if size != "tiny":
+        tensors["input_layer.weight"][0, 0, 1, 1, 2] = -gain
     first = tensors["input_layer.weight"].shape[0]
     for key, value in tensors.items():
         if key.endswith("conv1.weight") and value.shape[0] == first:

@@ -18,6 +18,7 @@ from . import timm
 # The statistics of ImageNet, which DINOv3 was trained with.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MIN_TRANSFORMERS = "4.56"
+_FILE = "model.safetensors"
 
 
 class ImageEncoder:
@@ -25,10 +26,14 @@ class ImageEncoder:
 
     The last hidden states before the final norm are taken where they enter that norm: no attribute or return value
     that moved between versions is touched.
+
+    Attributes:
+        weights: the model.
+        file: where they come from, if from a single file.
     """
 
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights, file: Path | None = None) -> None:
+        self.weights, self.file = weights, file
 
     @property
     def patch(self) -> int:
@@ -81,10 +86,10 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
     name = source
     if not Path(source).is_dir():
         fetch(source, "config.json", revision)
-        source = str(fetch(source, "model.safetensors", revision).parent)
+        source = str(fetch(source, _FILE, revision).parent)
     if Path(source).is_dir() and timm.is_timm(Path(source)):
-        module = timm.load(Path(source) / "model.safetensors").requires_grad_(False)
-        return ImageEncoder(Weights.of_module("image encoder", module))
+        module = timm.load(Path(source) / _FILE).requires_grad_(False)
+        return ImageEncoder(Weights.of_module("image encoder", module), Path(source) / _FILE)
     log = transformers.utils.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()  # what it would warn of is an error below
@@ -107,4 +112,6 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
     if wrong:
         some = "; ".join(f"{len(v)} {k.removesuffix('_keys')} ({', '.join(v[:3])})" for k, v in wrong.items())
         raise CheckpointError(f"{name}: it is not DINOv3 as this transformers knows it: {some}")
-    return ImageEncoder(Weights.of_module("image encoder", model.eval().requires_grad_(False)))
+    file = Path(source) / _FILE
+    weights = Weights.of_module("image encoder", model.eval().requires_grad_(False))
+    return ImageEncoder(weights, file if file.is_file() else None)

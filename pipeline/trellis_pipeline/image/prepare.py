@@ -16,6 +16,8 @@ MAX_SIDE = 32_768
 MAX_PIXELS = 1 << 27
 """Larger pictures are refused before they are decoded: 2^27 pixels take half a GiB."""
 
+_LIMITS = f"at most {MAX_SIDE:,} pixels a side and {MAX_PIXELS:,} in all are taken"
+
 LONGEST = 1024
 # Alpha above this share counts as the object when its box is sought.
 _SOLID = 0.8
@@ -47,7 +49,7 @@ def open_image(path: str | Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is another
             with Image.open(path) as image:
                 _check_size(image.size, path)
                 image.seek(0)
@@ -55,8 +57,10 @@ def open_image(path: str | Path) -> Image.Image:
                 return _plain(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not a picture in a format that is known here") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageError(f"{path}: {error}") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path}: {_LIMITS}") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: it is a folder, not a picture") from None
     except FileNotFoundError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -67,9 +71,7 @@ def open_image(path: str | Path) -> Image.Image:
 
 def _check_size(size: tuple[int, int], path: str | Path) -> None:
     if max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(
-            f"{path}: {size[0]} x {size[1]} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS:,} in all are taken"
-        )
+        raise ImageError(f"{path}: {size[0]} x {size[1]} pixels; {_LIMITS}")
 
 
 def _plain(image: Image.Image) -> Image.Image:
