@@ -103,4 +103,4 @@ def _keeper(folder: Path) -> Callable[[str, Any], None]:
 def _cap(device: torch.device, budget: float) -> None:
     """Makes torch itself keep to the budget, so that a plan that is wrong fails here and not on the smaller card."""
     total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, (budget * 2**30 - CONTEXT) / total), device)
+    torch.cuda.set_per_process_memory_fraction(max(0.0, min(1.0, (budget * 2**30 - CONTEXT) / total)), device)
