@@ -5,7 +5,8 @@
 #   tests/from_source.sh [--cuda "sm_90"] [EXTENSION ...] -- python3 -m pytest -m cuda csrc
 #
 # Named extensions (all five if none is named and none is built yet) are compiled into out/native; with --cuda also
-# for those architectures, by the nvcc of CUDA_HOME or PATH. The command sees the sources of every package.
+# for those architectures (sm_XX machine code, compute_XX PTX), by the nvcc of CUDA_HOME or PATH. The command sees the
+# sources of every package.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 prefix=$root/out/native
@@ -16,7 +17,7 @@ while [ $# -gt 0 ]; do
     case $1 in
         --cuda) read -ra archs <<<"$2"; shift 2 ;;
         --) shift; break ;;
-        -*) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        -*) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
         *) extensions+=("$1"); shift ;;
     esac
 done
@@ -30,8 +31,8 @@ if [ ${#archs[@]} -gt 0 ]; then
     major=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')
     top=$("$nvcc" --dryrun -c x.cu 2>&1 | sed -n 's/^#\$ TOP=//p')
     runtime=$(find -L "$top" -name libcudart_static.a -print -quit)
-    flags=$(printf -- '-gencode=arch=compute_%s,code=sm_%s;' $(for a in "${archs[@]}"; do echo "${a#sm_} ${a#sm_}"; done))
-    options=("-DTRELLIS_FLAVOURS=cpu;cuda$major" "-DTRELLIS_CUDA${major}_COMPILER=$nvcc"
+    flags=$(printf -- '-gencode=arch=compute_%s,code=%s;' $(for a in "${archs[@]}"; do echo "${a#*_} $a"; done))
+    options=("-DTRELLIS_FLAVOURS=cpu;cuda$major" "-DTRELLIS_CUDA${major}_COMPILER=$nvcc;--threads;4"
         "-DTRELLIS_CUDA${major}_FLAGS=${flags%;}" "-DTRELLIS_CUDA${major}_LIBRARIES=$runtime"
         "-DTRELLIS_CUDA${major}_ARCHS=$(IFS=';'; echo "${archs[*]}")")
 fi

@@ -81,6 +81,18 @@ def test_stretch_of_handwritten_faces() -> None:
     assert uv_stretch(vertices, faces[:0], uv).shape == (0, 4)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("count", [0, 1, 257, 70_000], ids=lambda n: f"small-{n}" if n < 300 else str(n))
+def test_stretch_on_a_device_is_that_of_the_cpu(count: int) -> None:
+    rng = np.random.default_rng(count)
+    p, t = torch.tensor(rng.standard_normal((90, 3))).float(), torch.tensor(rng.random((90, 2))).float()
+    faces = torch.tensor(rng.integers(0, 90, (count, 3)))  # some of them without area
+    ours, cpu = uv_stretch(p.cuda(), faces.cuda(), t.cuda()), uv_stretch(p, faces, t)
+    assert torch.equal(ours.cpu().isinf(), cpu.isinf())
+    torch.testing.assert_close(ours.cpu(), cpu, rtol=1e-5, atol=1e-6)
+
+
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_stretch_is_that_of_the_singular_values(seed: int) -> None:

@@ -195,7 +195,7 @@ def conv_case(rows: int, channels_in: int, channels_out: int, kernel: int) -> tu
 # One row; a group and a tile of rows to one more; channels of a line, of two, odd ones; many taps.
 CONVS = [
     pytest.param(1, 8, 8, 3, id="small-1"), pytest.param(65, 64, 64, 3, id="small-65"),
-    pytest.param(129, 5, 3, 3, id="small-odd"), pytest.param(300, 72, 136, 3, id="small-300"),
+    pytest.param(129, 5, 3, 3, id="small-odd"), pytest.param(200, 16, 96, 3, id="small-96"), pytest.param(300, 72, 136, 3, id="small-300"),
     pytest.param(257, 64, 264, 3, id="257"), pytest.param(7000, 128, 256, 3, id="7000"),
     pytest.param(900, 24, 40, 5, id="125 taps"),
 ]  # fmt: skip

@@ -7,9 +7,14 @@ from dataclasses import replace
 import torch
 
 from ._flat_charts import Charts, make_charts, rescaled
+from ._flat_halve import halve_large
 from ._flat_merge import merge
 from ._flat_pack import pack
 from ._flat_surface import Surface, call, make_surface
+
+_FEW_CHARTS = 64  # more find their places whatever their shapes
+_WELL_FILLED = 0.6  # of the texture
+_BETTER = 1.1  # times as much filled, to be worth its seams
 
 Unwrapped = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -28,8 +33,33 @@ def unwrap(
     surface = make_surface(vertices, faces)
     charts = make_charts(surface, max_spread, max_stretch)
     charts = merge(surface, replace(charts, uv=rescaled(surface, charts)), max_stretch)
-    packed = replace(charts, uv=_packed(surface, charts, resolution, padding))
+    packed = _well_packed(surface, charts, resolution, padding)
     return _new_vertices(vertices, faces, surface, packed)
+
+
+def _well_packed(surface: Surface, charts: Charts, resolution: int, padding: float) -> Charts:
+    """Packed charts; where few of them leave much of the texture empty, large ones are halved, if that fills more."""
+    packed = replace(charts, uv=_packed(surface, charts, resolution, padding))
+    for _ in range(2):
+        if not 0 < charts.count <= _FEW_CHARTS or (filled := _filled(packed)) >= _WELL_FILLED:
+            break
+        charts = halve_large(surface, charts)
+        if charts.count == packed.count:
+            break
+        try:
+            other = replace(charts, uv=_packed(surface, charts, resolution, padding))
+        except ValueError:  # no room for the margins of so many
+            break
+        if _filled(other) > _BETTER * filled:
+            packed = other
+    return packed
+
+
+def _filled(packed: Charts) -> float:
+    """Share of the texture that the charts cover."""
+    a, b = packed.uv[:, 1] - packed.uv[:, 0], packed.uv[:, 2] - packed.uv[:, 0]
+    areas = torch.where(packed.label >= 0, a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], 0.0)
+    return float((areas * (1 << 44)).long().sum()) / (1 << 45)
 
 
 def _glued(surface: Surface, charts: Charts) -> torch.Tensor:

@@ -26,7 +26,7 @@ def _no_room(charts: int, resolution: int, padding: float) -> ValueError:
     )
 
 
-def _aligned(
+def aligned(
     uv: torch.Tensor, chart: torch.Tensor, first: torch.Tensor, charts: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Turns each chart so that the least box around it lies along the axes, its lowest corner at the origin."""
@@ -77,7 +77,7 @@ def pack(
         padding: texels between charts, half of it along the edges of the texture.
     """
     device, charts, chart = uv.device, len(first) - 1, label.long()
-    uv, extent = _aligned(uv.contiguous(), chart, first, charts)
+    uv, extent = aligned(uv.contiguous(), chart, first, charts)
     wanted = _chart_sums(area, chart, charts)
     length = (uv.roll(-1, 1) - uv).norm(dim=2)
     length = torch.where(seam, length, 0.0)
