@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 import trellis_voxel as voxel
-import trimesh
-import trimesh.visual
 from trellis_regression.glb import Glb, GlbError, check_geometry, read_glb
 
 from .stages import UNIT_AABB, Placement, VoxelAsset
+
+if TYPE_CHECKING:  # it is slow to import: a second and more, with all that it uses
+    import trimesh
 
 # glTF is y-up, the road is z-up as the TRELLIS.2 training data is: (x, y, z) -> (x, -z, y).
 Y_UP_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float64)
@@ -54,6 +55,9 @@ def load_source(path: str | Path) -> SourceAsset:
 
 
 def _triangles_only(glb: Glb) -> trimesh.Scene:
+    import trimesh
+    import trimesh.visual
+
     try:
         loaded = trimesh.load_scene(io.BytesIO(glb.data), file_type="glb", process=False)
     except Exception as error:  # trimesh raises many types; the structure was checked, so this is unusual content
