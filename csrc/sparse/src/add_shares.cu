@@ -1,7 +1,5 @@
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "add_shares.hpp"
+#include "float_types.cuh"
 #include "trellis/cuda.cuh"
 
 namespace tk::sparse {
@@ -54,12 +52,6 @@ TK_API int tk_sparse_add_shares(const void* update, const void* shares, const in
         const AddShares a{update, shares, source, rows, channels, rows_in, share, dtype, out};
         check(a);
         if (rows == 0 || channels == 0) return;
-        const auto on = static_cast<cudaStream_t>(stream);
-        if (dtype == TK_SPARSE_F32)
-            launch<float>(a, on);
-        else if (dtype == TK_SPARSE_F16)
-            launch<__half>(a, on);
-        else
-            launch<__nv_bfloat16>(a, on);
+        with_float_type(dtype, [&](auto zero) { launch<decltype(zero)>(a, static_cast<cudaStream_t>(stream)); });
     });
 }

@@ -1,8 +1,6 @@
 // Normalisations of token features on CUDA. Each reads and writes every element once: a group of lanes holds one row
 // (or one head) in registers, in vectors of 16 bytes, and sums by shuffles in a fixed order.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+#include "float_types.cuh"
 #include "norm.hpp"
 #include "trellis/cuda.cuh"
 
@@ -303,13 +301,7 @@ template <class Arguments>
 void dispatch(const Arguments& a, void* stream) {
     check(a);
     if (a.rows == 0) return;
-    const auto on = static_cast<cudaStream_t>(stream);
-    if (a.dtype == TK_SPARSE_F32)
-        launch<float>(a, on);
-    else if (a.dtype == TK_SPARSE_F16)
-        launch<__half>(a, on);
-    else
-        launch<__nv_bfloat16>(a, on);
+    with_float_type(a.dtype, [&](auto zero) { launch<decltype(zero)>(a, static_cast<cudaStream_t>(stream)); });
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 // A normalisation and the narrow linear layer behind it on CUDA: what is normalised never leaves the registers' reach.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
+#include "float_types.cuh"
 #include "norm.hpp"
 #include "trellis/cuda.cuh"
 
@@ -69,12 +67,6 @@ TK_API int tk_sparse_norm_linear(const void* x, const float* weight, const float
         require_count("channels", channels, INT32_MAX);
         require_count("outputs", outputs, INT32_MAX);
         if (rows == 0 || outputs == 0) return;
-        const auto on = static_cast<cudaStream_t>(stream);
-        if (dtype == TK_SPARSE_F32)
-            launch<float>(a, on);
-        else if (dtype == TK_SPARSE_F16)
-            launch<__half>(a, on);
-        else
-            launch<__nv_bfloat16>(a, on);
+        with_float_type(dtype, [&](auto zero) { launch<decltype(zero)>(a, static_cast<cudaStream_t>(stream)); });
     });
 }
