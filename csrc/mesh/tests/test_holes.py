@@ -11,12 +11,16 @@ import torch
 import trimesh
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from trellis_mesh import boundary_edges, connected_components, fill_holes
+from trellis_mesh import _holes, boundary_edges, connected_components, fill_holes
 from trellis_mesh._library import EXTENSION
 from trellis_native.testing import assert_same_bits_for_any_thread_count
 
 FEW = settings(deadline=None, max_examples=60)
 ANY = 1e9
+CUDA = pytest.param(
+    "cuda",
+    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
+)
 
 
 def as_mesh(mesh: trimesh.Trimesh) -> tuple[torch.Tensor, torch.Tensor]:
@@ -214,3 +218,40 @@ def test_bad_arguments() -> None:
         fill_holes(v, f, max_perimeter=math.nan)
     with pytest.raises(TypeError, match="max_perimeter: expected a number, got NoneType"):
         fill_holes(v, f, max_perimeter=None)  # type: ignore[arg-type]
+
+
+def torn(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """A closed band with faces torn out and others added anywhere: loops, chains that end, crowded edges, and faces
+    that name a vertex twice. Or nothing but such faces."""
+
+    def below(n: int, *shape: int) -> torch.Tensor:
+        return torch.randint(0, n, shape, generator=generator)
+
+    around, along, strays = (int(n) for n in below(6, 3))
+    at = torch.arange((around + 3) * (along + 3)).view(around + 3, along + 3)
+    beside = at.roll(-1, 0)
+    band = torch.cat(
+        [
+            torch.stack([at[:, :-1], beside[:, :-1], beside[:, 1:]], 2).view(-1, 3),
+            torch.stack([at[:, :-1], beside[:, 1:], at[:, 1:]], 2).view(-1, 3),
+        ]
+    )
+    torn_out = float(torch.tensor([0.05, 0.15, 0.4, 1.0])[below(4)])
+    faces = torch.cat([band[torch.rand(len(band), generator=generator) >= torn_out], below(at.numel(), strays, 3)])
+    order = torch.randperm(len(faces), generator=generator)
+    return torch.rand(at.numel(), 3, generator=generator), faces[order].int().contiguous()
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+def test_the_faces_around_loops_are_all_that_closing_needs(device: str) -> None:
+    # What CUDA tensors go through, on either device, against the whole mesh.
+    generator = torch.Generator().manual_seed(5)
+    closed = loose = 0
+    for _ in range(150 if device == "cpu" else 60):
+        v, f = torn(generator)
+        for limit in (1e9, 2.5):
+            whole = _holes._fill_cpu(v, f, None, limit)
+            part = _holes._fill_cuda(v.to(device), f.to(device), limit)
+            assert all(torch.equal(a, b.cpu()) for a, b in zip(whole, part, strict=True)), f.tolist()
+            closed, loose = closed + int(whole[2][1]), loose + int(whole[2][3])
+    assert min(closed, loose) > 100

@@ -50,7 +50,7 @@ def _(vertices: torch.Tensor) -> torch.Tensor:
 
 
 @OPS.define("split_fans(Tensor faces, int num_vertices) -> (Tensor, Tensor)")
-def _split_fans(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
+def split_fans(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor]:
     split, added = torch.empty_like(faces), ctypes.c_int64()
     call_with_scratch("split_fans", faces, len(faces), num_vertices, split, ctypes.byref(added), device=faces.device)
     return split, torch.tensor(added.value)
@@ -188,7 +188,7 @@ def repair_non_manifold_edges(vertices: torch.Tensor, faces: torch.Tensor) -> Me
         ``vertices, faces`` with a `RepairReport`: the V given vertices, then the copies.
     """
     v, f = check.mesh(vertices, faces)
-    split, added = _split_fans(f, len(v))
+    split, added = split_fans(f, len(v))
     source = torch.arange(len(v) + int(added), device=v.device)
     source[split.view(-1).long()] = f.view(-1).long()
     return MeshResult(v[source], split, RepairReport(int(added), source))
@@ -289,9 +289,11 @@ def remove_small_components(
     joined = weld_vertices(v).index_select(0, f.view(-1)).view(-1, 3) if weld else f
     labels, components = label_components(joined, len(v))
     count = int(components)
-    face_counts, areas, lows, highs = _component_sizes(v, f, labels, count)
+    # What is decided about some components is decided on the CPU: on a GPU each of these operations on a handful of
+    # numbers waits, in the first call of a process, 10 to 50 ms for its kernel to be loaded.
+    face_counts, areas, lows, highs = (x.cpu() for x in _component_sizes(v, f, labels, count))
     fractions = _fractions(lows.double(), highs.double())
-    stays = torch.ones(count, dtype=torch.bool, device=v.device)
+    stays = torch.ones(count, dtype=torch.bool)
     if area_limit is not None:
         stays &= areas >= area_limit
     if fraction_limit is not None:
@@ -302,7 +304,7 @@ def remove_small_components(
         protected = not bool(stays[largest].all())
         stays[largest] = True
 
-    kept = keep_faces(v, f, stays.index_select(0, labels))
+    kept = keep_faces(v, f, stays.to(v.device).index_select(0, labels))
     gone = (~stays).nonzero().view(-1)
     gone = gone[torch.argsort(areas[gone], descending=True, stable=True)]
     columns = (x[gone].tolist() for x in (face_counts, areas, fractions, lows, highs))
@@ -326,6 +328,4 @@ def _fractions(lows: torch.Tensor, highs: torch.Tensor) -> torch.Tensor:
 
 
 def _volume(sizes: torch.Tensor) -> torch.Tensor:
-    # Not prod(): torch compiles that kernel at its first call, for 0.7 s.
-    x, y, z = sizes.unbind(-1)
-    return x * y * z
+    return sizes.prod(-1)

@@ -121,9 +121,14 @@ def connected_by_edges(faces: torch.Tensor, vertices: int) -> tuple[torch.Tensor
     same = (keys[1:] == keys[:-1]).nonzero().view(-1)
     twin = torch.full_like(start, -1, dtype=torch.int32)
     twin[half[same]] = half[same + 1].int()
-    label, parent = torch.zeros_like(faces[:, 0]), torch.empty_like(faces[:, 0])
-    root = torch.empty_like(parent)
-    call("components", twin, label, len(faces), parent, root, device=faces.device)
+    return connected_by_twins(twin)
+
+
+def connected_by_twins(twin: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Numbers the parts that hang together where half-edges have a twin, int32 [3F] with -1 for none."""
+    label = torch.zeros(len(twin) // 3, dtype=torch.int32, device=twin.device)
+    parent, root = torch.empty_like(label), torch.empty_like(label)
+    call("components", twin, label, len(label), parent, root, device=twin.device)
     return number(root, label >= 0)
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from trellis_native import check
 
+from ._cleaning import split_fans
 from ._connectivity import list_edges
+from ._flat_surface import connected_by_twins
 from ._library import EXTENSION, OPS
 from ._result import MeshResult
 
@@ -40,21 +42,67 @@ def _fill_cpu(vertices: torch.Tensor, faces: torch.Tensor, rim: torch.Tensor | N
     return new_vertices, new_faces, counts
 
 
+def _around(faces: torch.Tensor, marked: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The faces around `marked` vertices (bool [V]) as a mesh of its own: its vertices int64 [U] in their order, and
+    those faces int32 in theirs (the CPU's choices depend on the order of both)."""
+    near = faces[marked.index_select(0, faces.view(-1)).view(-1, 3).any(1)]
+    proper = (near != near.roll(-1, 1)).all(1)  # a face that names a vertex twice has no edges
+    used, part = torch.unique(near[proper], return_inverse=True)
+    return used.long(), part.int()
+
+
+def _looped(faces: torch.Tensor, rim: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boundary edges int64 [B, 2] of faces that hold all those around `rim` (bool [V]), and which are in closed chains.
+
+    Chains go from fan to fan as those of src/holes.cpp: at most two boundary edges end in a fan.
+    """
+    start, end = faces.view(-1).long(), faces.roll(-1, 1).view(-1).long()
+    keys, half = torch.sort(torch.minimum(start, end) * len(rim) + torch.maximum(start, end), stable=True)
+    other = torch.full_like(keys[:1], -1)
+    lone = (keys != torch.cat([other, keys[:-1]])) & (keys != torch.cat([keys[1:], other]))
+    edge = half[lone & rim[start[half]] & rim[end[half]]]
+    # Half-edge 3 i + k stands for end k of boundary edge i; two are twins where they end in one fan.
+    fan = split_fans(faces, len(rim))[0]
+    fans, order = torch.sort(torch.stack([fan.view(-1)[edge], fan.roll(-1, 1).view(-1)[edge]], 1).view(-1), stable=True)
+    place = order // 2 * 3 + order % 2
+    pair = (fans[1:] == fans[:-1]).nonzero().view(-1)
+    one, two = place[pair], place[pair + 1]
+    twin = torch.full((3 * len(edge),), -1, dtype=torch.int32, device=faces.device)
+    twin[one], twin[two] = two.int(), one.int()
+    chain, count = connected_by_twins(twin)
+    loose = torch.zeros(count, dtype=torch.bool, device=faces.device)
+    loose[chain[(twin.view(-1, 3)[:, :2] < 0).any(1)].long()] = True
+    return torch.stack([start[edge], end[edge]], 1), ~loose[chain.long()]
+
+
 def _fill_cuda(vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float) -> Filling:
-    """Boundary edges are found on the device; only the faces around their vertices travel to the CPU and are closed
-    there. They hold every edge that loops and diagonals can meet, so the result is that of the whole mesh."""
-    ends = list_edges(faces, len(vertices), True).view(-1)
+    """Boundary edges and the loops among them are found on the device; only the faces around loops travel to the CPU
+    and are closed there. They hold every edge that loops and diagonals can meet, so the result is that of the whole
+    mesh. Of a surface from voxels most boundary edges are in no loop: their chains end at crowded edges."""
+    ends = list_edges(faces, len(vertices), True).view(-1).long()
+    counts = torch.zeros(6, dtype=torch.int64)
+    nothing = vertices.new_empty((0, 3)), faces.new_empty((0, 3)), counts
     if not len(ends):
-        return vertices.new_empty((0, 3)), faces.new_empty((0, 3)), torch.zeros(6, dtype=torch.int64)
+        return nothing
     rim = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
-    rim[ends.long()] = True
-    near = rim.index_select(0, faces.view(-1)).view(-1, 3).any(1)
-    # Vertices and faces keep their order: the CPU's choices depend on it.
-    used, part = torch.unique(faces[near], return_inverse=True)
-    filled = _fill_cpu(vertices[used].cpu(), part.to(torch.int32).cpu(), rim[used].cpu(), max_perimeter)
-    new_vertices, new_faces, counts = filled
-    added = torch.arange(len(vertices), len(vertices) + len(new_vertices), dtype=torch.int32, device=faces.device)
-    number = torch.cat([used, added])
+    rim[ends] = True
+    used, part = _around(faces, rim)
+    edges, looped = _looped(part, rim[used])
+    counts[3] = len(edges)
+    if not bool(looped.any()):
+        return nothing
+    rim = torch.zeros(len(used), dtype=torch.bool, device=vertices.device)
+    rim[edges[looped].view(-1)] = True
+    # Chains that touch a loop are followed too, so their next vertices need all their faces, or they might seem closed.
+    touching = edges[rim[edges].any(1)]
+    whole = rim.clone()
+    whole[touching.view(-1)] = True
+    kept, part = _around(part, whole)
+    used = used[kept]
+    new_vertices, new_faces, counts = _fill_cpu(vertices[used].cpu(), part.cpu(), rim[kept].cpu(), max_perimeter)
+    counts[3] += len(edges) - len(touching)
+    added = torch.arange(len(vertices), len(vertices) + len(new_vertices), device=faces.device)
+    number = torch.cat([used, added]).to(torch.int32)
     placed = number.index_select(0, new_faces.to(faces.device).view(-1)).view(-1, 3)
     return new_vertices.to(vertices.device), placed, counts
 
@@ -99,7 +147,7 @@ def fill_holes(vertices: torch.Tensor, faces: torch.Tensor, *, max_perimeter: fl
     orientation with their neighbours (with the majority, if these disagree). Where loops touch at a vertex each is
     closed by itself. The outline of a lone triangle is no hole; that of a larger open sheet is one.
 
-    On CUDA only the faces at boundary vertices travel to the CPU, which triangulates the loops, and the new faces back.
+    On CUDA only the faces around loops travel to the CPU, which triangulates them, and the new faces back.
 
     Args:
         vertices: float32 [V, 3].
