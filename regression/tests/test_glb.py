@@ -74,7 +74,10 @@ def test_textured_file_of_another_writer_is_read(painted_box):
     ("data", "message"),
     [
         (b"", "not a GLB: 0 bytes"),
-        (b"PK\x03\x04 a zip file", "it does not begin with 'glTF'"),
+        (b"PK\x03\x04 a zip file", "not a GLB: it seems to be a ZIP archive"),
+        (b"o cube\nv 0 0 0\n", "not a GLB: it does not begin with 'glTF'"),
+        (b' {"asset": {"version": "2.0"}}', "not a GLB: it is text, as a .gltf with files beside it is"),
+        (b"glTF\x02", "not a GLB: 5 bytes"),
         (b"glTF" + struct.pack("<II", 1, 12), "GLB version 1"),
         (pack(*triangle())[:-4], "truncated: the header says"),
         (b"glTF" + struct.pack("<II", 2, 12), "no JSON chunk"),
@@ -92,7 +95,11 @@ def test_textured_file_of_another_writer_is_read(painted_box):
         (pack(*triangle(textures=[{"source": 0}])), "textures[0] refers to images[0], but there are 0"),
         (pack(*triangle(materials=[{"emissiveTexture": {"index": 3}}])), "materials[0].emissiveTexture refers to textures[3]"),
         (pack(*triangle(bufferViews=[{"buffer": 0, "byteLength": 99}] * 2)), "bufferViews[0] ends at byte 99, its buffer has 44"),
-        (pack(*triangle(extensionsRequired=["KHR_draco_mesh_compression"])), "KHR_draco_mesh_compression, which is not supported"),
+        (pack(*triangle(extensionsRequired=["KHR_draco_mesh_compression"])), "export it without compression (KHR_draco_mesh_compression)"),
+        (pack(*triangle(extensionsRequired=["KHR_texture_basisu"])), "its textures are KTX2 (Basis Universal), which is not read"),
+        (pack(*triangle(extensionsRequired=["EXT_mesh_gpu_instancing"])), "the extension 'EXT_mesh_gpu_instancing', which is not"),
+        (pack(*triangle(extensionsRequired="KHR_lights_punctual")), "extensionsRequired is not a list of names"),
+        (pack(*triangle(textures=[{"extensions": {"KHR_texture_basisu": {"source": 0}}}])), "its textures are KTX2"),
         (pack(*triangle(meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "mode": 1}]}])), "the scene has no faces"),
         (pack(*triangle(scenes="x")), "scenes is not a list of objects"),
         (pack(*triangle(nodes=[{"mesh": 0, "translation": [1, 2]}])), "not valid glTF"),
@@ -103,6 +110,39 @@ def test_broken_files_give_one_clear_error(data, message):
     with pytest.raises(GlbError) as caught:
         everything(data)
     assert message in str(caught.value)
+
+
+def test_compressed_data_without_a_plain_copy_is_refused_also_where_it_is_not_required():
+    draco = {"KHR_draco_mesh_compression": {"bufferView": 0, "attributes": {"POSITION": 0}}}
+    document, binary = triangle()
+    document["meshes"][0]["primitives"][0]["extensions"] = draco
+    assert len(everything(pack(document, binary))) == 1  # the plain copy is there
+    del document["accessors"][0]["bufferView"]
+    with pytest.raises(GlbError, match="compressed with Draco"):
+        parse_glb(pack(document, binary))
+    document, binary = triangle()
+    document["buffers"].append({"byteLength": 36})
+    document["bufferViews"][0] = {
+        "buffer": 1, "byteLength": 36,
+        "extensions": {"EXT_meshopt_compression": {"buffer": 0, "byteLength": 36, "byteStride": 12, "count": 3, "mode": "ATTRIBUTES"}},
+    }  # fmt: skip
+    with pytest.raises(GlbError, match="compressed with meshopt"):
+        parse_glb(pack(document, binary))
+
+
+@pytest.mark.parametrize("name", ["KHR_materials_unlit", "KHR_texture_transform", "KHR_mesh_quantization"])
+def test_required_extensions_that_are_known_are_read(name):
+    assert len(everything(pack(*triangle(extensionsRequired=[name])))) == 1
+
+
+def test_a_texture_that_is_ktx2_is_named_as_such():
+    document, binary = triangle()
+    document["bufferViews"].append({"buffer": 0, "byteOffset": 44, "byteLength": 16})
+    document["buffers"] = [{"byteLength": 60}]
+    document |= {"images": [{"bufferView": 2, "mimeType": "image/ktx2"}], "textures": [{"source": 0}]}
+    document["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}]
+    with pytest.raises(GlbError, match=r"images\[0\] is KTX2 \(Basis Universal\), which is not read"):
+        everything(pack(document, binary + b"\xabKTX 20\xbb\r\n\x1a\n0000"))
 
 
 def accessor_change(index, **changes):
@@ -162,7 +202,8 @@ def test_an_index_past_the_vertices_is_named():
 def test_missing_file_and_folder_are_clear_errors(tmp_path):
     with pytest.raises(GlbError, match="cannot be read: No such file"):
         read_glb(tmp_path / "none.glb")
-    with pytest.raises(GlbError, match="cannot be read: Is a directory"):
+    (tmp_path / "a.glb").touch()
+    with pytest.raises(GlbError, match=r"it is a folder; name a GLB file in it, such as a\.glb"):
         read_glb(tmp_path)
 
 

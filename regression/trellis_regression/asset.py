@@ -1,13 +1,16 @@
 """A GLB as the gates look at it: every triangle of the scene in one mesh, welded, sampled and searchable.
 
-Everything is computed on demand and once. All random choices come from fixed seeds, so a profile repeats bit for bit.
+Everything is computed on demand and once, by torch on the asset's device. All random choices come from fixed seeds, and
+sums of many numbers are taken in a fixed order, so a profile repeats bit for bit on its device.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,9 @@ import numpy.typing as npt
 import torch
 import trellis_mesh as mesh
 
-from .glb import EmptySceneError, Glb, GlbError, check_geometry, parse_glb, read_glb
-from .scene import Part, load_parts
+from . import opening
+from .glb import EmptySceneError, Glb, GlbError, check_geometry, parse_glb
+from .scene import Images, Part, Texture, load_parts
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -30,12 +34,13 @@ _LATTICE = 1 << 20  # welding: vertices in the same cell of extent / 2^20 are on
 
 @dataclass(frozen=True)
 class Samples:
-    """Points spread evenly over the surface: positions and normals [N, 3] in unit space, and their faces [N]."""
+    """Points spread evenly over the surface: positions and normals float32 [N, 3] in unit space, their faces int64 [N]
+    and barycentric weights float32 [N, 3], on the asset's device."""
 
-    points: Floats
-    normals: Floats
-    faces: Ints
-    barycentric: Floats
+    points: torch.Tensor
+    normals: torch.Tensor
+    faces: torch.Tensor
+    barycentric: torch.Tensor
 
 
 class Asset:
@@ -44,41 +49,48 @@ class Asset:
     Args:
         glb: the checked container.
         name: for messages.
+        device: where it is measured; all tensors are there.
+        images: its decoded pictures, if they are there already.
 
     Attributes:
-        parts: its primitives in world space; empty when the scene has no triangles.
+        parts: its primitives in world space, as arrays; empty when the scene has no triangles.
 
     Raises:
         GlbError: it cannot be used at all. A scene without triangles is no error here; the gate `empty` judges it.
     """
 
-    def __init__(self, glb: Glb, name: str = "") -> None:
-        self.glb, self.name = glb, name
+    def __init__(
+        self, glb: Glb, name: str = "", device: torch.device | str = "cpu", images: Images | None = None
+    ) -> None:
+        self.glb, self.name, self.device = glb, name, torch.device(device)
+        self._textures: dict[int, torch.Tensor] = {}
+        self._lock = Lock()
         try:
             check_geometry(glb, max_triangles=MAX_TRIANGLES, max_vertices=MAX_VERTICES)
-            self.parts: list[Part] = [p for p in load_parts(glb) if len(p.faces)]
+            self.parts: list[Part] = [p for p in load_parts(glb, images) if len(p.faces)]
         except EmptySceneError:
             self.parts = []
         if self.parts and not self.extent < 1e18:
             raise GlbError(f"its extent is {self.extent:g}; positions of that size cannot be measured")
 
     @classmethod
-    def read(cls, path: str | Path) -> Asset:
-        """Reads a file.
+    def read(cls, path: str | Path, device: torch.device | str = "cpu") -> Asset:
+        """Reads a file, or takes what `opening` has begun to read.
 
         Raises:
             GlbError: with the path in its text.
         """
         try:
-            return cls(read_glb(path), Path(path).name)
+            glb, images = opening.take(path)
+            return cls(glb, Path(path).name, device, images)
         except GlbError as error:
             text = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
             raise GlbError(text) from error.__cause__
 
     @classmethod
-    def parse(cls, data: bytes, name: str = "") -> Asset:
+    def parse(cls, data: bytes, name: str = "", device: torch.device | str = "cpu") -> Asset:
         """`read` for bytes in memory."""
-        return cls(parse_glb(data), name)
+        return cls(parse_glb(data), name, device)
 
     @property
     def has_surface(self) -> bool:
@@ -86,27 +98,36 @@ class Asset:
         return bool(self.parts) and self.area > 0
 
     @cached_property
-    def positions(self) -> Floats:
+    def positions(self) -> torch.Tensor:
         """float32 [V, 3], world space, vertices of all parts."""
-        return np.concatenate([p.positions for p in self.parts] or [np.zeros((0, 3), np.float32)])
+        joined = np.concatenate([p.positions for p in self.parts] or [np.zeros((0, 3), np.float32)])
+        return torch.from_numpy(joined).to(self.device)
 
     @cached_property
-    def faces(self) -> Ints:
+    def offsets(self) -> list[int]:
+        """Where each part's vertices begin in `positions`."""
+        return [0, *np.cumsum([len(p.positions) for p in self.parts]).tolist()]
+
+    @cached_property
+    def faces(self) -> torch.Tensor:
         """int64 [F, 3] into `positions`."""
-        offsets = np.cumsum([0] + [len(p.positions) for p in self.parts])
-        faces = [p.faces.astype(np.int64) + o for p, o in zip(self.parts, offsets[:-1], strict=True)]
-        return np.concatenate(faces or [np.zeros((0, 3), np.int64)])
+        faces = [
+            torch.from_numpy(p.faces).to(self.device).long() + o
+            for p, o in zip(self.parts, self.offsets[:-1], strict=True)
+        ]
+        return torch.cat(faces or [torch.zeros(0, 3, dtype=torch.int64, device=self.device)])
 
     @cached_property
-    def part_of_face(self) -> Ints:
+    def part_of_face(self) -> torch.Tensor:
         """int64 [F]: index into `parts`."""
-        return np.repeat(np.arange(len(self.parts)), [len(p.faces) for p in self.parts])
+        counts = torch.tensor([len(p.faces) for p in self.parts], dtype=torch.int64)
+        return torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.device)
 
     @cached_property
     def bounds(self) -> npt.NDArray[np.float64]:
         """[2, 3], of the vertices that faces use."""
         used = self.positions[members(self.faces, len(self.positions))]
-        return np.stack([used.min(0), used.max(0)]).astype(np.float64)
+        return torch.stack([used.amin(0), used.amax(0)]).double().cpu().numpy()
 
     @property
     def extent(self) -> float:
@@ -114,59 +135,55 @@ class Asset:
         return float((self.bounds[1] - self.bounds[0]).max()) if self.parts else 0.0
 
     @cached_property
-    def unit(self) -> Floats:
+    def unit(self) -> torch.Tensor:
         """`positions` with the bounding box's centre at 0 and its longest side 1."""
         if not len(self.positions):
             return self.positions
-        centred = self.positions.astype(np.float64) - self.bounds.mean(0)
-        unit: Floats = (centred / max(self.extent, 1e-30)).clip(-1e3, 1e3).astype(np.float32)
-        return unit
+        centred = self.positions.double() - torch.from_numpy(self.bounds.mean(0)).to(self.device)
+        return (centred / max(self.extent, 1e-30)).clamp(-1e3, 1e3).float()
 
     @cached_property
-    def _welding(self) -> tuple[Ints, Floats]:
-        cell = np.round((self.unit.astype(np.float64) + 1e3) * _LATTICE).astype(np.int64)
+    def _welding(self) -> tuple[torch.Tensor, torch.Tensor]:
+        cell = ((self.unit.double() + 1e3) * _LATTICE).round().long() & 0x1FFFFF
         # Three 21-bit numbers in one; vertices that no face uses may lie far out and collide, which is harmless.
-        key = ((cell[:, 0] & 0x1FFFFF) << 42) | ((cell[:, 1] & 0x1FFFFF) << 21) | (cell[:, 2] & 0x1FFFFF)
-        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-        return inverse.astype(np.int64), self.unit[first]
+        key, order = ((cell[:, 0] << 42) | (cell[:, 1] << 21) | cell[:, 2]).sort(stable=True)
+        fresh = starts(key)
+        number = torch.empty_like(order)
+        number[order] = fresh.cumsum(0) - 1
+        return number, self.unit[order[fresh]]
 
     @property
-    def weld(self) -> Ints:
+    def weld(self) -> torch.Tensor:
         """int64 [V]: the welded vertex of each vertex."""
         return self._welding[0]
 
     @property
-    def welded_vertices(self) -> Floats:
+    def welded_vertices(self) -> torch.Tensor:
         """float32 [W, 3], unit space."""
         return self._welding[1]
 
     @cached_property
-    def _solid(self) -> npt.NDArray[np.bool_]:
-        f = self.weld[self.faces]
-        distinct: npt.NDArray[np.bool_] = (f[:, 0] != f[:, 1]) & (f[:, 1] != f[:, 2]) & (f[:, 2] != f[:, 0])
-        return distinct
-
-    @cached_property
-    def solid_faces(self) -> Ints:
+    def solid_faces(self) -> torch.Tensor:
         """int64 [S]: the faces that keep three distinct vertices after welding."""
-        return np.flatnonzero(self._solid)
+        a, b, c = self.weld[self.faces].unbind(1)
+        return ((a != b) & (b != c) & (c != a)).nonzero()[:, 0]
 
     @cached_property
-    def welded_faces(self) -> Ints:
+    def welded_faces(self) -> torch.Tensor:
         """int64 [S, 3]: `solid_faces` over the welded vertices."""
         return self.weld[self.faces[self.solid_faces]]
 
     @cached_property
-    def cross(self) -> npt.NDArray[np.float64]:
-        """[S, 3]: area-weighted normals of the solid faces (length = area), unit space."""
-        p = self.welded_vertices[self.welded_faces].astype(np.float64)
-        cross: npt.NDArray[np.float64] = np.cross(p[:, 1] - p[:, 0], p[:, 2] - p[:, 0]) / 2
+    def cross(self) -> torch.Tensor:
+        """float64 [S, 3]: area-weighted normals of the solid faces (length = area), unit space."""
+        p, q, r = self.welded_vertices.double()[self.welded_faces].unbind(1)
+        cross: torch.Tensor = torch.linalg.cross(q - p, r - p) / 2
         return cross
 
     @cached_property
-    def areas(self) -> npt.NDArray[np.float64]:
-        """[S], unit space."""
-        areas: npt.NDArray[np.float64] = np.linalg.norm(self.cross, axis=1)
+    def areas(self) -> torch.Tensor:
+        """float64 [S], unit space."""
+        areas: torch.Tensor = self.cross.square().sum(1).sqrt()
         return areas
 
     @cached_property
@@ -175,79 +192,104 @@ class Asset:
         return float(self.areas.sum())
 
     @cached_property
-    def normals(self) -> npt.NDArray[np.float64]:
-        """[S, 3], unit length; zero where a face has no area."""
-        unit: npt.NDArray[np.float64] = self.cross / np.maximum(self.areas, 1e-30)[:, None]
-        return unit
+    def normals(self) -> torch.Tensor:
+        """float64 [S, 3], unit length; zero where a face has no area."""
+        return self.cross / self.areas.clamp_min(1e-30)[:, None]
 
     @cached_property
-    def components(self) -> tuple[int, Ints]:
-        """Number of edge-connected components of the welded mesh, and the label of each solid face [S]."""
+    def components(self) -> tuple[int, torch.Tensor]:
+        """Number of edge-connected components of the welded mesh, and the label of each solid face, int64 [S]."""
         if not len(self.welded_faces):
-            return 0, np.zeros(0, np.int64)
-        count, labels = mesh.connected_components(
-            torch.from_numpy(self.welded_faces.astype(np.int32)), len(self.welded_vertices)
-        )
-        return count, labels.numpy().astype(np.int64)
+            return 0, self.welded_faces[:, 0]
+        count, labels = mesh.connected_components(self.welded_faces.int(), len(self.welded_vertices))
+        return count, labels.long()
 
     @cached_property
     def bvh(self) -> mesh.Bvh:
         """Search structure over the solid faces in unit space."""
-        return mesh.Bvh(torch.from_numpy(self.welded_vertices), torch.from_numpy(self.welded_faces.astype(np.int32)))
+        return mesh.Bvh(self.welded_vertices, self.welded_faces.int())
 
     @cached_property
     def samples(self) -> Samples:
-        """`SAMPLES` points, uniform by area, from a fixed seed."""
+        """`SAMPLES` points, uniform by area, from a fixed seed. They are chosen on the CPU, the same for every device."""
         random = np.random.default_rng(SEED)
-        cumulative = np.cumsum(self.areas)
+        cumulative = np.cumsum(self.areas.cpu().numpy())
         # Stratified along the list of faces, so that no region is missed by chance.
         where = (np.arange(SAMPLES) + random.random(SAMPLES)) / SAMPLES * cumulative[-1]
         face = np.searchsorted(cumulative, where).clip(0, len(cumulative) - 1)
         r1, r2 = np.sqrt(random.random(SAMPLES)), random.random(SAMPLES)
         weights = np.stack([1 - r1, r1 * (1 - r2), r1 * r2], 1)
-        corners = self.welded_vertices[self.welded_faces[face]].astype(np.float64)
-        points = (corners * weights[..., None]).sum(1)
-        return Samples(
-            points.astype(np.float32), self.normals[face].astype(np.float32), face, weights.astype(np.float32)
-        )
+        chosen, barycentric = (torch.from_numpy(x).to(self.device) for x in (face, weights))
+        corners = self.welded_vertices[self.welded_faces[chosen]].double()
+        points = (corners * barycentric[..., None]).sum(1)
+        return Samples(points.float(), self.normals[chosen].float(), chosen, barycentric.float())
 
-    def colors_at(self, face: Ints, barycentric: Floats) -> Floats:
-        """Display colour [N, 3] in [0, 1] of points given by solid face and barycentric weights."""
+    def pixels(self, texture: Texture) -> torch.Tensor:
+        """A texture's image, uint8 [H, W, 4], on the device; sent there once."""
+        with self._lock:
+            key = id(texture.image)
+            if key not in self._textures:
+                image = texture.image
+                with warnings.catch_warnings():  # decoded images are read-only, and nothing here writes to one
+                    warnings.simplefilter("ignore")
+                    self._textures[key] = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+            return self._textures[key]
+
+    def colors_at(self, face: torch.Tensor, barycentric: torch.Tensor) -> torch.Tensor:
+        """Display colour float32 [N, 3] in [0, 1] of points given by solid face and barycentric weights."""
         original = self.solid_faces[face]
-        corners = self.faces[original]
-        out = np.ones((len(face), 3), np.float32)
-        offsets = np.cumsum([0] + [len(p.positions) for p in self.parts])
+        corners, part_of = self.faces[original], self.part_of_face[original]
+        out = torch.ones(len(face), 3, device=self.device)
         for i, part in enumerate(self.parts):
-            mine = self.part_of_face[original] == i
-            if not mine.any():
+            mine = (part_of == i).nonzero()[:, 0]
+            if not len(mine):
                 continue
-            local = corners[mine] - offsets[i]
-            colour = linear_to_display(np.array(part.material.base_color[:3], np.float64))[None]
+            local = corners[mine] - self.offsets[i]
+            factor = linear_to_display(np.array(part.material.base_color[:3], np.float64))
+            colour = torch.from_numpy(factor).to(self.device)[None]
             texture = part.material.textures.get("baseColorTexture")
-            if texture is not None and texture.uv_set in part.uvs:
-                uv = (part.uvs[texture.uv_set][local] * barycentric[mine][..., None]).sum(1)
-                colour = (
-                    colour * look_up(texture.image, uv @ texture.transform[:, :2].T + texture.transform[:, 2])[:, :3]
-                )
-            out[mine] = colour
+            if texture is not None and texture.uv_set in part.uvs and part.uvs[texture.uv_set].shape[1] == 2:
+                uvs = torch.from_numpy(part.uvs[texture.uv_set]).to(self.device)
+                uv = (uvs[local] * barycentric[mine][..., None]).sum(1)
+                colour = colour * nearest_texels(self.pixels(texture), moved(texture, uv))[:, :3]
+            out[mine] = colour.float().expand(len(mine), 3)
         return out
 
 
-def members(faces: Ints, count: int) -> Ints:
+def starts(ordered: torch.Tensor) -> torch.Tensor:
+    """Where a run of equal values begins, bool [N], in an ordered tensor."""
+    fresh = torch.ones(len(ordered), dtype=torch.bool, device=ordered.device)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    return fresh
+
+
+def members(faces: torch.Tensor, count: int) -> torch.Tensor:
     """The vertices, of `count`, that faces use, in ascending order."""
-    used = np.zeros(count, bool)
-    used[faces] = True
-    return np.flatnonzero(used)
+    used = torch.zeros(count, dtype=torch.bool, device=faces.device)
+    used[faces.reshape(-1)] = True
+    return used.nonzero()[:, 0]
 
 
-def look_up(image: npt.NDArray[np.uint8], uv: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Nearest texels [N, 4] in [0, 1] at uv [N, 2], repeating."""
-    height, width = image.shape[:2]
-    folded = np.nan_to_num(uv - np.floor(uv))
-    column = (folded[:, 0] * width).astype(np.int64).clip(0, width - 1)
-    row = (folded[:, 1] * height).astype(np.int64).clip(0, height - 1)
-    texels: npt.NDArray[np.float32] = image[row, column].astype(np.float32) / 255
+def moved(texture: Texture, uv: torch.Tensor) -> torch.Tensor:
+    """float64 [N, 2]: uv with the texture's transform applied. Written out, so that every device rounds alike."""
+    (a, b, c), (d, e, f) = texture.transform.tolist()
+    u, v = uv.double().unbind(1)
+    return torch.stack([(u * a + v * b) + c, (u * d + v * e) + f], 1)
+
+
+def look_up(image: npt.NDArray[np.uint8], uv: npt.NDArray[Any]) -> Floats:
+    """`nearest_texels` of arrays."""
+    texels: Floats = nearest_texels(torch.from_numpy(np.array(image)), torch.from_numpy(uv)).numpy()
     return texels
+
+
+def nearest_texels(image: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
+    """Nearest texels float32 [N, 4] in [0, 1] at uv [N, 2], repeating."""
+    height, width = image.shape[:2]
+    folded = (uv - uv.floor()).nan_to_num(0.0, 0.0, 0.0)
+    column = (folded[:, 0] * width).long().clamp(0, width - 1)
+    row = (folded[:, 1] * height).long().clamp(0, height - 1)
+    return image[row, column].float() / 255
 
 
 def linear_to_display(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import golden as goldens
+import torch
+
+from . import khronos, shelf
 from .asset import Asset
 from .gate import CONSEQUENCE, FIRED, Verdict, judge
-from .golden import Golden
+from .glb import GlbError
 from .profile import Evidence, Looks, alone, gather
+from .shelf import Golden
 from .thresholds import load
 
 
@@ -58,7 +61,7 @@ class Result:
 def check(
     path: Path, *, golden: str | None = None, golden_root: Path | None = None, profile: str = "default",
     stage_folder: Path | None = None, again: Path | None = None, requested_faces: int | None = None,
-    validate: bool = True, looks: Looks | None = None,
+    validate: bool = True, looks: Looks | None = None, device: torch.device | str = "cpu",
 ) -> Result:  # fmt: skip
     """Measures and judges a GLB.
 
@@ -69,21 +72,24 @@ def check(
         again: what a second run of the same job gave.
         requested_faces: what the exporter was asked for.
         validate: ask the Khronos validator where it is installed.
+        device: where to measure. A CUDA device gives the figures of the CPU (test_device.py states how closely).
 
     Raises:
         GlbError: a file that cannot be used.
         ValueError: an unknown profile.
     """
     limits = load(profile)
-    asset = Asset.read(path)
+    variants: list[Golden | None] = list(shelf.find(golden, golden_root)) if golden is not None else [None]
+    if validate:
+        khronos.begin(path)  # beside all else
+    asset = Asset.read(path, device)
     own = alone(asset)
-    variants: list[Golden | None] = list(goldens.find(golden, golden_root)) if golden is not None else [None]
     results = []
     for variant in variants:
-        theirs = variant.asset() if variant else None
+        theirs = variant.asset(device) if variant else None
         evidence = gather(
             asset, golden=theirs, golden_profile=variant.profile if variant else None, stage_folder=stage_folder,
-            again=Asset.read(again) if again else None, requested_faces=requested_faces,
+            again=Asset.read(again, device) if again else None, requested_faces=requested_faces,
             validate=path if validate else None, looks=looks, own=own,
         )  # fmt: skip
         results.append(Result(path, profile, judge(evidence, limits), evidence, asset, variant, theirs))
@@ -94,13 +100,13 @@ def check(
     )
 
 
-def compare(a: Path, b: Path, *, profile: str = "default", looks: Looks | None = None) -> Result:
+def compare(
+    a: Path, b: Path, *, profile: str = "default", looks: Looks | None = None, device: torch.device | str = "cpu"
+) -> Result:
     """`check` of b with a in the golden's place (`trellis-gate diff`)."""
     limits = load(profile)
-    golden, asset = Asset.read(a), Asset.read(b)
+    golden, asset = Asset.read(a, device), Asset.read(b, device)
     if not golden.has_surface:
-        from .glb import GlbError
-
         raise GlbError(f"{a}: it has no surface to compare with")
     evidence = gather(asset, golden=golden, looks=looks)
     return Result(b, profile, judge(evidence, limits), evidence, asset, None, golden)

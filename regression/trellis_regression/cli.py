@@ -6,14 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+from . import khronos, opening
 from .glb import GlbError
 from .pipe import quiet
-from .thresholds import PROFILES
+from .shelf import find, golden_root, names
 
 ROAD = "trellis_pipeline.gating"
+PROFILES = ("default", "strict")
 
 
 @quiet
@@ -33,12 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"trellis-gate: error: {' '.join(str(error).split())}", file=sys.stderr)
     except MemoryError:
         print("trellis-gate: error: the file asks for more memory than there is", file=sys.stderr)
+    finally:
+        khronos.abandon()
     return 2
 
 
 def _parser() -> argparse.ArgumentParser:
-    from .inject import BY_NAME as INJECTORS
-
+    # Nothing that imports torch: `check` reads files while it does, and a wrong argument should be told at once.
     parser = argparse.ArgumentParser(
         prog="trellis-gate", description="Judges GLB files, and says what is wrong by name."
     )
@@ -47,10 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="judge a GLB: 0 pass, 1 a gate fired, 2 unusable")
     check.add_argument("file", type=Path, metavar="OUT.glb")
     check.add_argument("--golden", metavar="NAME|DIR", help="an approved asset to hold it against")
-    check.add_argument("--profile", choices=tuple(PROFILES), default="default")
+    check.add_argument("--profile", choices=PROFILES, default="default")
     check.add_argument("--stages", type=Path, metavar="DIR", help="stages kept by `trellis remake --keep-stages`")
     check.add_argument("--again", type=Path, metavar="SECOND.glb", help="what a second run of the same job gave")
     check.add_argument("--faces", type=int, metavar="N", help="how many faces the exporter was asked for")
+    check.add_argument("--device", default="cpu", metavar="DEVICE", help="where to measure: cpu, cuda, cuda:1 (cpu)")
     check.add_argument("--json", type=Path, metavar="FILE", help="write all figures and verdicts")
     check.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at, one self-contained file")
     check.set_defaults(run=_check)
@@ -58,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     diff = commands.add_parser("diff", help="judge B with A in the golden's place")
     diff.add_argument("a", type=Path, metavar="A.glb")
     diff.add_argument("b", type=Path, metavar="B.glb")
-    diff.add_argument("--profile", choices=tuple(PROFILES), default="default")
+    diff.add_argument("--profile", choices=PROFILES, default="default")
+    diff.add_argument("--device", default="cpu", metavar="DEVICE", help="as for check")
     diff.add_argument("--json", type=Path, metavar="FILE")
     diff.add_argument("--html", type=Path, metavar="FILE")
     diff.set_defaults(run=_diff)
@@ -73,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     approve.set_defaults(run=_approve)
 
     listing = commands.add_parser("list", help="the gates, their thresholds and where these come from; the goldens")
-    listing.add_argument("--profile", choices=tuple(PROFILES), default="default")
+    listing.add_argument("--profile", choices=PROFILES, default="default")
     listing.set_defaults(run=_list)
 
     faults = commands.add_parser("faults", help="the matrix faults x detectors, measured now")
@@ -82,9 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR", help="where they are kept"
     )
     faults.add_argument("--assets", type=int, default=5, metavar="N", help="held-out assets to put faults into (5)")
-    faults.add_argument(
-        "--fault", action="append", choices=tuple(INJECTORS), metavar="NAME", help="only this one; may be repeated"
-    )
+    faults.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be repeated")
     faults.add_argument("--markdown", action="store_true", help="as the table in docs/gates.md")
     faults.add_argument(
         "--trials", type=Path, metavar="FILE", help="keep every trial as JSON lines; read if it is there"
@@ -121,24 +126,53 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _check(arguments: argparse.Namespace) -> int:
-    from .check import check
+def _device(name: str) -> str:
+    """The device, if there is one of that name."""
+    import torch
 
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise GlbError(f"--device: expected cpu, cuda or cuda:N, got {name!r}")
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise GlbError(
+            f"--device: {name} was asked for, and torch {torch.__version__} sees {count or 'no'} CUDA devices"
+        )
+    if device.type == "cuda":
+        from .measure.pictures import light
+
+        torch.set_num_threads(1)  # what is left for the CPU is small, and a pool of threads would only spin
+        # Beside the reading: the context, the libraries, and what pictures are lit by.
+        Thread(target=light, args=(device,), daemon=True).start()
+    return name
+
+
+def _check(arguments: argparse.Namespace) -> int:
     if arguments.faces is not None and arguments.faces < 1:
         raise GlbError(f"--faces: expected 1 or more, got {arguments.faces}")
+    goldens = find(arguments.golden) if arguments.golden is not None else []
+    khronos.begin(arguments.file)
+    opening.begin(*dict.fromkeys([arguments.file, *(g.path for g in goldens[:1])]))
+    from .check import check
+
     return _output(
         check(
             arguments.file, golden=arguments.golden, profile=arguments.profile, stage_folder=arguments.stages,
-            again=arguments.again, requested_faces=arguments.faces,
+            again=arguments.again, requested_faces=arguments.faces, device=_device(arguments.device),
         ),
         arguments,
     )  # fmt: skip
 
 
 def _diff(arguments: argparse.Namespace) -> int:
+    opening.begin(*dict.fromkeys([arguments.a, arguments.b]))
     from .check import compare
 
-    return _output(compare(arguments.a, arguments.b, profile=arguments.profile), arguments)
+    device = _device(arguments.device)
+    return _output(compare(arguments.a, arguments.b, profile=arguments.profile, device=device), arguments)
 
 
 def _approve(arguments: argparse.Namespace) -> int:
@@ -154,7 +188,6 @@ def _approve(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     from .detectors import ALL
-    from .golden import find, golden_root
     from .thresholds import load
 
     limits = load(arguments.profile)
@@ -166,14 +199,23 @@ def _list(arguments: argparse.Namespace) -> int:
             ):
                 source = f"clean assets: {min(limit.clean):.3g} to {max(limit.clean):.3g}" if limit.clean else "fixed"
                 print(f"    {kind:6} above {limit.value:.3g} ({source})")
-    names = sorted({p.parent.parent.name for p in golden_root().glob("*/*/profile.json")})
-    print("goldens: " + (", ".join(f"{n} ({len(find(n))})" for n in names) or "none"))
+    root = golden_root()
+    held = [f"{name} ({', '.join(g.variant for g in find(name, root))})" for name in names(root)]
+    print(f"goldens in {root}: " + (", ".join(held) or "none"))
     return 0
 
 
 def _faults(arguments: argparse.Namespace) -> int:
     from . import matrix, sample, tables
+    from .inject import BY_NAME
 
+    for name in arguments.fault or ():
+        if name not in BY_NAME:
+            near = get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
+            raise GlbError(
+                f"--fault: no fault {name!r}; "
+                + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(BY_NAME)}")
+            )
     if arguments.trials and arguments.trials.is_file():
         trials = tables.read(arguments.trials)
     else:

@@ -121,9 +121,13 @@ def _finding(detector: Detector, evidence: Evidence, limits: Mapping[tuple[str, 
     rank = bisect_right(limit.clean, value) / len(limit.clean) if limit.clean else None
     return Finding(
         detector.name, FIRED if hit else PASSED, kind, value, limit.value, rank,
-        detector.cause.format(value=value, limit=limit.value) if hit else "", detector.remedy if hit else "",
+        _sentence(detector, evidence, value, limit) if hit else "", detector.remedy if hit else "",
         clean=limit.clean,
     )  # fmt: skip
+
+
+def _sentence(detector: Detector, evidence: Evidence, value: float, limit: Limit) -> str:
+    return detector.cause.format(value=value, limit=limit.value) + (detector.note(evidence) if detector.note else "")
 
 
 def _why_not(detector: Detector, evidence: Evidence) -> str:

@@ -18,12 +18,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_MAGIC, _JSON_CHUNK, _BIN_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+_JSON_CHUNK, _BIN_CHUNK = 0x4E4F534A, 0x004E4942
 _COMPONENT = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 _TRIANGLES = (4, 5, 6)
-# Extensions that change how the data is decoded, and that this reader does not decode.
-_REFUSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_texture_basisu")
+# Required extensions that this reader decodes, or that leave triangles and base colour as they are without them.
+_KNOWN = frozenset(
+    {
+        "EXT_texture_webp", "KHR_texture_transform", "KHR_mesh_quantization", "KHR_materials_emissive_strength",
+        "KHR_lights_punctual", "KHR_materials_anisotropy", "KHR_materials_clearcoat", "KHR_materials_dispersion",
+        "KHR_materials_ior", "KHR_materials_iridescence", "KHR_materials_sheen", "KHR_materials_specular",
+        "KHR_materials_transmission", "KHR_materials_unlit", "KHR_materials_variants", "KHR_materials_volume",
+        "KHR_xmp_json_ld",
+    }
+)  # fmt: skip
+# What to do about those that are met most.
+_REMEDIES = {
+    "KHR_draco_mesh_compression": "its meshes are compressed with Draco, which is not read: export it without compression",
+    "EXT_meshopt_compression": "its data is compressed with meshopt, which is not read: export it without compression",
+    "KHR_meshopt_compression": "its data is compressed with meshopt, which is not read: export it without compression",
+    "KHR_texture_basisu": "its textures are KTX2 (Basis Universal), which is not read: export it with PNG, JPEG or WebP",
+    "EXT_texture_avif": "its textures are AVIF, which is not read: export it with PNG, JPEG or WebP",
+}
+_KTX2 = b"\xabKTX 20\xbb"
+# First bytes of what is often given in place of a GLB.
+_OTHER = (
+    (b"\x89PNG", "a PNG picture"), (b"\xff\xd8\xff", "a JPEG picture"), (b"RIFF", "a WebP picture or a sound"),
+    (_KTX2, "a KTX2 texture"), (b"PK\x03\x04", "a ZIP archive"), (b"\x1f\x8b", "compressed with gzip"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd"), (b"Kaydara FBX", "an FBX file"), (b"ply", "a PLY file"),
+    (b"solid ", "an STL file"), (b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull`"),
+    (b"<", "a web page or XML"),
+)  # fmt: skip
 
 MAX_JSON_BYTES = 64 << 20
 MAX_TRIANGLES = 100_000_000
@@ -105,8 +130,13 @@ def read_glb(path: str | Path) -> Glb:
     path = Path(path)
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise GlbError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except IsADirectoryError as error:
+        held = sorted(p.name for p in path.glob("*.glb"))
+        raise GlbError(
+            f"{path}: it is a folder; name a GLB file" + (f" in it, such as {held[0]}" if held else "")
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise GlbError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:
         return parse_glb(data)
     except GlbError as error:
@@ -115,11 +145,13 @@ def read_glb(path: str | Path) -> Glb:
 
 def parse_glb(data: bytes) -> Glb:
     """`read_glb` for bytes in memory."""
+    if not data:
+        raise GlbError("not a GLB: 0 bytes; whatever wrote it did not finish")
+    if data[:4] != b"glTF":
+        raise GlbError(f"not a GLB: {_what(data)}")
     if len(data) < 12:
         raise GlbError(f"not a GLB: {len(data)} bytes, the header alone has 12")
-    magic, version, length = struct.unpack_from("<III", data)
-    if magic != _MAGIC:
-        raise GlbError("not a GLB: it does not begin with 'glTF'")
+    _, version, length = struct.unpack_from("<III", data)
     if version != 2:
         raise GlbError(f"GLB version {version}; only version 2 is known")
     if length > len(data):
@@ -150,6 +182,16 @@ def parse_glb(data: bytes) -> Glb:
         what = f"missing {error}" if isinstance(error, KeyError) else str(error)
         raise GlbError(f"its JSON is not valid glTF: {what}") from error
     return glb
+
+
+def _what(data: bytes) -> str:
+    """What a file that does not begin with 'glTF' seems to be."""
+    for start, kind in _OTHER:
+        if data.startswith(start):
+            return f"it seems to be {kind}"
+    if data.lstrip()[:1] == b"{":
+        return "it is text, as a .gltf with files beside it is; export it as one binary file (.glb)"
+    return "it does not begin with 'glTF'"
 
 
 def decode_data_uri(uri: str, where: str) -> bytes:
@@ -190,9 +232,7 @@ def _check(glb: Glb) -> None:
         items = glb.items(kind)
         if not isinstance(items, list) or not all(isinstance(i, dict) for i in items):
             raise GlbError(f"{kind} is not a list of objects")
-    for name in glb.document.get("extensionsRequired", []):
-        if name in _REFUSED:
-            raise GlbError(f"it needs the extension {name}, which is not supported; export it without compression")
+    _check_extensions(glb)
     lengths = []
     for i, buffer in enumerate(glb.items("buffers")):
         have = len(glb._buffer(i)) if "uri" in buffer or i == 0 else 0
@@ -212,6 +252,49 @@ def _check(glb: Glb) -> None:
     _check_textures(glb)
     _check_meshes(glb)
     _check_nodes(glb)
+
+
+def _check_extensions(glb: Glb) -> None:
+    """Refuses what cannot be read rightly: every required extension that is unknown, and compressed data without a
+    plain copy beside it, whether the file says that it is required or not."""
+    required = glb.document.get("extensionsRequired", [])
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        raise GlbError("extensionsRequired is not a list of names")
+    used = set(required)
+    for mesh in glb.items("meshes"):
+        for primitive in mesh["primitives"]:
+            packed = primitive.get("extensions", {})
+            position = primitive["attributes"].get("POSITION")
+            plain = isinstance(position, int) and 0 <= position < len(glb.items("accessors"))
+            if "KHR_draco_mesh_compression" in packed and not (
+                plain and "bufferView" in glb.items("accessors")[position]
+            ):
+                used.add("KHR_draco_mesh_compression")
+    for name in ("EXT_meshopt_compression", "KHR_meshopt_compression"):
+        if any(
+            name in view.get("extensions", {}) and _only_named(glb, view.get("buffer"))
+            for view in glb.items("bufferViews")
+        ):
+            used.add(name)
+    for texture in glb.items("textures"):
+        inner = texture.get("extensions", {})
+        if "source" not in texture and "EXT_texture_webp" not in inner:
+            used |= {"KHR_texture_basisu", "EXT_texture_avif"} & set(inner)
+    for name in sorted(used - _KNOWN):
+        if name in _REMEDIES:
+            raise GlbError(f"{_REMEDIES[name]} ({name})")
+        raise GlbError(f"it requires the extension {name[:60]!r}, which is not known here")
+
+
+def _only_named(glb: Glb, buffer: Any) -> bool:
+    """Whether a buffer has a size and no bytes, as the fallback of compressed data may."""
+    held = isinstance(buffer, int) and 0 <= buffer < len(glb.items("buffers"))
+    return held and "uri" not in glb.items("buffers")[buffer] and (buffer != 0 or not glb.binary)
+
+
+def is_ktx2(data: bytes) -> bool:
+    """Whether these are the bytes of a KTX2 texture."""
+    return data.startswith(_KTX2)
 
 
 def _check_accessor(glb: Glb, accessor: dict[str, Any], where: str) -> None:

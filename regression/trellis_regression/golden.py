@@ -10,7 +10,6 @@ import hashlib
 import json
 import platform
 import re
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,72 +17,21 @@ from typing import Any
 from . import stages
 from .asset import Asset
 from .gate import judge
-from .glb import GlbError
 from .inject import ALL as INJECTORS
 from .inject import Model, inject
 from .profile import Looks, alone, gather
+from .shelf import Golden, find, golden_root
 from .thresholds import load
+
+__all__ = ["ApprovalError", "Golden", "approve", "faults_that_pass", "find", "golden_root"]
 
 MAX_BYTES = 4 << 20
 """A golden lives in the repository: approve a small export of the asset."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-@dataclass(frozen=True)
-class Golden:
-    """One approved variant."""
-
-    name: str
-    variant: str
-    folder: Path
-    profile: dict[str, Any]
-    provenance: dict[str, Any]
-
-    def asset(self) -> Asset:
-        """Its GLB; one that is not what was approved is an error."""
-        path = self.folder / "asset.glb"
-        asset = Asset.read(path)
-        if (have := hashlib.sha256(asset.glb.data).hexdigest()) != self.provenance.get("sha256"):
-            raise GlbError(
-                f"{path}: its SHA-256 is {have[:12]}, approved was {str(self.provenance.get('sha256'))[:12]}"
-            )
-        return asset
-
-
 class ApprovalError(ValueError):
     """An asset that may not become a golden; the text says why."""
-
-
-def find(what: str, root: Path | None = None) -> list[Golden]:
-    """The variants of a golden: `what` is a name under `root` (golden/ here or above), or a folder.
-
-    Raises:
-        GlbError: there is none.
-    """
-    home = Path(what)
-    if not home.is_dir():
-        home = (root or golden_root()) / what
-    folders = [home] if (home / "profile.json").is_file() else sorted(p.parent for p in home.glob("*/profile.json"))
-    if not folders:
-        raise GlbError(f"no golden {what!r}: neither a folder with one nor a name in {root or golden_root()}")
-    return [_read(f, home.name if f != home else home.parent.name) for f in folders]
-
-
-def golden_root() -> Path:
-    """The folder golden/ of the checkout that the command runs in, or ./golden."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "golden").is_dir():
-            return folder / "golden"
-    return Path.cwd() / "golden"
-
-
-def _read(folder: Path, name: str) -> Golden:
-    try:
-        profile = json.loads((folder / "profile.json").read_text(encoding="utf-8"))
-        provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GlbError(f"{folder}: not a golden: {error}") from error
-    return Golden(name, folder.name, folder, profile, provenance)
 
 
 def approve(
@@ -132,7 +80,7 @@ def approve(
     }
     for file, content in (("profile.json", profile), ("provenance.json", provenance)):
         (folder / file).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return _read(folder, name)
+    return Golden(name, variant, folder, profile, provenance)
 
 
 def faults_that_pass(asset: Asset, profile: dict[str, Any], *, margin: str = "default") -> list[str]:

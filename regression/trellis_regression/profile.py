@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from . import stages
 from .asset import Asset
@@ -41,6 +42,7 @@ class Evidence:
         again: the same output of a second run against the candidate.
         requested_faces: what the exporter was asked for.
         views: pictures of both, for the report.
+        device: what it was measured on.
     """
 
     container: dict[str, Any]
@@ -55,22 +57,32 @@ class Evidence:
     again: dict[str, Any] = field(default_factory=dict)
     requested_faces: int | None = None
     views: tuple[View, ...] = ()
+    device: str = "cpu"
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the pictures."""
         names = ("container", "shape", "texture", "against", "validator", "stages", "voxel_axes", "again")
-        return {"schema": SCHEMA, **{n: getattr(self, n) for n in names if getattr(self, n)}}
+        return {"schema": SCHEMA, "device": self.device, **{n: getattr(self, n) for n in names if getattr(self, n)}}
 
 
 def alone(asset: Asset) -> dict[str, Any]:
     """The figures of an asset by itself: what a golden stores."""
-    found: dict[str, Any] = {"schema": SCHEMA, "container": container.measure(asset), "shape": {}, "texture": {}}
+    found: dict[str, Any] = {
+        "schema": SCHEMA, "device": device_name(asset.device), "container": container.measure(asset), "shape": {},
+        "texture": {},
+    }  # fmt: skip
     if asset.has_surface:
+        _ = asset.unit  # both need it
         with ThreadPoolExecutor(1) as beside:  # the texture has nothing to do with the shape
             colours = beside.submit(texture.measure, asset)
             found["shape"] = {**welded.measure(asset), **rays.measure(asset)}
             found["texture"] = colours.result()
     return found
+
+
+def device_name(device: torch.device) -> str:
+    """For the record: "cpu", or the model of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def gather(
@@ -109,6 +121,7 @@ def gather(
         stages=stages.profile(stage_folder) if stage_folder is not None else {},
         voxel_axes=voxel_axes, golden_stages=(golden_profile or {}).get("stages", {}),
         again=repeat(asset, again) if again is not None else {}, requested_faces=requested_faces, views=views,
+        device=device_name(asset.device),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,11 +79,13 @@ class Renderer:
         parts: what `load_parts` gave.
         light: the environment that lights "shaded" pictures; None if none will be drawn.
         device: where to draw.
+        images: gives a texture's image, uint8 [H, W, 4], on the device, for a caller that has them there.
     """
 
     def __init__(
-        self, parts: Sequence[Part], light: shade.EnvironmentLight | None, device: torch.device | str = "cpu"
-    ) -> None:
+        self, parts: Sequence[Part], light: shade.EnvironmentLight | None, device: torch.device | str = "cpu",
+        images: Callable[[Texture], torch.Tensor] | None = None,
+    ) -> None:  # fmt: skip
         self._light = light
         self.frame = frame_of(parts)
         materials: list[Material] = []
@@ -111,7 +113,8 @@ class Renderer:
             s: to(np.concatenate([_or(p.uvs.get(s), np.zeros((len(p.positions), 2), np.float32)) for p in parts]))
             for s in uv_sets
         }
-        self._images = {id(t): to(t.image).float() / 255 for m in materials for t in m.textures.values()}
+        self._images = images or (lambda t: to(t.image))
+        self._sent: dict[int, torch.Tensor] = {}
         sided = torch.tensor([m.double_sided for m in materials], device=device)
         self._all_double_sided = bool(sided.all())
         self._double_sided_face = sided[self._material_of_face]
@@ -131,9 +134,11 @@ class Renderer:
         if "shaded" in modes and self._light is None:
             raise ValueError("mode: 'shaded' needs a light, and this renderer was made without one")
         fine = size * _SUPERSAMPLE
-        matrix, eye = (x.to(self._positions.device) for x in camera(self.frame, azimuth, elevation))
-        homogeneous = torch.cat([self._positions, torch.ones_like(self._positions[:, :1])], 1)
-        clip = (homogeneous @ matrix.T)[None].contiguous()
+        matrix, eye = camera(self.frame, azimuth, elevation)
+        eye = eye.to(self._positions.device)
+        x, y, z = self._positions.unbind(1)
+        # Written out: a matrix product rounds in its own way on every device.
+        clip = torch.stack([x * a + y * b + (z * c + d) for a, b, c, d in matrix.tolist()], 1)[None]
         faces, material_of_face = self._faces, self._material_of_face
         if not self._all_double_sided:
             kept = self._facing(eye)
@@ -218,7 +223,7 @@ class Renderer:
 
             def look_up(name: str, m: Material = m, mine: torch.Tensor = mine) -> torch.Tensor | None:
                 texture = m.textures.get(name)
-                return None if texture is None else self._sample(texture, uvs[texture.uv_set])[mine]
+                return None if texture is None else self._sample(texture, uvs[texture.uv_set][mine])
 
             factor = torch.tensor(m.base_color, device=base.device)
             colour = base[mine] * factor
@@ -237,13 +242,30 @@ class Renderer:
         return base, metallic, roughness, emissive, occlusion
 
     def _sample(self, texture: Texture, uv: torch.Tensor) -> torch.Tensor:
-        m = torch.tensor(texture.transform, dtype=torch.float32, device=uv.device)
-        moved = uv @ m[:, :2].T + m[:, 2]
-        # Wrap modes may differ by axis, which the sampler does not know: each axis is folded here instead.
-        folded = torch.stack([_fold(moved[..., k], texture.wrap[k]) for k in range(2)], -1)
-        return raster.sample_texture(
-            self._images[id(texture)][None], folded[None].contiguous(), filter="linear", wrap="clamp"
-        )[0]
+        """Texels [N, 4] in [0, 1] at uv [N, 2]."""
+        (a, b, c), (d, e, f) = texture.transform.tolist()
+        u, v = uv.unbind(1)
+        folded = [_fold(x, texture.wrap[k]) for k, x in enumerate((u * a + v * b + c, u * d + v * e + f))]
+        key = id(texture.image)
+        if key not in self._sent:
+            self._sent[key] = self._images(texture)
+        return _bilinear(self._sent[key], *folded)
+
+
+def _bilinear(image: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """What `trellis_raster.sample_texture` gives with wrap "clamp", float32 [N, 4] in [0, 1] at u, v [N] in [0, 1], of an
+    image that stays uint8 [H, W, 4]: of a large one few texels are looked at."""
+    height, width = image.shape[:2]
+    x, y = (t.nan_to_num(0.0, 0.0, 0.0).double() * n - 0.5 for t, n in ((u, width), (v, height)))
+    left, top = x.floor(), y.floor()
+    ax, ay = (x - left).float()[:, None], (y - top).float()[:, None]
+
+    def at(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        return image[row.long().clamp(0, height - 1), column.long().clamp(0, width - 1)].float()
+
+    above = at(top, left) * (1 - ax) + at(top, left + 1) * ax
+    below = at(top + 1, left) * (1 - ax) + at(top + 1, left + 1) * ax
+    return (above * (1 - ay) + below * ay) / 255
 
 
 def _fold(x: torch.Tensor, wrap: str) -> torch.Tensor:
@@ -258,9 +280,11 @@ def _or(values: np.ndarray | None, default: np.ndarray) -> np.ndarray:
     return default if values is None else values
 
 
-def load_environment(path: Path | None) -> shade.EnvironmentLight:
+def load_environment(path: Path | None, device: torch.device | str = "cpu") -> shade.EnvironmentLight:
     """The studio light, or a lat-long HDR or EXR file."""
-    return shade.EnvironmentLight.studio() if path is None else shade.EnvironmentLight.load(path)
+    if path is None:
+        return shade.EnvironmentLight.studio(device=device)
+    return shade.EnvironmentLight.load(path).to(device)
 
 
 def turntable_sheet(

@@ -20,8 +20,7 @@ from . import viewer
 from .check import Result
 from .compare import VIEWS
 from .gate import CONSEQUENCE, FIRED, NOT_JUDGED, PASSED, Finding
-from .measure.pictures import MODES, SIZE, one_thread
-from .render import Renderer, load_environment
+from .measure.pictures import MODES, SIZE, one_thread, renderer
 
 MAX_EMBEDDED = 24 << 20
 """A larger GLB is not put into the page; `trellis view` shows it."""
@@ -125,10 +124,10 @@ def _strips(result: Result) -> str:
             ]
     elif result.asset.has_surface:
         with one_thread():
-            renderer = Renderer(result.asset.parts, load_environment(None))
-            drawn = [renderer.draw_modes(a, e, SIZE, MODES) for a, e in VIEWS]
+            drawer = renderer(result.asset)
+            drawn = [drawer.draw_modes(a, e, SIZE, MODES) for a, e in VIEWS]
         for i, mode in enumerate(MODES):
-            rows[mode] = [("candidate", _png(torch.cat([d[i].rgb for d in drawn], 1)))]
+            rows[mode] = [("candidate", _png(torch.cat([d[i].rgb for d in drawn], 1).cpu()))]
     if not rows:
         return '<p class="quiet">there is no surface to draw</p>'
     order = [m for m in ("shaded", "base_color", "normal") if m in rows]

@@ -7,6 +7,9 @@ KHR_texture_transform, KHR_materials_emissive_strength and EXT_texture_webp.
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .glb import Glb, GlbError, decode_data_uri
+from .glb import Glb, GlbError, decode_data_uri, is_ktx2
 
 Array = npt.NDArray[np.float32]
 
@@ -60,23 +63,26 @@ class Part:
     material: Material
 
 
-def load_parts(glb: Glb) -> list[Part]:
+def load_parts(glb: Glb, images: Images | None = None) -> list[Part]:
     """Every triangle primitive that the default scene shows.
+
+    Args:
+        images: the file's pictures, if some are decoded already.
 
     Raises:
         GlbError: an image that cannot be decoded or is too large, a value of the wrong kind, or a position that is not
             finite once it is placed.
     """
     try:
-        return _load_parts(glb)
+        return _load_parts(glb, images or Images(glb))
     except GlbError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise GlbError(f"its JSON is not valid glTF: {type(error).__name__}: {error}") from error
 
 
-def _load_parts(glb: Glb) -> list[Part]:
-    images = _Images(glb)
+def _load_parts(glb: Glb, images: Images) -> list[Part]:
+    images.decode(_shown(glb))
     materials = [_material(glb, m, images) for m in glb.items("materials")]
     parts = []
     for node, world in _placed(glb):
@@ -186,42 +192,103 @@ def _vertex_normals(positions: Array, faces: npt.NDArray[np.int32]) -> Array:
     return normals.astype(np.float32)
 
 
-class _Images:
-    """Decodes each image of a file once, however many materials name it, and no more pixels than are allowed."""
+class Images:
+    """Decodes each image of a file once, however many materials name it, and no more pixels than are allowed.
+
+    Several are decoded side by side, and decoding may begin before anybody asks.
+    """
 
     def __init__(self, glb: Glb) -> None:
         self._glb = glb
-        self._decoded: dict[int, npt.NDArray[np.uint8]] = {}
+        self._begun: dict[int, Future[npt.NDArray[np.uint8]]] = {}
         self._pixels = 0
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
-        if index not in self._decoded:
-            self._decoded[index] = self._decode(index)
-        return self._decoded[index]
+        self.decode([index])
+        return self._begun[index].result()
 
-    def _decode(self, index: int) -> npt.NDArray[np.uint8]:
+    def decode(self, indices: Sequence[int], pool: Executor | None = None) -> None:
+        """Begins to decode those that are not yet, in `pool` if one is given, and else is done with them on return.
+
+        Raises:
+            GlbError: they are too large together.
+        """
+        waiting = [i for i in dict.fromkeys(indices) if i not in self._begun]
+        opened = {i: self._open(i) for i in waiting}
+        if pool is not None:
+            self._begun |= {i: pool.submit(self._finish, i, opened[i]) for i in waiting}
+        elif len(waiting) > 1:
+            with ThreadPoolExecutor(min(len(waiting), _threads())) as own:
+                self._begun |= {i: own.submit(self._finish, i, opened[i]) for i in waiting}
+        else:
+            for i in waiting:
+                done: Future[npt.NDArray[np.uint8]] = Future()
+                done.set_result(self._finish(i, opened[i]))
+                self._begun[i] = done
+
+    def _open(self, index: int) -> Image.Image:
+        """The image's header is read, its pixels are not."""
         item = self._glb.items("images")[index]
         where = f"images[{index}]"
-        data = decode_data_uri(item["uri"], where) if "uri" in item else bytes(self._glb.view(item["bufferView"]))
+        data = decode_data_uri(item["uri"], where) if "uri" in item else self._glb.view(item["bufferView"])
+        if is_ktx2(bytes(data[:12])):
+            raise GlbError(f"{where} is KTX2 (Basis Universal), which is not read: export it with PNG, JPEG or WebP")
         try:
-            image: Image.Image = Image.open(io.BytesIO(data))
-            self._pixels += image.width * image.height
-            if self._pixels > MAX_TEXTURE_PIXELS:
-                raise GlbError(
-                    f"{where} is {image.width} x {image.height}; at most {MAX_TEXTURE_PIXELS} pixels are read in all"
-                )
-            if image.mode.startswith(("I;16", "I")):  # PIL clips 16-bit grey instead of scaling it
-                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-            return np.asarray(image.convert("RGBA"))
-        except GlbError:
-            raise
+            image = Image.open(io.BytesIO(data))
         except Exception as error:  # PIL raises many types for broken files
             raise GlbError(f"{where} cannot be decoded: {error}") from error
+        self._pixels += image.width * image.height
+        if self._pixels > MAX_TEXTURE_PIXELS:
+            raise GlbError(
+                f"{where} is {image.width} x {image.height}; at most {MAX_TEXTURE_PIXELS} pixels are read in all"
+            )
+        return image
+
+    @staticmethod
+    def _finish(index: int, image: Image.Image) -> npt.NDArray[np.uint8]:
+        try:
+            if image.mode.startswith(("I;16", "I")):  # PIL clips 16-bit grey instead of scaling it
+                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+            return np.asarray(image if image.mode == "RGBA" else image.convert("RGBA"))
+        except Exception as error:
+            raise GlbError(f"images[{index}] cannot be decoded: {error}") from error
 
 
-def _texture(glb: Glb, info: dict[str, Any], images: _Images) -> Texture:
+def _threads() -> int:
+    return min(8, os.cpu_count() or 1)
+
+
+def shown_images(glb: Glb) -> list[int]:
+    """The images that materials name, as `load_parts` reads them; [] where the file's JSON is not as it should be."""
+    try:
+        return _shown(glb)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return []
+
+
+def _shown(glb: Glb) -> list[int]:
+    found = []
+    for item in glb.items("materials"):
+        for info in _named_textures(item).values():
+            found.append(_source(glb.items("textures")[info["index"]]))
+    return list(dict.fromkeys(found))
+
+
+def _source(texture: dict[str, Any]) -> int:
+    source: int = texture.get("extensions", {}).get("EXT_texture_webp", texture).get("source", texture.get("source"))
+    return source
+
+
+def _named_textures(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A material's textures by name."""
+    pbr = item.get("pbrMetallicRoughness", {})
+    named = {k: pbr[k] for k in ("baseColorTexture", "metallicRoughnessTexture") if k in pbr}
+    return named | {k: item[k] for k in ("normalTexture", "occlusionTexture", "emissiveTexture") if k in item}
+
+
+def _texture(glb: Glb, info: dict[str, Any], images: Images) -> Texture:
     texture = glb.items("textures")[info["index"]]
-    source = texture.get("extensions", {}).get("EXT_texture_webp", texture).get("source", texture.get("source"))
+    source = _source(texture)
     sampler = glb.items("samplers")[texture["sampler"]] if "sampler" in texture else {}
     wrap = (_WRAP.get(sampler.get("wrapS", 10497), "repeat"), _WRAP.get(sampler.get("wrapT", 10497), "repeat"))
     change = info.get("extensions", {}).get("KHR_texture_transform", {})
@@ -238,10 +305,9 @@ def _numbers(values: Any, count: int) -> tuple[float, ...]:
     return numbers
 
 
-def _material(glb: Glb, item: dict[str, Any], images: _Images) -> Material:
+def _material(glb: Glb, item: dict[str, Any], images: Images) -> Material:
     pbr = item.get("pbrMetallicRoughness", {})
-    named = {k: pbr[k] for k in ("baseColorTexture", "metallicRoughnessTexture") if k in pbr}
-    named |= {k: item[k] for k in ("normalTexture", "occlusionTexture", "emissiveTexture") if k in item}
+    named = _named_textures(item)
     strength = item.get("extensions", {}).get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
     mode = item.get("alphaMode", "OPAQUE")
     if mode not in ("OPAQUE", "MASK", "BLEND"):

@@ -27,6 +27,7 @@ class Detector:
         fixed: a threshold by definition ("any"), for figures that are 0 on every sound asset; None to derive it.
         explains: detectors whose firing is a consequence when this one fires.
         historic: whether the devlog or a public report has it (a fault), or it is a general guard.
+        note: what is to be added to the cause, for an asset; "" for nothing.
     """
 
     name: str
@@ -40,3 +41,4 @@ class Detector:
     fixed: float | None = None
     explains: tuple[str, ...] = ()
     historic: bool = True
+    note: Callable[[Evidence], str] | None = None

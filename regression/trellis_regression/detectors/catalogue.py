@@ -16,6 +16,7 @@ ALL: tuple[Detector, ...] = (
         "the file holds no surface: the mesh or its UV step failed and the file was written all the same",
         "look at the log of UV unwrapping and of the writer; a stage that fails must raise, never write",
         alone=f.lacks_surface, golden=f.lacks_surface, fixed=0.5, explains=("over-cleaned", *_DRIFT, "over-decimated"),
+        note=f.what_is_drawn,
     ),
     Detector(
         "dummy-primitive",

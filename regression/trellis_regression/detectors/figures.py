@@ -42,6 +42,12 @@ def lacks_surface(e: Evidence) -> float | None:
     return 0.0 if e.shape else 1.0
 
 
+def what_is_drawn(e: Evidence) -> str:
+    """What an asset without a surface holds in its place, as the end of a sentence."""
+    found = [f"{n} {kind}" for kind, n in e.container.get("primitives", {}).items() if n and kind != "of triangles"]
+    return f" (its primitives: {', '.join(found)}; none has triangles)" if found and not e.shape else ""
+
+
 def primitive(e: Evidence) -> float | None:
     """1 for a whole box or ellipsoid of few faces."""
     if not e.shape:

@@ -33,38 +33,47 @@ def signed_permutations() -> list[tuple[str, npt.NDArray[np.float64]]]:
 
 def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
     """How much better the best permutation explains the colours, and the shape, than the identity does."""
-    step = len(asset.samples.points) // _POINTS
-    points = into(asset, asset.samples.points[::step], golden)
-    colours = asset.colors_at(asset.samples.faces[::step], asset.samples.barycentric[::step])
-    distance, colour = [], []
-    names = [name for name, _ in signed_permutations()]
-    for _, matrix in signed_permutations():
-        moved = np.ascontiguousarray(points @ matrix.T.astype(np.float32))
-        away, face, weights = golden.bvh.closest_point(torch.from_numpy(moved))
-        distance.append(float(away.mean()))
-        colour.append(_difference(colours, golden.colors_at(face.numpy(), weights.numpy())))
-    return _verdict(names, distance, colour)
+    points, colours = _chosen(asset)
+    permutations_ = signed_permutations()
+    moved = _permuted(into(asset, points, golden))
+    away, face, weights = golden.bvh.closest_point(moved)
+    distance = away.double().view(len(permutations_), -1).mean(1).tolist()
+    theirs = golden.colors_at(face.long(), weights).view(len(permutations_), -1, 3)
+    return _verdict([name for name, _ in permutations_], distance, _difference(colours, theirs))
 
 
 def measure_voxels(asset: Asset, voxel_points: Floats, voxel_colours: Floats) -> dict[str, Any]:
     """The same against a stage's attribute voxels: centres [M, 3] in the asset's unit space, colours [M, 3] in [0, 1]."""
     from scipy.spatial import cKDTree
 
+    points, colours = _chosen(asset)
+    permutations_ = signed_permutations()
+    away, nearest = cKDTree(voxel_points).query(_permuted(points).cpu().numpy(), workers=-1)
+    distance = away.reshape(len(permutations_), -1).mean(1).tolist()
+    theirs = torch.from_numpy(voxel_colours[nearest].reshape(len(permutations_), -1, 3)).to(asset.device)
+    return _verdict([name for name, _ in permutations_], distance, _difference(colours, theirs))
+
+
+def _chosen(asset: Asset) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some of the asset's samples: points [N, 3] in its unit space, and colours [N, 3]."""
     step = len(asset.samples.points) // _POINTS
-    points = asset.samples.points[::step]
     colours = asset.colors_at(asset.samples.faces[::step], asset.samples.barycentric[::step])
-    tree = cKDTree(voxel_points)
-    distance, colour = [], []
-    names = [name for name, _ in signed_permutations()]
+    return asset.samples.points[::step], colours
+
+
+def _permuted(points: torch.Tensor) -> torch.Tensor:
+    """The points [N, 3] under every permutation, one after the other, [48 N, 3]."""
+    moved = []
     for _, matrix in signed_permutations():
-        away, nearest = tree.query(points @ matrix.T)
-        distance.append(float(np.mean(away)))
-        colour.append(_difference(colours, voxel_colours[nearest]))
-    return _verdict(names, distance, colour)
+        signs = torch.tensor(matrix.sum(1), dtype=points.dtype, device=points.device)
+        moved.append(points[:, np.abs(matrix).argmax(1).tolist()] * signs)
+    return torch.cat(moved)
 
 
-def _difference(a: Floats, b: Floats) -> float:
-    return float(np.abs(a - b).mean())
+def _difference(a: torch.Tensor, b: torch.Tensor) -> list[float]:
+    """Mean absolute difference of colours [N, 3] to each of [48, N, 3]."""
+    found: list[float] = (a[None].double() - b.double()).abs().mean((1, 2)).tolist()
+    return found
 
 
 def _verdict(names: list[str], distance: list[float], colour: list[float]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..asset import Asset
+from ..glb import Glb
 from ..khronos import ValidatorMissingError, errors, validate
 
 
@@ -17,6 +18,7 @@ def measure(asset: Asset) -> dict[str, Any]:
         "generator": str(_generator(glb.document))[:120],
         "meshes": len(glb.items("meshes")),
         "parts": len(asset.parts),
+        "primitives": _primitives(glb),
         "triangles": len(asset.faces),
         "vertices": len(asset.positions),
         "extent": asset.extent,
@@ -35,16 +37,23 @@ def measure(asset: Asset) -> dict[str, Any]:
     }
 
 
+def _primitives(glb: Glb) -> dict[str, int]:
+    """How many primitives are drawn as what (specification, 3.7.2.1)."""
+    modes = [p.get("mode", 4) for m in glb.items("meshes") for p in m["primitives"]]
+    kinds = {"of points": (0,), "of lines": (1, 2, 3), "of triangles": (4, 5, 6)}
+    return {kind: sum(mode in those for mode in modes) for kind, those in kinds.items()}
+
+
 def _generator(document: dict[str, Any]) -> Any:
     about = document.get("asset")
     return about.get("generator", "") if isinstance(about, dict) else ""
 
 
 def validator(path: Path) -> dict[str, Any]:
-    """The Khronos validator's errors; `available` is false where it is not installed."""
+    """The Khronos validator's errors; `available` is false where it is not installed, or fails itself."""
     try:
         (report,) = validate(path)
-    except ValidatorMissingError as error:
+    except (ValidatorMissingError, RuntimeError) as error:
         return {"available": False, "why": str(error)}
     found = errors(report)
     return {"available": True, "errors": len(found), "first": found[:5], "warnings": report["issues"]["numWarnings"]}

@@ -39,18 +39,29 @@ class View:
     error: torch.Tensor
 
 
-@lru_cache(maxsize=1)
-def _light() -> shade.EnvironmentLight:
-    return load_environment(None)
+@lru_cache(maxsize=2)
+def light(device: torch.device) -> shade.EnvironmentLight:
+    """The light of all pictures, made once on each device."""
+    return load_environment(None, device)
+
+
+def renderer(asset: Asset) -> Renderer:
+    """What draws an asset on its device."""
+    return Renderer(asset.parts, light(asset.device), asset.device, asset.pixels)
 
 
 def compare(asset: Asset, golden: Asset, *, size: int = SIZE, views: Any = VIEWS) -> list[View]:
-    """Every view in every mode, drawn in the golden's frame; a candidate without a surface is an empty picture."""
+    """Every view in every mode, drawn in the golden's frame; a candidate without a surface is an empty picture.
+
+    They are drawn on the assets' device; the pictures and error maps that are returned are on the CPU.
+    """
     with one_thread():
-        theirs = Renderer(golden.parts, _light())
-        ours = Renderer(asset.parts, _light()) if asset.has_surface else None
+        theirs = renderer(golden)
+        ours = renderer(asset) if asset.has_surface else None
         if ours is not None:
             ours.frame = theirs.frame
+        if golden.device.type != "cpu":  # the device is what works side by side
+            return [view for v in views for view in _view(theirs, ours, v[0], v[1], size)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             drawn = pool.map(lambda v: _view(theirs, ours, v[0], v[1], size), views)
             return [view for group in drawn for view in group]
@@ -61,13 +72,12 @@ def _view(theirs: Renderer, ours: Renderer | None, azimuth: float, elevation: fl
     candidate = ours.draw_modes(azimuth, elevation, size, MODES) if ours is not None else None
     covered = [p.coverage > 0.5 for p in (golden[0], *([candidate[0]] if candidate else []))]
     alone = _alone(covered[0], covered[1] if candidate else torch.zeros_like(covered[0]))
-    found = []
-    for i, mode in enumerate(MODES):
-        a, b = golden[i].rgb, candidate[i].rgb if candidate else None
-        error = flip(a.float() / 255, (torch.full_like(a, 62) if b is None else b).float() / 255)
-        error = torch.where(alone, torch.ones_like(error), error)
-        found.append(View(mode, azimuth, elevation, a, b, error))
-    return found
+    a = torch.stack([p.rgb for p in golden])
+    b = torch.stack([p.rgb for p in candidate]) if candidate else None
+    error = flip(a.float() / 255, (torch.full_like(a, 62) if b is None else b).float() / 255)
+    error = torch.where(alone, torch.ones_like(error), error)
+    a, b, error = a.cpu(), None if b is None else b.cpu(), error.cpu()
+    return [View(m, azimuth, elevation, a[i], None if b is None else b[i], error[i]) for i, m in enumerate(MODES)]
 
 
 def _alone(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -22,14 +22,13 @@ def measure(asset: Asset) -> dict[str, Any]:
     other way: the second wall of a shell. ``inside_out_share``: no ray escapes in front, while most escape behind.
     """
     step = len(asset.samples.points) // _POINTS
-    points = torch.from_numpy(asset.samples.points[::step])
-    normals = torch.from_numpy(asset.samples.normals[::step])
+    points, normals = asset.samples.points[::step], asset.samples.normals[::step]
     directions = _hemisphere(normals)
     front = _escapes(asset, points + _OFFSET * normals, directions)
     back = _escapes(asset, points - _OFFSET * normals, -directions)
     enclosed = front == 0
     behind, face, _ = asset.bvh.ray_cast((points - _OFFSET * normals).contiguous(), (-normals).contiguous(), t_max=_GAP)
-    other = torch.from_numpy(asset.normals).float()[face.clamp_min(0)]
+    other = asset.normals[face.clamp_min(0).long()].float()
     twin = (face >= 0) & ((other * normals).sum(1) < -0.7)
     # The twin must be the outer wall: from it, something escapes.
     hit = points - (behind.clamp(max=_GAP) + _OFFSET)[:, None] * normals
@@ -48,13 +47,18 @@ def _hemisphere(normals: torch.Tensor) -> torch.Tensor:
     z = 1 - i * (1 - np.cos(np.radians(80)))
     angle = np.pi * (1 + 5**0.5) * np.arange(_RAYS)
     radius = np.sqrt(1 - z * z)
-    local = torch.from_numpy(np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1)).float()
+    local = (
+        torch.from_numpy(np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1)).float().to(normals.device)
+    )
     helper = torch.zeros_like(normals)
-    helper[torch.arange(len(normals)), normals.abs().argmin(1)] = 1
+    x, y, z_ = normals.abs().unbind(1)  # of equal ones the first, on every device
+    least = torch.where((x <= y) & (x <= z_), 0, torch.where(y <= z_, 1, 2))
+    helper.scatter_(1, least[:, None], 1.0)
     tangent = torch.nn.functional.normalize(torch.linalg.cross(normals, helper), dim=1)
     bitangent = torch.linalg.cross(normals, tangent)
     frame = torch.stack([tangent, bitangent, normals], 1)
-    return torch.einsum("rk,nkd->nrd", local, frame)
+    # Written out: a matrix product rounds in its own way on every device.
+    return (local[None, :, :, None] * frame[:, None]).sum(2)
 
 
 def _escapes(asset: Asset, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
@@ -63,6 +67,6 @@ def _escapes(asset: Asset, origins: torch.Tensor, directions: torch.Tensor) -> t
     starts = origins[:, None].expand(n, r, 3).reshape(-1, 3).contiguous()
     rays = directions.reshape(-1, 3).contiguous()
     usable = rays.norm(dim=1) > 0.5
-    rays = torch.where(usable[:, None], rays, torch.tensor([1.0, 0, 0]))
+    rays = torch.where(usable[:, None], rays, torch.tensor([1.0, 0, 0], device=rays.device))
     distance, _, _ = asset.bvh.ray_cast(starts, rays)
     return torch.isinf(distance).view(n, r).sum(1)

@@ -11,30 +11,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..asset import SAMPLES, SEED, Asset, Floats
+from ..asset import SAMPLES, SEED, Asset
 
 TOLERANCE = 0.01
 """F-score: points closer than this share of the longest side agree."""
 
 
-def into(asset: Asset, points: Floats, golden: Asset) -> Floats:
+def into(asset: Asset, points: torch.Tensor, golden: Asset) -> torch.Tensor:
     """Points of `asset`'s unit space in the golden's."""
-    world = points.astype(np.float64) * asset.extent + asset.bounds.mean(0)
-    moved: Floats = ((world - golden.bounds.mean(0)) / golden.extent).astype(np.float32)
-    return moved
+    ours, theirs = (torch.from_numpy(x.bounds.mean(0)).to(points.device) for x in (asset, golden))
+    world = points.double() * asset.extent + ours
+    return ((world - theirs) / golden.extent).float()
 
 
 def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
     """Both one-sided distances, F-score, normal agreement, and the share of the golden that has no counterpart."""
     scale = golden.extent / asset.extent
-    ours = into(asset, asset.samples.points, golden)
-    to_golden, g_face, _ = golden.bvh.closest_point(torch.from_numpy(ours))
-    theirs = into(golden, golden.samples.points, asset)
-    to_ours, _, _ = asset.bvh.closest_point(torch.from_numpy(theirs))
-    forward = to_golden.numpy().astype(np.float64)
-    backward = to_ours.numpy().astype(np.float64) / scale
+    to_golden, g_face, _ = golden.bvh.closest_point(into(asset, asset.samples.points, golden))
+    to_ours, _, _ = asset.bvh.closest_point(into(golden, golden.samples.points, asset))
+    forward = to_golden.cpu().numpy().astype(np.float64)
+    backward = to_ours.cpu().numpy().astype(np.float64) / scale
     precision, recall = float((forward < TOLERANCE).mean()), float((backward < TOLERANCE).mean())
-    agreement = (asset.samples.normals * golden.normals[g_face.numpy()]).sum(1)
+    agreement = (asset.samples.normals * golden.normals[g_face.long()]).sum(1).cpu().numpy()
     return {
         "samples": SAMPLES,
         "seed": SEED,

@@ -145,9 +145,9 @@ class EnvironmentLight:
         return EnvironmentLight.from_latlong(read_radiance(path), resolution=resolution, samples=samples)
 
     @staticmethod
-    def studio(*, resolution: int = 256) -> EnvironmentLight:
+    def studio(*, resolution: int = 256, device: torch.device | str = "cpu") -> EnvironmentLight:
         """A photographer's studio: a large soft box up to the right, a weaker one to the left, a strip behind, grey walls."""
-        return EnvironmentLight.from_latlong(_procedural.studio(), resolution=resolution)
+        return EnvironmentLight.from_latlong(_procedural.studio().to(device), resolution=resolution)
 
     @staticmethod
     def gradient_sky(
