@@ -1,9 +1,13 @@
 """Attention backends: the choice, and what is said when one that was asked for is missing."""
 
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
 from trellis_pipeline import attention
 from trellis_pipeline.attention import BACKENDS, AttentionError, attend, choose, using
+from trellis_pipeline.attention_backends import Kind, _torch_sdpa
 
 CPU = torch.device("cpu")
 
@@ -57,7 +61,7 @@ def test_a_backend_that_answers_wrong_or_fails_is_refused(monkeypatch):
         (wrong, "its answer is off by"),
         (broken, "does not run .RuntimeError: undefined symbol"),
     ):
-        kind = attention._Kind(lambda function=function: function, "torch", cuda_only=False, dtypes=(torch.float32,))
+        kind = Kind(lambda function=function: function, "torch", cuda_only=False, dtypes=(torch.float32,))
         monkeypatch.setitem(BACKENDS, f"fake-{function.__name__}", kind)
         with pytest.raises(AttentionError, match=message):
             choose(CPU, torch.float32, f"fake-{function.__name__}")
@@ -68,17 +72,110 @@ def test_the_block_alone_decides_what_runs(monkeypatch):
 
     def spy(q, k, v, lengths, key_lengths):
         calls.append(lengths)
-        return attention._torch_sdpa(None)(q, k, v, lengths, key_lengths)
+        return _torch_sdpa(None)(q, k, v, lengths, key_lengths)
 
-    monkeypatch.setitem(
-        BACKENDS, "spy", attention._Kind(lambda: spy, "torch", cuda_only=False, dtypes=(torch.float32,))
-    )
+    monkeypatch.setitem(BACKENDS, "spy", Kind(lambda: spy, "torch", cuda_only=False, dtypes=(torch.float32,)))
     x = torch.randn(2, 1, 4)
     with using(choose(CPU, torch.float32, "spy")):
         calls.clear()
         attend(x, x, x, [2], [2])
     attend(x, x, x, [1, 1], [1, 1])
     assert calls == [[2]]
+
+
+def test_entries_may_have_no_queries_and_must_have_keys():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(n, 2, 8) for n in (5, 9, 9))
+    out = attend(q, k, v, [3, 0, 2], [4, 0, 5])
+    torch.testing.assert_close(out, formula(q, k, v, [3, 0, 2], [4, 0, 5]))
+    assert attend(q[:0], k, v, [0, 0], [4, 5]).shape == (0, 2, 8)
+    with pytest.raises(ValueError, match="queries and no key"):
+        attend(q, k, v, [3, 2], [9, 0])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "key_lengths"), [([3, 3], [4, 5]), ([3, 2], [4, 4]), ([5], [4, 5]), ([3, 2], [9]), ([6, -1], [4, 5])]
+)
+def test_lengths_that_are_not_those_of_the_tensors_are_refused(lengths, key_lengths):
+    q, k, v = (torch.randn(n, 2, 8) for n in (5, 9, 9))
+    with pytest.raises(ValueError, match="lengths"):
+        attend(q, k, v, lengths, key_lengths)
+
+
+@pytest.fixture
+def flash_attn_3(monkeypatch, tmp_path):
+    """Installs a flash-attn 3 whose module is the text given, first in an order in which the CPU may have it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(
+        BACKENDS, "flash-attn-3", replace(BACKENDS["flash-attn-3"], cuda_only=False, dtypes=(torch.float32,))
+    )
+    monkeypatch.setattr(attention, "order", lambda device: ("flash-attn-3", "sdpa"))
+
+    def install(text, distribution="flash_attn_3"):
+        info = tmp_path / f"{distribution}-3.0.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 3.0.0\n")
+        (tmp_path / "flash_attn_interface.py").write_text(text)
+
+    def forget():
+        sys.modules.pop("flash_attn_interface", None)
+        choose.cache_clear()
+        attention._function.cache_clear()
+
+    forget()
+    yield install
+    forget()
+
+
+LIKE_FLASH = """
+from torch.nn.functional import scaled_dot_product_attention as sdpa
+import torch
+def flash_attn_func(q, k, v):
+    return sdpa(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2), "lse"
+def flash_attn_varlen_func(q, k, v, starts, key_starts, most, most_keys):
+    assert starts.dtype == key_starts.dtype == torch.int32 and most == starts.diff().max()
+    cut = lambda x, s: x.tensor_split(s[1:-1].tolist())
+    parts = zip(cut(q, starts), cut(k, key_starts), cut(v, key_starts))
+    return torch.cat([flash_attn_func(*(x[None] for x in p))[0][0] for p in parts])
+"""
+
+
+def test_an_installed_library_is_taken_first_and_recorded(flash_attn_3, recwarn):
+    flash_attn_3(LIKE_FLASH)
+    chosen = choose(CPU, torch.float32)
+    assert (chosen.name, chosen.version, chosen.broken) == ("flash-attn-3", "3.0.0", ())
+    torch.manual_seed(0)
+    for lengths, key_lengths in (([2, 0, 3], [1, 2, 6]), ([5], [9])):
+        q, k, v = (torch.randn(n, 2, 8) for n in (5, 9, 9))
+        with using(chosen):
+            torch.testing.assert_close(attend(q, k, v, lengths, key_lengths), formula(q, k, v, lengths, key_lengths))
+    assert not recwarn
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("raise ImportError('undefined symbol: _ZN3c10')", "it does not run .ImportError: undefined symbol: _ZN3c10."),
+        (LIKE_FLASH.replace("func(q, k, v):", "func(q, k, v, scale):"), "it does not run .TypeError: .*scale"),
+        (LIKE_FLASH.replace("tolist()", "sub(1).tolist()"), "its answer is off by"),  # right for equal lengths alone
+        (LIKE_FLASH.replace("(1, 2)", "(2, 1)").replace("sdpa(*", "2 * sdpa(*"), "its answer is off by"),
+    ],
+)
+def test_a_broken_installation_is_reported_not_silently_passed_over(flash_attn_3, text, why):
+    flash_attn_3(text)
+    with pytest.warns(RuntimeWarning, match=f"flash-attn-3: flash-attn-3 3.0.0 is installed but {why}.*; sdpa is used"):
+        chosen = choose(CPU, torch.float32)
+    assert chosen.name == "sdpa" and len(chosen.broken) == 1 and chosen.broken[0] in chosen.reason
+    with pytest.raises(
+        AttentionError, match=f"flash-attn-3 was asked for, but flash-attn-3 3.0.0 is installed but {why}"
+    ):
+        choose(CPU, torch.float32, "flash-attn-3")
+
+
+def test_a_library_that_is_not_installed_is_passed_over_without_a_warning(flash_attn_3, recwarn):
+    chosen = choose(CPU, torch.float32)
+    assert chosen.name == "sdpa" and chosen.broken == () and not recwarn
+    assert "flash-attn-3: flash-attn-3 is not installed: it does not run (ModuleNotFoundError" in chosen.reason
 
 
 @pytest.mark.cuda

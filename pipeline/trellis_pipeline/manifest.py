@@ -22,7 +22,7 @@ _WIDTH = 14
 _PACKAGES = (
     "trellis-native", "trellis-sparse", "trellis-mesh", "trellis-voxel", "trellis-raster", "trellis-shade",
     "trellis-regression", "trellis-pipeline", "torch", "numpy", "trimesh", "pygltflib", "pillow", "xatlas", "safetensors",
-    "transformers", "huggingface-hub", "rembg", "flash-attn", "xformers",
+    "transformers", "huggingface-hub", "rembg", "flash-attn", "flash-attn-3", "flash-attn-4", "xformers",
 )  # fmt: skip
 
 

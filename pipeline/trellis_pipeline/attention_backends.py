@@ -1,0 +1,193 @@
+"""The libraries that can compute attention, each made to look the same: packed sequences of any lengths in and out.
+
+None copies to or waits for the device, so that a flow's pass can be recorded as a CUDA graph, and none needs contiguous
+inputs: queries, keys and values may be slices of one tensor as long as a head's channels lie side by side.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Sequence[int], Sequence[int]], torch.Tensor]
+
+_HALF = (torch.float16, torch.bfloat16)
+_ANY = (*_HALF, torch.float32, torch.float64)
+
+
+def _torch_sdpa(kernel: SDPBackend | None) -> Attend:
+    """torch's own attention: one batched call where lengths are equal, else one call an entry."""
+
+    def call(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        if k.shape[1] == 1:  # one key has all the weight; cuDNN's kernels refuse such a call
+            return v.expand(-1, q.shape[1], -1, -1)
+        if q.shape[1] == 0:
+            return q
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        if kernel is None:
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        with sdpa_kernel([kernel]):
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+    def attend_sdpa(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], key_lengths: Sequence[int]
+    ) -> torch.Tensor:
+        if batch := _batched(q, k, v, lengths, key_lengths):
+            return call(*batch).flatten(0, 1)
+        parts = zip(q.split(list(lengths)), k.split(list(key_lengths)), v.split(list(key_lengths)), strict=True)
+        return torch.cat([call(a[None], b[None], c[None])[0] for a, b, c in parts])
+
+    return attend_sdpa
+
+
+def _batched(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], key_lengths: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """Queries, keys and values as [B, L, H, D]; None where lengths differ."""
+    if len(set(lengths)) != 1 or len(set(key_lengths)) != 1:
+        return None
+    n = len(lengths)
+    return q.unflatten(0, (n, -1)), k.unflatten(0, (n, -1)), v.unflatten(0, (n, -1))
+
+
+def _offsets(lengths: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Where each entry begins, and where the last one ends: int32 [B + 1], made on the device."""
+    each = [torch.full((1,), n, dtype=torch.int32, device=device) for n in (0, *lengths)]
+    return torch.cat(each).cumsum(0, dtype=torch.int32)
+
+
+def _flash(dense: Callable[..., Any] | None, packed: Callable[..., Any]) -> Attend:
+    """Libraries with flash-attn's two functions: for batches [B, L, H, D], and for packed sequences with offsets."""
+
+    def attend_flash(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], key_lengths: Sequence[int]
+    ) -> torch.Tensor:
+        if dense and (batch := _batched(q, k, v, lengths, key_lengths)):
+            return _first(dense(*batch)).flatten(0, 1)
+        return _first(
+            packed(
+                q, k, v, _offsets(lengths, q.device), _offsets(key_lengths, q.device), max(lengths), max(key_lengths)
+            )
+        )
+
+    return attend_flash
+
+
+def _first(out: Any) -> torch.Tensor:
+    """The result of libraries some of whose versions return the log-sum-exp beside it."""
+    result: torch.Tensor = out[0] if isinstance(out, tuple) else out
+    return result
+
+
+def _flash_attn_4() -> Attend:
+    module = importlib.import_module("flash_attn.cute")
+
+    def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+        with torch.cuda.device(q.device):  # it compiles for, and launches on, the current one
+            return module.flash_attn_func(q, k, v)
+
+    def packed(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, offsets: torch.Tensor, key_offsets: torch.Tensor, most: int, most_keys: int
+    ) -> Any:  # fmt: skip
+        with torch.cuda.device(q.device):
+            return module.flash_attn_varlen_func(
+                q, k, v, cu_seqlens_q=offsets, cu_seqlens_k=key_offsets, max_seqlen_q=most, max_seqlen_k=most_keys
+            )
+
+    return _flash(dense, packed)
+
+
+def _flash_attn_3() -> Attend:
+    module = importlib.import_module("flash_attn_interface")
+    return _flash(module.flash_attn_func, module.flash_attn_varlen_func)
+
+
+def _flash_attn_2() -> Attend:
+    module = importlib.import_module("flash_attn")
+    return _flash(module.flash_attn_func, module.flash_attn_varlen_func)
+
+
+def _torch_varlen() -> Attend:
+    return _flash(None, importlib.import_module("torch.nn.attention.varlen").varlen_attn)
+
+
+def _xformers_operator(device: torch.device, dtype: torch.dtype) -> Any:
+    """Which of xformers' operators computes: its flash-attn 2 (the package's, else torch's), else its CUTLASS one.
+
+    Left to itself it would also take flash-attn 3 where that is installed, which has a name of its own here.
+    """
+    fmha = importlib.import_module("xformers.ops.fmha")
+    flash = fmha.flash.FwOp
+    fits = torch.cuda.get_device_capability(device) >= flash.CUDA_MINIMUM_COMPUTE_CAPABILITY
+    return flash if fits and dtype in flash.SUPPORTED_DTYPES and flash.is_available() else fmha.cutlass.FwOp
+
+
+def _xformers() -> Attend:
+    fmha = importlib.import_module("xformers.ops.fmha")
+    lengths_of = importlib.import_module("xformers.ops.fmha.attn_bias")._SeqLenInfo
+
+    def info(lengths: Sequence[int], device: torch.device) -> Any:
+        # What its from_seqlens makes, without a copy from the host.
+        starts = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+        return lengths_of(
+            seqstart=_offsets(lengths, device), max_seqlen=max(lengths), min_seqlen=min(lengths), seqstart_py=starts
+        )
+
+    def attend_xformers(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], key_lengths: Sequence[int]
+    ) -> torch.Tensor:
+        op, forward = _xformers_operator(q.device, q.dtype), fmha.memory_efficient_attention_forward
+        if batch := _batched(q, k, v, lengths, key_lengths):
+            return _first(forward(*batch, op=op)).flatten(0, 1)
+        bias = fmha.BlockDiagonalMask(info(lengths, q.device), info(key_lengths, q.device))
+        return _first(forward(q[None], k[None], v[None], bias, op=op))[0]
+
+    return attend_xformers
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What makes a backend.
+
+    Attributes:
+        make: imports the library.
+        distribution: the package whose version is recorded, and that is installed or not.
+        kernel: of a library that has several, the name of the one that serves a device and a dtype.
+    """
+
+    make: Callable[[], Attend]
+    distribution: str
+    cuda_only: bool = True
+    dtypes: tuple[torch.dtype, ...] = _HALF
+    kernel: Callable[[torch.device, torch.dtype], str] | None = None
+
+    def version(self) -> str | None:
+        """The library's version; None where it is not installed."""
+        if self.distribution == "torch":
+            return str(torch.__version__)
+        try:
+            return version(self.distribution)
+        except PackageNotFoundError:
+            return None
+
+
+BACKENDS: dict[str, Kind] = {
+    "flash-attn-4": Kind(_flash_attn_4, "flash-attn-4"),
+    "flash-attn-3": Kind(_flash_attn_3, "flash-attn-3"),
+    "sdpa-cudnn": Kind(lambda: _torch_sdpa(SDPBackend.CUDNN_ATTENTION), "torch"),
+    "flash-attn-2": Kind(_flash_attn_2, "flash-attn"),
+    "torch-varlen": Kind(_torch_varlen, "torch"),
+    "sdpa-flash": Kind(lambda: _torch_sdpa(SDPBackend.FLASH_ATTENTION), "torch"),
+    "xformers": Kind(
+        _xformers, "xformers", dtypes=(*_HALF, torch.float32), kernel=lambda d, t: str(_xformers_operator(d, t).NAME)
+    ),
+    "sdpa": Kind(lambda: _torch_sdpa(None), "torch", False, _ANY),
+    "math": Kind(lambda: _torch_sdpa(SDPBackend.MATH), "torch", False, _ANY),
+}
