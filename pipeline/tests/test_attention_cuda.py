@@ -130,8 +130,8 @@ def test_a_flow_over_it_agrees_with_one_over_the_formula(name):
     model = from_config({"name": "SLatFlowModel", "args": args}).to(device).eval()
     for p in model.parameters():
         torch.nn.init.normal_(p, std=p.shape[-1] ** -0.5)
-    first = torch.cartesian_prod(torch.zeros(1), torch.arange(12), torch.arange(12), torch.arange(3))
-    second = torch.cartesian_prod(torch.ones(1), torch.arange(3), torch.arange(4), torch.arange(11))
+    first = torch.cartesian_prod(torch.zeros(1).long(), torch.arange(12), torch.arange(12), torch.arange(3))
+    second = torch.cartesian_prod(torch.ones(1).long(), torch.arange(3), torch.arange(4), torch.arange(11))
     x = SparseTensor(torch.randn(432 + 132, 8, device=device), torch.cat([first, second]).int().to(device))
     t = torch.tensor([800.0, 200.0], device=device)
     with torch.no_grad():
