@@ -30,3 +30,8 @@ def require_finite(stage: str, name: str, values: torch.Tensor) -> None:
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         raise StageError(stage, f"{bad:,} of {values.numel():,} values of the {name} are not finite")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line; its name if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import CheckpointError
+from .errors import CheckpointError, first_line
 
 REVISIONS = {
     "microsoft/TRELLIS.2-4B": "af44b45f2e35a493886929c6d786e563ec68364d",
@@ -100,19 +100,15 @@ def fetch(repository: str, name: str, revision: str | None = None, *, cached_onl
     except errors.RevisionNotFoundError:
         raise CheckpointError(f"{repository}: it has no revision {revision}") from None
     except errors.LocalEntryNotFoundError as error:
-        raise HubUnreachableError(repository, name, _first_line(error.__cause__ or error)) from None
+        raise HubUnreachableError(repository, name, first_line(error.__cause__ or error)) from None
     except errors.EntryNotFoundError:
         raise CheckpointError(
             f"{repository}: it has no file {name} at revision {revision or 'main'}; see {page(repository)}"
         ) from None
     except Exception as error:  # the client's own, its network library's, a full disk
         raise CheckpointError(
-            f"{repository}: {name} could not be fetched: {type(error).__name__}: {_first_line(error)}"
+            f"{repository}: {name} could not be fetched: {type(error).__name__}: {first_line(error)}"
         ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _unreachable(constants: object) -> str | None:

@@ -1,40 +1,16 @@
 """What a user sees of a file, a name or an argument that is wrong: one line that says so, and the right exit status."""
 
-import json
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from handmade_glb import pack, triangle
 from trellis_regression import cli, fuzz
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "golden/robot/cpu/asset.glb"
-
-
-def pack(document, binary=b""):
-    """A GLB from its JSON and binary chunk."""
-    text = json.dumps(document).encode()
-    text += b" " * (-len(text) % 4)
-    chunks = struct.pack("<II", len(text), 0x4E4F534A) + text
-    if binary:
-        chunks += struct.pack("<II", len(binary), 0x004E4942) + binary
-    return struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks
-
-
-def triangle(**changes):
-    """A one-triangle document with its binary chunk; keyword arguments replace top-level entries."""
-    document = {
-        "asset": {"version": "2.0"},
-        "nodes": [{"mesh": 0}],
-        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
-        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
-        "bufferViews": [{"buffer": 0, "byteLength": 36}],
-        "buffers": [{"byteLength": 36}],
-    }
-    return {**document, **changes}, struct.pack("<9f", 0, 0, 0, 1, 0, 0, 0, 1, 0)
 
 
 @pytest.fixture

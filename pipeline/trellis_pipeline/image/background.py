@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..errors import ImageError
+from ..errors import ImageError, first_line
 from .prepare import RemoveBackground
 
 BIREFNET = "birefnet-general"
@@ -86,20 +86,16 @@ def _rembg(models: tuple[str, ...]) -> RemoveBackground:
         with _only(file):
             session = rembg.new_session(name)
     except Exception as error:  # onnxruntime's own
-        raise ImageError(f"{file}: rembg cannot open it: {_first_line(error)}") from None
+        raise ImageError(f"{file}: rembg cannot open it: {first_line(error)}") from None
 
     def remove(picture: Image.Image) -> Image.Image:
         try:
             mask = rembg.remove(picture, session=session, only_mask=True)
         except Exception as error:  # onnxruntime's own, where a file holds another model
-            raise ImageError(f"{file}: it cannot tell the object from its background: {_first_line(error)}") from None
+            raise ImageError(f"{file}: it cannot tell the object from its background: {first_line(error)}") from None
         return _with_alpha(picture, mask)
 
     return remove
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
