@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from PIL import Image
 from trellis_pipeline.cli import main
@@ -50,6 +51,19 @@ def test_remake_and_render(painted, tmp_path, capsys):
     assert image.shape == (128, 192, 3)
     colourful = (image.max(2) - image.min(2)) > 60
     assert colourful[:64].mean() > 0.1 and colourful[64:].mean() > 0.1
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_render_draws_the_same_on_a_gpu(painted, tmp_path, capsys):
+    pictures = []
+    for device in ("cpu", "cuda"):
+        path = tmp_path / f"{device}.png"
+        assert run(capsys, "render", painted, "-o", path, "--views", 2, "--size", 96, "--device", device)[0] == 0
+        pictures.append(np.asarray(Image.open(path)).astype(int))
+    difference = np.abs(pictures[0] - pictures[1])
+    assert pictures[0].std() > 20
+    assert difference.mean() < 0.1 and (difference > 2).mean() < 0.002  # rounding, and pixels on an edge
 
 
 def test_quiet_prints_nothing(painted, tmp_path, capsys):

@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument(
         "--environment", type=Path, metavar="FILE.hdr", help="light from a lat-long HDR or EXR (a studio by default)"
     )
+    render.add_argument("--device", type=_device, default="cpu", help="where the pictures are drawn (cpu)")
     render.set_defaults(run=_render)
 
     add_parsers(commands, _bounded, _device)
@@ -145,8 +146,10 @@ def _remake(arguments: argparse.Namespace) -> None:
 def _render(arguments: argparse.Namespace) -> None:
     from trellis_regression.render import load_environment, turntable_sheet
 
-    light = load_environment(arguments.environment)
-    image = turntable_sheet(arguments.sources, light, views=arguments.views, size=arguments.size, mode=arguments.mode)
+    image = turntable_sheet(
+        arguments.sources, load_environment(arguments.environment, arguments.device),
+        views=arguments.views, size=arguments.size, mode=arguments.mode, device=arguments.device,
+    )  # fmt: skip
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     image.save(arguments.out, "PNG")
     print(f"{arguments.out}: {image.width} x {image.height}")

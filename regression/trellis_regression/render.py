@@ -288,9 +288,12 @@ def load_environment(path: Path | None, device: torch.device | str = "cpu") -> s
 
 
 def turntable_sheet(
-    paths: Sequence[Path], light: shade.EnvironmentLight, *, views: int = 6, size: int = 384, mode: str = "shaded"
-) -> Image.Image:
+    paths: Sequence[Path], light: shade.EnvironmentLight, *, views: int = 6, size: int = 384, mode: str = "shaded",
+    device: torch.device | str = "cpu",
+) -> Image.Image:  # fmt: skip
     """One row of `views` pictures a file, equally spaced around it and seen slightly from above, each row named.
+
+    `light` must be on `device`, where the pictures are drawn.
 
     Raises:
         GlbError: a file that is not a usable GLB or has no faces.
@@ -299,7 +302,7 @@ def turntable_sheet(
     for path in paths:
         glb = read_glb(path)
         check_geometry(glb)
-        renderer = Renderer(load_parts(glb), light)
+        renderer = Renderer(load_parts(glb), light, device)
         rows.append(torch.cat([renderer.draw(360 * i / views + 30, 20, size, mode).rgb for i in range(views)], 1))
     sheet = Image.fromarray(torch.cat(rows).cpu().numpy())
     draw = ImageDraw.Draw(sheet)
