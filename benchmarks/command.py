@@ -5,18 +5,21 @@
 Writes a random checkpoint in the public layout (16 GB; kept, and taken up again, if `--folder` is given), then runs the
 command once for each budget (GiB; 0 is what is free) in a process of its own, each with a manifest, and prints where the
 time went: start of Python to the first line, opening, the stages of the models and of the export, hashing. Draws the
-memory chart, and passes the GLB through the validity checks of `trellis-gate`. With `--cold` the files are dropped from
-the page cache before each run.
+memory chart, passes the GLB through the validity checks of `trellis-gate`, and compares the bytes of all runs' GLBs.
+With `--cold` the files are dropped from the page cache before each run.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ def main() -> int:
     parser.add_argument("--type", default="1024_cascade")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--size", default="full", choices=("full", "tiny"))
+    parser.add_argument("--limit", type=float, help="seconds for a run, which then says where each thread is and ends")
     parser.add_argument("--cold", action="store_true", help="drop the files from the page cache before each run")
     parser.add_argument("--out", type=Path, help="keep what the runs wrote here")
     arguments = parser.parse_args()
@@ -41,7 +45,9 @@ def main() -> int:
         picture = out / "object.png"
         _checkpoint(folder, arguments.size, arguments.device, picture)
         failed = [b for b in arguments.budgets if not _run(folder, picture, out, b, arguments)]
-    return int(bool(failed))
+        made = {hashlib.sha256(f.read_bytes()).hexdigest() for f in out.glob(f"{arguments.type}-*.glb")}
+        print(f"\n{len(made)} different GLB of {len(arguments.budgets)} runs with one seed")
+    return int(bool(failed) or len(made) > 1)
 
 
 def _checkpoint(folder: Path, size: str, device: str, picture: Path) -> None:
@@ -66,17 +72,21 @@ def _run(folder: Path, picture: Path, out: Path, budget: float, arguments: argpa
     name = f"{arguments.type}-{budget:g}"
     glb, manifest, chart = (out / f"{name}.{e}" for e in ("glb", "json", "svg"))
     command = [
-        sys.executable, "-m", "trellis_pipeline", "generate", str(picture), "-o", str(glb), "--weights", str(folder),
+        sys.executable, "-X", "faulthandler", "-m", "trellis_pipeline", "generate", str(picture), "-o", str(glb), "--weights", str(folder),
         "--type", arguments.type, "--device", arguments.device, "--manifest", str(manifest), "--seed", "1",
     ]  # fmt: skip
     if budget:
         command += ["--vram-budget", f"{budget:g}"]
-    print(f"\n$ trellis {' '.join(command[3:])}", flush=True)
+    print(f"\n$ trellis {' '.join(command[5:])}", flush=True)
     start, lines = time.perf_counter(), []
     with subprocess.Popen(command, stderr=subprocess.STDOUT, stdout=subprocess.PIPE, text=True) as process:
+        timer = threading.Timer(arguments.limit or 1e9, process.send_signal, [signal.SIGABRT])
+        timer.daemon = True
+        timer.start()
         for line in process.stdout or ():
             lines.append(time.perf_counter() - start)
             print(f"{lines[-1]:7.2f} | {line.rstrip()}", flush=True)
+        timer.cancel()
     whole = time.perf_counter() - start
     if process.returncode:
         print(f"exit status {process.returncode} after {whole:.2f} s")

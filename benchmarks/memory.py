@@ -6,6 +6,8 @@
 For each type and budget (GiB; 0 is what is free) the whole generation runs twice. Each stage prints the planned peak,
 the measured peak of allocated bytes and their ratio; the last lines of a run say what was left on the device, and
 whether the run gave the bits of the type's first, whatever the budget (a small one can lower a cascade's resolution).
+The exit status is 1 if a peak is not within 10 % of the plan, a run is out of memory, bits differ, or a run that was
+not the first of its budget left something.
 With `--mesh` the decoders keep the voxels of that mesh, so that tokens and voxels are an asset's (see surface.py);
 without it they keep exactly four children of each voxel. With `--glb` each asset is exported too, and its steps are
 timed. With `--row N` each type and budget makes N assets one after the other, GLBs included, and a line for each says
@@ -30,7 +32,7 @@ import torch
 from surface import Surface, impose
 from trellis_pipeline import attention
 from trellis_pipeline.asset import Asset, GlbOptions
-from trellis_pipeline.errors import MemoryPlanError
+from trellis_pipeline.errors import MemoryPlanError, StageError
 from trellis_pipeline.generation import TYPES
 from trellis_pipeline.image import prepare
 from trellis_pipeline.manifest import Manifest
@@ -82,7 +84,7 @@ def main() -> int:
             if arguments.row:
                 wrong += _row(pipeline, kind, budget, picture, arguments)
             else:
-                _runs(pipeline, kind, budget, picture, arguments, firsts)
+                wrong += _runs(pipeline, kind, budget, picture, arguments, firsts)
             pipeline.release()
             torch.cuda.empty_cache()
     return int(wrong > 0)
@@ -90,7 +92,9 @@ def main() -> int:
 
 def _runs(
     pipeline: Pipeline, kind: str, budget: float, picture: Any, arguments: argparse.Namespace, firsts: dict[str, Asset]
-) -> None:
+) -> int:
+    """Runs of one type and budget; returns how much about them was not as planned."""
+    wrong = 0
     for run in range(arguments.runs):
         record = Manifest("generate", {}, quiet=True, device=pipeline.device)
         before = torch.cuda.memory_allocated()
@@ -99,23 +103,29 @@ def _runs(
             asset = pipeline.run(picture, seed=1, type=kind, steps=arguments.steps, record=record)
         except MemoryPlanError as error:
             print(f"\n{kind}, budget {budget:g}: refused: {error}")
-            return
+            return wrong
+        except StageError as error:
+            print(f"\n{kind}, budget {budget:g}: FAILED: {error}")
+            return wrong + 1
         seconds = time.perf_counter() - begun
         voxels = len(asset.voxels.coords)
         print(f"\n{kind}, budget {budget:g} GiB, run {run + 1}: {seconds:.2f} s, {voxels:,} voxels")
-        report(record, before)
+        off = report(record, before)
+        wrong += len(off) + (run > 0 and record.facts["memory"]["left"] != 0)
         if kind in firsts:
             differ = [
                 f.name
                 for f in dataclasses.fields(asset)
                 if not same(*(getattr(a, f.name) for a in (firsts[kind], asset)))
             ]
+            wrong += len(differ)
             print(f"  bits against the first {kind}: {'differ in ' + ', '.join(differ) if differ else 'the same'}")
         firsts.setdefault(kind, asset)
         if out := os.environ.get("OUT"):
             Path(out, f"memory-{kind}-{budget:g}.json").write_text(json.dumps(record.facts))
         if arguments.glb:
-            _export(asset, run)
+            wrong += not _export(asset, run)
+    return wrong
 
 
 def _row(pipeline: Pipeline, kind: str, budget: float, picture: Any, arguments: argparse.Namespace) -> int:
@@ -151,14 +161,22 @@ def _rounded(weights: Weights) -> int:
     return sum(-(-t.numel() * t.element_size() // 512) * 512 for t in weights._meta.values())
 
 
-def _export(asset: Asset, run: int) -> None:
+def _export(asset: Asset, run: int) -> bool:
     record = Manifest("export", {}, quiet=True, device=torch.device(asset.device))
     begun = time.perf_counter()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder:
-        facts = asset.to_glb(Path(folder) / "asset.glb", GlbOptions(), record=record)
+        try:
+            facts = asset.to_glb(Path(folder) / "asset.glb", GlbOptions(), record=record)
+        except torch.cuda.OutOfMemoryError as error:
+            print(f"  GLB, run {run + 1}: FAILED after {', '.join(record.facts['stages'])}: {error}")
+            return False
     seconds = time.perf_counter() - begun
     steps = ", ".join(f"{name} {s['seconds']:.3f}" for name, s in record.facts["stages"].items())
-    print(f"  GLB, run {run + 1}: {seconds:.2f} s, {facts['faces']:,} faces ({steps})")
+    peak = torch.cuda.max_memory_allocated() / GIB
+    print(f"  GLB, run {run + 1}: {seconds:.2f} s, peak {peak:.3f} GiB, {facts['faces']:,} faces ({steps})")
+    return True
 
 
 def same(a: Any, b: Any) -> bool:
@@ -172,19 +190,24 @@ def same(a: Any, b: Any) -> bool:
     return True
 
 
-def report(record: Manifest, before: int) -> None:
-    """A line for each stage of a run."""
+def report(record: Manifest, before: int) -> list[str]:
+    """A line for each stage of a run; returns the stages whose peak is not within 10 % of the plan."""
+    off = []
     for entry in record.facts["memory"]["stages"]:
         facts = record.facts["stages"][entry["stage"]]
         planned, peak = entry["planned"], entry["peak"]
         mode = facts.get("weights", "") + (f"/{facts['parts']}" if "parts" in facts else "")
+        if not 0.9 <= planned / peak <= 1.1:
+            off.append(entry["stage"])
         print(
             f"  {entry['stage']:<14} {mode:<9} {facts.get('tokens', facts.get('voxels', '')):>9} "
             f"before {entry['before'] / GIB:6.3f} planned {planned / GIB:7.3f}  peak {peak / GIB:7.3f}  "
-            f"ratio {planned / peak:5.3f}  reserved {entry['peak_reserved'] / GIB:6.2f}  {facts['seconds']:7.3f} s"
+            f"ratio {planned / peak:5.3f}{'!' if entry['stage'] in off else ' '} "
+            f"reserved {entry['peak_reserved'] / GIB:6.2f}  {facts['seconds']:7.3f} s"
         )
     left = record.facts["memory"]["left"]
     print(f"  left behind: {left} bytes against this run's start, {torch.cuda.memory_allocated() - before} in all")
+    return off
 
 
 if __name__ == "__main__":

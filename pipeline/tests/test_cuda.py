@@ -1,11 +1,14 @@
 """The export road on a GPU: the same object as its source, and the same bytes every time."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
+from trellis_pipeline.cli import main
 from trellis_pipeline.export import export_asset, load_source, voxelize
 from trellis_pipeline.remake import RemakeOptions, remake
+from trellis_pipeline.testing import object_picture
 from trellis_regression.compare import compare_pictures
 from trellis_regression.glb import check_geometry, read_glb
 
@@ -34,4 +37,42 @@ def test_voxels_alone_on_a_stream_of_their_own(painted, tmp_path, remeshed):
         export_asset(voxels, files[0], faces=3000, texture=256, remeshed=remeshed)
     export_asset(voxels, files[1], faces=3000, texture=256, remeshed=remeshed)
     assert 2000 < check_geometry(read_glb(files[0])) <= 3000
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("command", ["generate", "remake"])
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_the_second_device_gives_the_bytes_of_the_first_and_leaves_it_alone(
+    command, painted, checkpoint_folder, tmp_path
+):
+    object_picture().save(tmp_path / "object.png")
+    source, more = {
+        "generate": (tmp_path / "object.png", ["--weights", str(checkpoint_folder), "--type", "1024_cascade"]),
+        "remake": (painted, ["--resolution", "64"]),
+    }[command]
+    files = [tmp_path / f"{index}.glb" for index in range(2)]
+    for index, out in enumerate(files):
+        torch.cuda.empty_cache()
+        other = 1 - index
+        before = torch.cuda.memory_allocated(other)
+        torch.cuda.reset_peak_memory_stats(other)
+        arguments = [
+            command,
+            str(source),
+            "-o",
+            str(out),
+            "--device",
+            f"cuda:{index}",
+            "--faces",
+            "1500",
+            "--texture",
+            "128",
+        ]
+        assert main([*arguments, *more, "--manifest", str(out.with_suffix(".json"))]) == 0
+        assert torch.cuda.max_memory_allocated(other) == before
+        facts = json.loads(out.with_suffix(".json").read_text())
+        if command == "generate":
+            assert facts["memory"]["device"] == f"cuda:{index}"
+            assert all(s["peak"] > 0 for s in facts["memory"]["stages"])
+    assert torch.cuda.current_device() == 0
     assert files[0].read_bytes() == files[1].read_bytes()

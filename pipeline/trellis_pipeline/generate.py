@@ -58,11 +58,16 @@ def generate(
     picture = open_image(source)  # before anything that takes long
     manifest.facts["input"] = {"file": Path(source).name, "sha256": sha256(source), "size": list(picture.size)}
     prepared = prepare_image(picture, options.background, manifest)
-    opening = time.perf_counter()
+    opening, parts = time.perf_counter(), {}
+
+    def announce(line: str) -> None:
+        parts[line.partition(":")[0]] = round(time.perf_counter() - opening, 3)
+        manifest.say(line)
+
     pipeline = Pipeline.from_pretrained(
         options.weights, revision=options.revision, type=options.type, device=options.device,
         vram_budget=options.vram_budget, attention_backend=options.attention, image_encoder=options.image_encoder,
-        announce=manifest.say,
+        announce=announce,
     )  # fmt: skip
     manifest.device = pipeline.device
     if options.vram_budget is not None:
@@ -70,7 +75,7 @@ def generate(
     kind = options.type or pipeline.checkpoint.default_type
     files = pipeline.files(pipeline.open(kind))
     models = {role: found.config.get("name") for role, found in pipeline.checkpoint.files(TYPES[kind].roles).items()}
-    manifest.facts["opening"] = {"seconds": round(time.perf_counter() - opening, 3)}
+    manifest.facts["opening"] = {"seconds": round(time.perf_counter() - opening, 3), "done_at": parts}
     with Hashes(files.values()) if hashes else nullcontext() as digests:
         store = StageStore(keep_stages, resume=resume) if keep_stages else None
         asset = pipeline.run(

@@ -19,7 +19,7 @@ from .checkpoint import DEFAULT_WEIGHTS, Checkpoint, open_checkpoint
 from .errors import CheckpointError, StageError, require_finite
 from .export import VoxelAsset
 from .generation import MAX_TOKENS, TYPES, PipelineType
-from .image import ImageEncoder, PreparedImage, is_opaque, load_image_encoder, prepare
+from .image import ImageEncoder, PreparedImage, is_opaque, load_image_encoder, prepare, require_transformers
 from .image import background as backgrounds
 from .manifest import Manifest
 from .memory.costs import Cost, cost, encoder_activations, tokens_of_image
@@ -97,6 +97,9 @@ class Pipeline:
         backend = attention.choose(place, dtype, attention_backend)
         if announce:
             announce(f"attention: {backend.name} {backend.version}")
+        version = require_transformers()
+        if announce:
+            announce(f"transformers: {version}")
         encoder = load_image_encoder(image_encoder or checkpoint.image_encoder)
         if announce:
             announce(f"image encoder: {image_encoder or checkpoint.image_encoder}")

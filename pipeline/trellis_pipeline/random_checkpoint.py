@@ -12,14 +12,14 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from .checkpoint import Checkpoint, parse
@@ -54,6 +54,7 @@ _STEMS = {
 SIZES = ("tiny", "full")
 # Occupied cells of the 32^3 structure: an ordinary object has 2,400, a test is content with fewer.
 _CELLS = {"tiny": 20, "full": 2400}
+_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _SMALL = 1 / 16  # of the structure decoder's field, which stays where SiLU is nearly linear
 
 
@@ -127,19 +128,37 @@ def make_checkpoint(folder: str | Path, size: str = "tiny", *, seed: int = 0, de
     folder = Path(folder)
     (folder / "ckpts").mkdir(parents=True, exist_ok=True)
     (folder / "pipeline.json").write_text(json.dumps(pipeline_json(size), indent=1))
-    with ThreadPoolExecutor(1) as writer:  # a model's file is written while the next one's values are drawn
-        writing: Future[None] | None = None
+    place = torch.device(device)
+    with ThreadPoolExecutor(min(len(_STEMS), os.cpu_count() or 1)) as models:
+        writing = []
         for role, config in public_configs(size).items():
             stem = folder / "ckpts" / _STEMS[role].rpartition("/")[2]
             stem.with_suffix(".json").write_text(json.dumps(config))
-            values = _stored(size, role, config, seed, torch.device(device))
-            if writing:
-                writing.result()
-            writing = writer.submit(save_file, values, stem.with_suffix(".safetensors"))
-        if writing:
-            writing.result()
-    _image_encoder(size, device).save_pretrained(folder / "dinov3")
+            writing.append(models.submit(_write, stem.with_suffix(".safetensors"), size, role, config, seed, place))
+        encoder = _image_encoder(size, device)
+        for done in writing:
+            done.result()
+    encoder.save_pretrained(folder / "dinov3")
     return folder
+
+
+def _write(path: Path, size: str, role: str, config: dict[str, Any], seed: int, device: torch.device) -> None:
+    """A model's file, whose values go into its mapped pages as they are drawn: several models are written at a time."""
+    module = build(config)
+    shapes, dtypes = module.state_dict(), stored_dtypes(module)
+    header, end = {}, 0
+    for key, meta in shapes.items():
+        start, end = end, end + meta.numel() * dtypes[key].itemsize
+        header[key] = {"dtype": _NAMES[dtypes[key]], "shape": list(meta.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    pages = torch.from_file(str(path), shared=True, size=8 + len(text) + end, dtype=torch.uint8)[8 + len(text) :]
+    for key, value in _values(size, role, config, seed, device):
+        start, stop = header[key]["data_offsets"]
+        pages[start:stop].view(dtypes[key]).view(value.shape).copy_(value)
 
 
 def random_models(
@@ -155,7 +174,7 @@ def random_models(
         config = configs[role]
         key = json.dumps({**config["args"], "resolution": 0} if "Flow" in config["name"] else config, sort_keys=True)
         if key not in shared:
-            shared[key] = _stored(size, role, config, seed, torch.device(device), alike=True)
+            shared[key] = _stored(size, role, config, seed, torch.device(device))
         weights[role] = Weights(role, build(config), shared[key])
     encoder = ImageEncoder(
         Weights.of_module("image encoder", _image_encoder(size, device, alike=True).eval().requires_grad_(False))
@@ -187,35 +206,52 @@ def _alike(key: str) -> str:
     return re.sub(r"\d+", "#", key)
 
 
-def _stored(
-    size: str, role: str, config: dict[str, Any], seed: int, device: torch.device, *, alike: bool = False
-) -> dict[str, torch.Tensor]:
+def _stored(size: str, role: str, config: dict[str, Any], seed: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Values for every key, in the dtypes in which public files store them, on the CPU.
 
-    Args:
-        alike: keys that differ in the number of their block alone, with values of equal shape, share one tensor.
+    Keys that differ in the number of their block alone, with values of equal shape, share one tensor.
     """
+    moved: dict[int, torch.Tensor] = {}
+    values = dict(_values(size, role, config, seed, device, alike=True))  # all alive, so that each has its own id
+    for value in values.values():
+        if id(value) not in moved:
+            moved[id(value)] = value.cpu().contiguous()
+    return {key: moved[id(value)] for key, value in values.items()}
+
+
+def _values(
+    size: str, role: str, config: dict[str, Any], seed: int, device: torch.device, *, alike: bool = False
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Keys in their order with values on `device`, in the dtypes in which public files store them."""
     module = build(config)
     generator = torch.Generator(device).manual_seed(seed + sorted(_STEMS).index(role))
     alike = alike and config["name"] != "SparseStructureDecoder"
-    tensors: dict[str, torch.Tensor] = {}
+    special = config["name"] in ("SparseStructureDecoder", "FlexiDualGridVaeDecoder")
+    dtypes = stored_dtypes(module)
     drawn: dict[Any, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for key, meta in module.state_dict().items():
         name = (_alike(key), tuple(meta.shape)) if alike else key
-        if name not in drawn:
-            drawn[name] = _draw(key, tuple(meta.shape), generator, device)
-        tensors[key] = drawn[name]
+        value = drawn.get(name)
+        if value is None:
+            value = _draw(key, tuple(meta.shape), generator, device)
+            value = value if special else value.to(dtypes[key])
+            if alike:
+                drawn[name] = value
+        if special:
+            tensors[key] = value
+        else:
+            yield key, value
     if config["name"] == "SparseStructureDecoder":
         _make_blob(module, tensors, device, size)
     if config["name"] == "FlexiDualGridVaeDecoder":
         _make_surface(tensors)
-    dtypes = stored_dtypes(module)
-    stored: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+    converted: dict[tuple[int, torch.dtype], torch.Tensor] = {}
     for key, value in tensors.items():
         place = (id(value), dtypes[key])
-        if place not in stored:
-            stored[place] = value.to(dtypes[key]).cpu().contiguous()
-    return {k: stored[id(v), dtypes[k]] for k, v in tensors.items()}
+        if place not in converted:
+            converted[place] = value.to(dtypes[key])
+        yield key, converted[place]
 
 
 def stored_dtypes(module: nn.Module) -> dict[str, torch.dtype]:

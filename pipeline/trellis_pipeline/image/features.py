@@ -66,6 +66,22 @@ class ImageEncoder:
         return F.layer_norm(seen[0].float(), seen[0].shape[-1:])
 
 
+def require_transformers() -> str:
+    """Imports what DINOv3 needs of transformers, which takes seconds, and returns the version.
+
+    Raises:
+        CheckpointError: it is missing or too old.
+    """
+    try:
+        import transformers
+        from transformers import DINOv3ViTModel  # noqa: F401
+    except ImportError as error:
+        raise CheckpointError(
+            f"DINOv3 needs transformers {_MIN_TRANSFORMERS} or newer: pip install 'trellis-pipeline[generate]' ({error})"
+        ) from None
+    return str(transformers.__version__)
+
+
 def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder:
     """DINOv3 from a folder or a hub id, strictly: every key present, none left over.
 
@@ -74,13 +90,10 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
     Raises:
         CheckpointError: transformers is missing or too old, the model is gated or not there, or keys do not fit.
     """
-    try:
-        import transformers
-        from transformers import DINOv3ViTModel
-    except ImportError as error:
-        raise CheckpointError(
-            f"DINOv3 needs transformers {_MIN_TRANSFORMERS} or newer: pip install 'trellis-pipeline[generate]' ({error})"
-        ) from None
+    require_transformers()
+    import transformers
+    from transformers import DINOv3ViTModel
+
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise CheckpointError(f"{source}: it holds no config.json; expected DINOv3 as transformers saves it")
     name = source

@@ -1,0 +1,62 @@
+"""With models of the public sizes on a GPU: equal seeds give equal bits, run after run and whatever the budget."""
+
+import dataclasses
+
+import pytest
+import torch
+from trellis_pipeline import attention
+from trellis_pipeline.generation import TYPES
+from trellis_pipeline.image import prepare
+from trellis_pipeline.manifest import Manifest
+from trellis_pipeline.memory.ledger import free_workspaces
+from trellis_pipeline.pipeline import Pipeline, Settings
+from trellis_pipeline.random_checkpoint import random_models
+from trellis_pipeline.testing import object_picture
+
+ROOM = 40 << 30
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(
+        not torch.cuda.is_available() or torch.cuda.get_device_properties(0).total_memory < ROOM,
+        reason="no CUDA device of 40 GiB or more",
+    ),
+]
+
+
+def tensors(value):
+    if isinstance(value, torch.Tensor):
+        return {"": value}
+    if isinstance(value, dict):
+        parts = value.items()
+    elif dataclasses.is_dataclass(value):
+        parts = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+    else:
+        return {}
+    return {f"{name}.{key}": t for name, part in parts for key, t in tensors(part).items()}
+
+
+def test_the_second_run_has_the_bits_of_the_first_and_so_have_runs_within_a_budget():
+    kind, device = "1024_cascade", torch.device("cuda", 0)
+    checkpoint, weights, encoder = random_models("full", TYPES[kind].roles, device="cuda")
+    backend = attention.choose(device, torch.bfloat16)
+    picture = prepare(object_picture(), None)
+    torch.cuda.empty_cache()
+    free_workspaces()
+    start = torch.cuda.memory_allocated()
+    first = None
+    for budget in (None, None, 8.0):
+        pipeline = Pipeline(checkpoint, dict(weights), encoder, Settings("random", str(device), backend, budget))
+        for _ in range(2 if budget is None else 1):
+            record = Manifest("generate", {}, quiet=True, device=device)
+            asset = tensors(pipeline.run(picture, seed=3, type=kind, record=record))
+            first = first or asset
+            assert asset.keys() == first.keys() and len(asset) > 10
+            assert [k for k, t in asset.items() if not torch.equal(t, first[k])] == []
+        modes = {s["weights"] for s in record.facts["stages"].values()}
+        assert modes == ({"resident"} if budget is None else {"swap"})
+        assert record.facts["memory"]["left"] == 0
+        pipeline.release()
+        free_workspaces()
+        assert torch.cuda.memory_allocated() == start
+    assert int(first["voxels.coords"].shape[0]) > 1_000_000
+    assert all(t.isfinite().all() for t in first.values() if t.is_floating_point())
