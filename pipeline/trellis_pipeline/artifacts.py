@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -71,15 +72,21 @@ def to_device(artifact: T, device: torch.device) -> T:
     return type(artifact)(**{f.name: move(getattr(artifact, f.name)) for f in fields(artifact)})  # type: ignore[arg-type]
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file beside `path` and renames it: `path` is whole or not there."""
+def write_whole(path: Path, write: Callable[[Path], object], *, sync: bool = False) -> None:
+    """Lets `write` fill a file beside `path` and renames it: `path` is whole or not there.
+
+    Args:
+        sync: wait until the disk has it, so that a machine that stops then has the old file or the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    # Named before it is there: an interrupt at any moment finds what to remove.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
+        temporary.touch(exist_ok=False)
         write(temporary)
-        temporary.chmod(0o644)
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import torch
 
 
@@ -30,6 +33,14 @@ def require_finite(stage: str, name: str, values: torch.Tensor) -> None:
     bad = int((~torch.isfinite(values)).sum())
     if bad:
         raise StageError(stage, f"{bad:,} of {values.numel():,} values of the {name} are not finite")
+
+
+def require_finite_fields(stage: str, artifact: Any) -> None:
+    """The same for every floating tensor of a dataclass, by its field's name."""
+    for field in fields(artifact):
+        value = getattr(artifact, field.name)
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            require_finite(stage, field.name.replace("_", " "), value)
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from .checkpoint import Normalization, SamplerConfig
 from .errors import StageError, require_finite
 from .export import VoxelAsset
 from .models import replay
-from .models.slat import VoxelLimitError
+from .models.slat import DecoderError
 from .sampling import sample_flow
 from .sparse import SparseTensor
 
@@ -99,17 +99,17 @@ def decode_structure(decoder: Any, latent: torch.Tensor, grid_size: int) -> Stru
         StageError: no voxel is occupied, or the decoder's grid does not divide into `grid_size` cells.
     """
     logits = decoder(latent)
-    require_finite("structure", "occupancy logits", logits)
+    require_finite("occupancy", "occupancy logits", logits)
     occupied = logits > 0
     side = occupied.shape[2]
     if side % grid_size:
-        raise StageError("structure", f"the decoder's grid of {side}^3 does not divide into {grid_size}^3")
+        raise StageError("occupancy", f"the decoder's grid of {side}^3 does not divide into {grid_size}^3")
     if side != grid_size:
         occupied = F.max_pool3d(occupied.float(), side // grid_size) > 0.5
     coords = torch.argwhere(occupied)[:, [0, 2, 3, 4]].int()
     if len(coords) == 0:
         raise StageError(
-            "structure", "no voxel is occupied; the picture shows nothing that the model takes for an object"
+            "occupancy", "no voxel is occupied; the picture shows nothing that the model takes for an object"
         )
     return Structure(coords.contiguous(), grid_size)
 
@@ -124,12 +124,12 @@ def _scale(values: Normalization, like: torch.Tensor) -> tuple[torch.Tensor, tor
 @torch.no_grad()
 def sample_shape(
     flow: Any, coords: torch.Tensor, features: torch.Tensor, config: SamplerConfig, normalization: Normalization,
-    resolution: int, rng: torch.Generator, progress: Progress | None = None,
+    resolution: int, rng: torch.Generator, progress: Progress | None = None, stage: str = "shape",
 ) -> Latent:  # fmt: skip
-    """The shape latent at `coords` int32 [T, 4] for image features [1, L, D]."""
+    """The shape latent at `coords` int32 [T, 4] for image features [1, L, D]. `stage` is its name in errors."""
     noise = SparseTensor(torch.randn(len(coords), flow.in_channels, generator=rng).to(coords.device), coords)
     out = _sample(flow, noise, features, config, progress=progress)
-    require_finite("shape", "latent", out.feats)
+    require_finite(stage, "latent", out.feats)
     mean, std = _scale(normalization, out.feats)
     return Latent(coords, out.feats * std + mean, resolution)
 
@@ -173,7 +173,7 @@ def cascade(
     """
     try:
         fine = decoder.upsample(SparseTensor(low.feats, low.coords), len(decoder.blocks) - 1)
-    except VoxelLimitError as error:
+    except DecoderError as error:
         raise StageError("cascade", str(error)) from None
     if len(fine) == 0:
         raise StageError("cascade", "the low-resolution shape decodes to no voxel")
@@ -213,15 +213,15 @@ def decode_shape(decoder: Any, shape: Latent) -> DecodedShape:
     """
     try:
         h, subdivisions = decoder(SparseTensor(shape.feats, shape.coords))
-    except VoxelLimitError as error:
-        raise StageError("shape decoder", str(error)) from None
+    except DecoderError as error:
+        raise StageError("decode_shape", str(error)) from None
     feats = h.feats.float()  # thresholds and vertices in float32, whatever the decoder ran in
-    require_finite("shape decoder", "dual grid", feats)
+    require_finite("decode_shape", "dual grid", feats)
     margin = decoder.voxel_margin
     local = (1 + 2 * margin) * torch.sigmoid(feats[:, :3]) - margin
     crossed = feats[:, 3:6] > 0
     if not bool(crossed.any()):
-        raise StageError("shape decoder", f"none of {len(feats):,} voxels has a crossed edge; there is no surface")
+        raise StageError("decode_shape", f"none of {len(feats):,} voxels has a crossed edge; there is no surface")
     return DecodedShape(h.coords, local, crossed, F.softplus(feats[:, 6]), subdivisions)
 
 
@@ -232,7 +232,7 @@ def decode_texture(
     """Voxels int32 [M, 3] and their attributes uint8 by name, at the voxels that the shape's subdivisions chose."""
     out = decoder(SparseTensor(texture.feats, texture.coords), subdivisions)
     values = out.feats.float() * 0.5 + 0.5
-    require_finite("texture decoder", "attributes", values)
+    require_finite("decode_texture", "attributes", values)
     bytes_ = (values.clamp(0, 1) * 255).round().to(torch.uint8)
     parts = {"base_color": (0, 3), "metallic": (3, 4), "roughness": (4, 5), "alpha": (5, 6)}
     return out.coords[:, 1:].contiguous(), {k: bytes_[:, a:b].contiguous() for k, (a, b) in parts.items()}

@@ -315,38 +315,38 @@ class _Run:
     ) -> Iterator[tuple[Any, dict[str, Any], Callable[[int, int], None]]]:
         """A stage's model on the device as the plan says, its time and its memory recorded."""
         weights, planned, mode, resident = self.pipeline._weights[role], None, "swap", 0
-        with ExitStack() as stack:
-            facts = stack.enter_context(self.record.stage(name))
-            if self.plan:
-                others = {r: w for r, w in self.pipeline._weights.items() if w.placed and r != role}
-                resident = sum(w.nbytes for w in others.values())
-                mode, alone, planned, _ = self.plan.decide(name, tokens, resident)
-                if alone:
-                    resident = 0
-                    for other in others.values():
-                        other.release()
-                if torch.cuda.memory_reserved(self.device) > 0.5 * self.plan.usable:
-                    torch.cuda.empty_cache()  # what the last stage's shapes left in pieces
-                facts["weights"] = mode
-            entry = stack.enter_context(self.ledger.stage(name, planned))
-            module = stack.enter_context(weights.on(self.device, mode))
-            if self.plan and isinstance(module, SparseUnetVaeDecoder):
-                plan = self.plan
+        try:
+            with ExitStack() as stack:
+                facts = stack.enter_context(self.record.stage(name))
+                if self.plan:
+                    others = {r: w for r, w in self.pipeline._weights.items() if w.placed and r != role}
+                    resident = sum(w.nbytes for w in others.values())
+                    mode, alone, planned, _ = self.plan.decide(name, tokens, resident)
+                    if alone:
+                        resident = 0
+                        for other in others.values():
+                            other.release()
+                    if torch.cuda.memory_reserved(self.device) > 0.5 * self.plan.usable:
+                        torch.cuda.empty_cache()  # what the last stage's shapes left in pieces
+                    facts["weights"] = mode
+                entry = stack.enter_context(self.ledger.stage(name, planned))
+                module = stack.enter_context(weights.on(self.device, mode))
+                if self.plan and isinstance(module, SparseUnetVaeDecoder):
+                    plan = self.plan
 
-                def parts_for(voxels: int) -> int:
-                    parts, entry["planned"] = plan.parts(name, mode, resident, tokens, voxels)
-                    if parts > 1:
-                        facts["parts"] = parts
-                    return parts
+                    def parts_for(voxels: int) -> int:
+                        parts, entry["planned"] = plan.parts(name, mode, resident, tokens, voxels)
+                        if parts > 1:
+                            facts["parts"] = parts
+                        return parts
 
-                module.parts_for = parts_for
-                stack.callback(setattr, module, "parts_for", None)
-            try:
+                    module.parts_for = parts_for
+                    stack.callback(setattr, module, "parts_for", None)
                 yield module, facts, lambda done, of: self.record.progress(name, done, of)
-            except torch.cuda.OutOfMemoryError as error:
-                raise StageError(
-                    name, f"out of memory although the plan expected it to fit ({planned or 0:,} bytes): {error}"
-                ) from error
+        except torch.cuda.OutOfMemoryError as error:
+            raise StageError(
+                name, f"out of memory although the plan expected it to fit ({planned or 0:,} bytes): {error}"
+            ) from error
 
     def _encode(self, image: PreparedImage) -> Conditioning:
         with self._stage("encode", _ENCODER, 1) as (model, facts, _):
@@ -372,7 +372,7 @@ class _Run:
             facts["tokens"] = len(coords)
             return generation.sample_shape(
                 flow, coords, features, self.samplers["shape"], self.pipeline.checkpoint.normalization["shape"],
-                resolution, self.rng, bar,
+                resolution, self.rng, bar, stage,
             )  # fmt: skip
 
     def _final_shape(self, structure: Structure, low: Latent | None, features: torch.Tensor) -> Latent:

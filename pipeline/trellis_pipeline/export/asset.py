@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import trellis_mesh as mesh
 
+from ..errors import StageError, first_line, require_finite_fields
 from .bake import bake, unwrap
 from .gltf import write_glb
 from .shape import clean, extract, orient, orient_outward, remesh, simplify
@@ -61,6 +62,7 @@ def export_asset(
 
     Raises:
         ValueError: an option out of range, or voxels that leave no surface.
+        StageError: a stage made a value that is not finite; it names the stage.
         RuntimeError: what was read back is not what was written.
     """
     facts: dict[str, dict[str, Any]] = {}
@@ -69,21 +71,27 @@ def export_asset(
 
     @contextmanager
     def step(name: str) -> Iterator[dict[str, Any]]:
-        with timed(name) as values:
-            facts[name] = values
-            yield values
+        try:
+            with timed(name) as values:
+                facts[name] = values
+                yield values
+        except torch.cuda.OutOfMemoryError as error:
+            raise StageError(name, f"out of memory: {first_line(error)}") from error
 
     with step("extract") as found:
         raw = extract(voxels)
         found.update(faces=len(raw.faces))
+        require_finite_fields("extract", raw)
         keep("raw", raw)
     with step("clean") as found:
         fine, report = clean(raw, min_fraction=min_fraction)
         found.update(report)
         if len(fine.faces) == 0:
             raise ValueError("voxels: their dual grid has no faces, so there is no surface to export")
+        require_finite_fields("clean", fine)
         del raw
-    with step("remesh" if remeshed else "orient") as found:
+    turned = "remesh" if remeshed else "orient"
+    with step(turned) as found:
         if remeshed:
             shape, report = remesh(fine, voxels.grid_size)
             found.update(report)
@@ -92,15 +100,18 @@ def export_asset(
         else:
             tree = mesh.Bvh(reference.vertices, reference.faces)
             shape = fine = orient(fine, tree, reference.vertices, reference.faces)
+        require_finite_fields(turned, shape)
         keep("fine", fine)
     with step("simplify") as found:
         coarse, report = simplify(shape, faces or len(shape.faces))
         found.update(report)
+        require_finite_fields("simplify", coarse)
         keep("coarse", coarse)
         del shape
     with step("unwrap") as found:
         unwrapped, report = unwrap(coarse, texture_size=texture, method=unwrap_method)
         found.update(report)
+        require_finite_fields("unwrap", unwrapped)
         keep("unwrapped", unwrapped)
     with step("bake") as found:
         tree = mesh.Bvh(fine.vertices, fine.faces)

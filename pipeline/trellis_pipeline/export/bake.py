@@ -10,6 +10,7 @@ import trellis_mesh as mesh
 import trellis_raster as raster
 import trellis_sparse as sparse
 
+from ..errors import require_finite
 from .stages import Mesh, Textures, UnwrappedMesh, VoxelAsset
 
 # Attributes that an asset may lack take the glTF defaults.
@@ -64,6 +65,7 @@ def bake(
     del seen
     names = [name for name in _DEFAULTS if name in asset.attrs]
     values = _sample(asset, names, points, reference, bvh)
+    require_finite("bake", "attributes at the texels", values)  # as bytes a NaN would be a colour like any other
     known = torch.zeros_like(covered)
     known[texel] = values[:, -1] > 0.5
     widths = [_DEFAULTS[name][0] for name in names]

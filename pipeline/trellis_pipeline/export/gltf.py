@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ import torch
 from PIL import Image
 from trellis_regression.glb import check_geometry, read_glb
 
+from ..artifacts import write_whole
+from ..errors import require_finite
 from .load import Y_UP_TO_Z_UP
 from .png import encode_png
 from .stages import Placement, Textures, UnwrappedMesh
@@ -57,6 +57,7 @@ def write_glb(
 
     Raises:
         ValueError: an empty mesh, or an unknown format or mode.
+        StageError: a value that is not finite.
         RuntimeError: what was read back is not what was written.
     """
     if image_format not in IMAGE_FORMATS:
@@ -72,6 +73,8 @@ def write_glb(
         maps = _maps(textures, mode)
         encoded = background.submit(_encode, list(maps.values()), image_format)
         positions, normals = _geometry(mesh, placement)
+        for name, values in (("positions", positions), ("normals", normals), ("texture coordinates", mesh.uv)):
+            require_finite("write", name, values)
         primitive = gltf.Primitive(
             attributes=gltf.Attributes(
                 POSITION=out.accessor(positions, gltf.ARRAY_BUFFER, bounds=True),
@@ -88,9 +91,20 @@ def write_glb(
     out.model.scenes = [gltf.Scene(nodes=[0])]
     out.model.scene = 0
     path = Path(path)
-    size = _write_whole(path, out.finish())
-    _read_back(path, len(mesh.vertices), len(mesh.faces))
-    return {"bytes": size, "alpha_mode": mode, "vertices": len(mesh.vertices), "faces": len(mesh.faces)}
+    pieces = out.finish()
+
+    def write(file: Path) -> None:
+        with file.open("wb") as handle:
+            handle.writelines(pieces)
+        _read_back(file, len(mesh.vertices), len(mesh.faces))  # before it stands under its name
+
+    write_whole(path, write, sync=True)
+    return {
+        "bytes": sum(map(len, pieces)),
+        "alpha_mode": mode,
+        "vertices": len(mesh.vertices),
+        "faces": len(mesh.faces),
+    }
 
 
 def _geometry(mesh: UnwrappedMesh, placement: Placement) -> tuple[torch.Tensor, torch.Tensor]:
@@ -209,28 +223,6 @@ class _Builder:
         whole = 12 + 8 + len(document) + 8 + self._size
         head = struct.pack("<4sII", b"glTF", 2, whole) + struct.pack("<I4s", len(document), b"JSON")
         return [head, document, struct.pack("<I4s", self._size, b"BIN\0"), *self._pieces]
-
-
-def _write_whole(path: Path, pieces: list[bytes | memoryview]) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return sum(len(p) for p in pieces)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _read_back(path: Path, vertices: int, faces: int) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ..artifacts import write_whole
+
 Aabb = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 UNIT_AABB: Aabb = ((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))
@@ -16,13 +18,13 @@ UNIT_AABB: Aabb = ((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))
 
 
 def save(stage: Any, path: Path) -> None:
-    """Writes the tensors of a stage to a .safetensors file, dictionaries flattened to ``field.key``."""
+    """Writes the tensors of a stage to a .safetensors file, whole or not at all, dictionaries flattened to ``field.key``."""
     tensors: dict[str, torch.Tensor] = {}
     for field in fields(stage):
         value = getattr(stage, field.name)
         items = {f"{field.name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {field.name: value}
         tensors |= {k: v.contiguous().cpu() for k, v in items.items() if isinstance(v, torch.Tensor)}
-    save_file(tensors, path, metadata={"stage": type(stage).__name__})
+    write_whole(path, lambda file: save_file(tensors, file, metadata={"stage": type(stage).__name__}))
 
 
 @dataclass(frozen=True)

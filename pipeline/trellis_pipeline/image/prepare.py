@@ -77,6 +77,8 @@ def _check_size(size: tuple[int, int], path: str | Path) -> None:
 def _plain(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, np.float64)
+        if not np.isfinite(values).all():
+            raise ImageError("the picture holds values that are not finite")
         top = 65535.0 if image.mode != "F" else max(1.0, float(values.max(initial=0)))
         image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
     transparent = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info

@@ -79,7 +79,12 @@ class Growth:
     def by(logits: SparseTensor) -> Growth:
         """The children whose logit is positive."""
         # Compared in float32: a logit that half precision rounds to 0 would lose its voxel.
+        finite = torch.isfinite(logits.feats).all()
         coords, parent, slot = trellis_sparse.upsample(logits.coords, logits.feats.float() > 0)
+        if not bool(finite):  # known by now, as the number of voxels is
+            raise NotFiniteError(
+                f"logits of {len(logits.coords):,} voxels, which choose the finer ones, are not all finite"
+            )
         return Growth(logits.finer(coords), torch.add(slot, parent, alpha=8), logits)
 
 
@@ -245,7 +250,15 @@ class FlexiDualGridVaeEncoder(SparseUnetVaeEncoder):
         return super().forward(dual_vertices.replace(feats))
 
 
-class VoxelLimitError(ValueError):
+class DecoderError(ValueError):
+    """A decoder cannot go on with what it computed."""
+
+
+class NotFiniteError(DecoderError):
+    """Logits that choose voxels are not finite: a NaN would be a voxel less, and nothing else would tell."""
+
+
+class VoxelLimitError(DecoderError):
     """A decoder would make more voxels than it may."""
 
     def __init__(self, level: int, voxels: int, limit: int) -> None:
