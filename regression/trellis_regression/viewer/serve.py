@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from html import escape
@@ -9,18 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from ..glb import check_geometry, read_glb
-from . import script, style
+from . import document
 
 
 def page(names: Sequence[str]) -> str:
     """The page that shows the files at /0.glb, /1.glb, ..."""
     assets = json.dumps([{"name": n, "glb": f"/{i}.glb"} for i, n in enumerate(names)]).replace("<", "\\u003c")
-    title = escape(", ".join(names))
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style()}</style></head>'
-        f'<body class="full"><main><div class="view"></div></main><script>{script()}\n'
-        f"trellisView(document.querySelector('.view'), {assets});</script></body></html>"
-    )
+    title = ", ".join(names)
+    return document(
+        title, f'<h1>{escape(title)}</h1><div class="view"></div>', own="'self'", full=True,
+        script=f"trellisView(document.querySelector('.view'), {assets});",
+    )  # fmt: skip
 
 
 def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
@@ -28,6 +28,7 @@ def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
 
     Raises:
         GlbError: a file that is not a GLB with triangles.
+        OSError: the port is taken.
     """
     for path in paths:
         check_geometry(read_glb(path))
@@ -43,7 +44,12 @@ def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
             elif self.path == "/":
                 self._send(html, "text/html; charset=utf-8")
             elif self.path in contents:
-                self._send(contents[self.path].read_bytes(), "model/gltf-binary")
+                try:
+                    data = contents[self.path].read_bytes()  # each time: reloading shows what was exported anew
+                except OSError as error:
+                    self.send_error(410, f"cannot be read any more: {error.strerror}")
+                else:
+                    self._send(data, "model/gltf-binary")
             else:
                 self.send_error(404)
 
@@ -53,7 +59,8 @@ def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
-            self.wfile.write(data)
+            with contextlib.suppress(ConnectionError):  # the tab was closed meanwhile
+                self.wfile.write(data)
 
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
             """Nothing: the terminal belongs to whoever started it."""
