@@ -15,6 +15,11 @@ import time
 import numpy as np
 from PIL import Image
 
+# Software WebGL takes seconds to start, and what is only laid out or read does not need it.
+_NO_WEBGL = (
+    "const get = HTMLCanvasElement.prototype.getContext; HTMLCanvasElement.prototype.getContext ="
+    " function (kind, ...more) { return kind.startsWith('webgl') ? null : get.call(this, kind, ...more); };"
+)
 _KEYS = {"Enter": (13, "\r"), " ": (32, " "), "Tab": (9, ""), "ArrowLeft": (37, ""), "ArrowUp": (38, ""),
          "ArrowRight": (39, ""), "ArrowDown": (40, ""), "Home": (36, "")}  # fmt: skip
 
@@ -37,14 +42,14 @@ class Browser:
             "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={folder}", "about:blank",
         )  # fmt: skip
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "sh", program, *options],
+            ["bash", "-c", f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}', "bash", program, *options],
             pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         os.close(theirs_in)
         os.close(theirs_out)
         self._in, self._out = ours_in, ours_out
         self._pending, self._number, self._session = b"", 0, None
-        self.complaints, self.requests = [], []
+        self.complaints, self.requests, self._no_webgl = [], [], None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
@@ -95,18 +100,24 @@ class Browser:
             if "OpenGL, Performance" not in facts["entry"]["text"]:  # drawing in software is slow, as it says
                 self.complaints.append(facts["entry"]["text"])
         elif method == "Network.requestWillBeSent":
-            self.requests.append(facts["request"]["url"])
+            self.requests.append(facts["request"]["url"][:200])
 
-    def open(self, url, *, size=(1280, 900), theme="dark", ready=True):
+    def open(self, url, *, size=(1280, 900), theme="dark", webgl=True):
         """Opens a page and waits until its first view is drawn, or says why not."""
+        if webgl == bool(self._no_webgl):
+            if webgl:
+                self.call("Page.removeScriptToEvaluateOnNewDocument", identifier=self._no_webgl)
+                self._no_webgl = None
+            else:
+                added = self.call("Page.addScriptToEvaluateOnNewDocument", source=_NO_WEBGL)
+                self._no_webgl = added["identifier"]
         self.complaints.clear()
         self.requests.clear()
         self.resize(*size)
         self.theme(theme)
         self.call("Page.navigate", url=url)
         self.until("document.readyState === 'complete'")
-        if ready:
-            self.until("!document.querySelector('.view') || document.querySelector('.view').dataset.state")
+        self.until("!document.querySelector('.view') || document.querySelector('.view').dataset.state")
 
     def resize(self, width, height):
         """The window's size in pixels of one device pixel each."""

@@ -131,16 +131,17 @@ def main() -> int:
     for name in immune:
         print(f"{name}: {arguments.fault} is not put into it, so it must pass", flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    results, unusable = [], []
+    results: list[Result] = []
+    unusable: dict[str, str] = {}
     for name in arguments.only or INPUTS:
         try:
             results.append(_one(name, arguments))
             print("\n".join(results[-1].lines()), flush=True)
         except (ValueError, NotImplementedError) as error:  # GlbError and ApprovalError are ValueErrors
-            unusable.append(f"{name}: {error}")
-            print(f"ERROR {unusable[-1]}", file=sys.stderr, flush=True)
+            unusable[name] = str(error)
+            print(f"ERROR {name}: {error}", file=sys.stderr, flush=True)
     report = arguments.out / "report.html"
-    report.write_text(page(results, title=f"Regression on {arguments.device}"), encoding="utf-8")
+    report.write_text(page(results, title=f"Regression on {arguments.device}", unusable=unusable), encoding="utf-8")
     failed = [r.path.stem for r in results if not r.verdict.ok]
     print(f"\n{len(results) - len(failed)} of {len(arguments.only or INPUTS)} passed; report: {report}")
     return 2 if unusable else int(bool(failed))

@@ -23,9 +23,7 @@ MAX_EMBEDDED = 24 << 20
 """A larger GLB is not put into the page; `trellis view` shows it."""
 
 
-def page(
-    results: Sequence[Result], *, title: str = "Gate report", unusable: Mapping[str, str] | None = None
-) -> str:
+def page(results: Sequence[Result], *, title: str = "Gate report", unusable: Mapping[str, str] | None = None) -> str:
     """The report on one or more checked assets.
 
     Args:
@@ -37,10 +35,11 @@ def page(
     bad = sum(not r.verdict.ok for r in results) + len(unusable)
     total = len(results) + len(unusable)
     said = "" if total == 1 else f"{bad} of {total} failed" if bad else f"all {total} passed"
+    when = f"made {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC{_by()}"
     body = [
-        f"<h1>{escape(title)}</h1>"
-        f'<p class="quiet">{f"<b>{said}</b>; " if said else ""}made {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC{_by()}</p>'
-        '<noscript><p class="verdict fail">Without JavaScript there is no rotatable view, and only shaded pictures.</p></noscript>'
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="quiet">{f"<b>{said}</b>; " if said else ""}{when}</p>',
+        '<noscript><p class="note">Without JavaScript: no view to turn, and shaded pictures only.</p></noscript>',
     ]
     if total > 1:
         body.append(_index(results, seen, unusable))
@@ -73,9 +72,7 @@ def _anchor(index: int) -> str:
 
 def _index(results: Sequence[Result], seen: Mapping[str, str], unusable: Mapping[str, str]) -> str:
     """A card for each asset: its face, its name, and what is wrong."""
-    cards = [
-        f'<li><b>✗ {escape(name)}</b><span class="bad">could not be judged</span></li>' for name in unusable
-    ]
+    cards = [f'<li><b>✗ {escape(name)}</b><span class="bad">could not be judged</span></li>' for name in unusable]
     for i, r in enumerate(results):
         ok, anchor = r.verdict.ok, _anchor(i)
         picture = f'<img alt="" src="{seen[anchor]}">' if seen[anchor] else ""

@@ -58,7 +58,7 @@ def _ruler(x: Finding) -> str:
         f"{x.value:.3g}, {'above' if x.value > x.limit else 'not above'} the threshold {x.limit:.3g}; "
         f"{len(x.clean)} clean assets from {min(x.clean):.3g} to {max(x.clean):.3g}"
     )
-    gap = f'<path class="gap" d="M0 12h1m3 0h1m3 0h1" transform="translate(-8 0)"/>' if beyond else ""
+    gap = '<path class="gap" d="M0 12h1m3 0h1m3 0h1" transform="translate(-8 0)"/>' if beyond else ""
     return (
         f'<svg class="{"over" if x.value > x.limit else "under"}" width="100%" height="24" role="img" aria-label="{text}">'
         f"<title>{text}</title>"

@@ -19,14 +19,14 @@ from ..measure.pictures import MODES, SIZE, View, measure, one_thread, renderer
 
 _LABEL = {"shaded": "shaded", "base_color": "base colour", "normal": "normals"}
 _VIEWER = {"shaded": "shaded", "base_color": "base", "normal": "normals"}
-_SIDE = {
+_SIDE: dict[tuple[float, float], str] = {
     (0, 0): "front", (90, 0): "its left (+x)", (180, 0): "back", (270, 0): "its right (−x)", (0, 90): "above",
     (0, -90): "below", (45, 35): "front, left, above", (225, -35): "back, right, below",
 }  # fmt: skip
 _HEAT = np.array([[0, 0, 4], [60, 15, 112], [150, 42, 120], [228, 84, 86], [252, 165, 60], [252, 253, 191]], np.float32)
 
 SAME = 0.05
-"""FLIP's error below which nobody sees a difference: a fifth of what it gives a pixel of a neighbouring colour."""
+"""FLIP's error up to which a picture is not worth looking at; the largest error is 1."""
 _INSIDE = ("double-shell", {"cut": 0.5, "mode": "sides"}, "Cut it open", "the second layer lies inside")
 _ELSEWHERE = {
     "second-run": "it is in the second file, which is not drawn here",
@@ -119,9 +119,9 @@ def _drawn(result: Result) -> dict[str, list[_Card]]:
 
 
 def _set(mode: str, cards_of_mode: list[_Card], *, hidden: bool) -> str:
-    worst = max((c.worst or 0.0 for c in cards_of_mode), default=0.0)
-    compared = len(cards_of_mode[0].tiles) > 1
-    made = "".join(_card(c, mode, is_worst=compared and worst > SAME and c.worst == worst) for c in cards_of_mode)
+    worst = max(cards_of_mode, key=lambda c: c.worst or 0.0)
+    compared = len(worst.tiles) > 1
+    made = "".join(_card(c, mode, is_worst=c is worst and (c.worst or 0.0) > SAME) for c in cards_of_mode)
     return (
         f'<div class="cards {"compared" if compared else "single"}" data-mode="{mode}"{" hidden" if hidden else ""}>'
         f"{made}</div>"
@@ -129,14 +129,15 @@ def _set(mode: str, cards_of_mode: list[_Card], *, hidden: bool) -> str:
 
 
 def _card(card: _Card, mode: str, *, is_worst: bool) -> str:
-    side = _SIDE.get((card.azimuth, card.elevation), f"{card.azimuth:g}° round, {card.elevation:g}° up")  # type: ignore[call-overload]
+    side = _SIDE.get((card.azimuth, card.elevation), f"{card.azimuth:g}° round, {card.elevation:g}° up")
     figure = "" if card.worst is None else f" worst tile {card.worst:.2f}"
     tiles = "".join(_tile(name, what, f"{side}, {_LABEL[mode]}", figure) for name, what in card.tiles)
+    figure = figure.strip()
     look = json.dumps({"azimuth": card.azimuth, "elevation": card.elevation, "mode": _VIEWER[mode]})
     return (
         f'<figure class="card{" worst" if is_worst else ""}"><figcaption>'
-        f"<button type=\"button\" data-look='{look}' title=\"turn the view above to this side\">{side}</button>"
-        f'<span class="quiet">{"differs most here, " if is_worst else ""}{figure.strip()}</span></figcaption>'
+        f'<button type="button" data-look=\'{look}\' title="turn the view above to this side">{side}</button>'
+        f'<span class="quiet">{"differs most here, " if is_worst else ""}{figure}</span></figcaption>'
         f'<div class="tiles">{tiles}</div></figure>'
     )
 
@@ -147,7 +148,7 @@ def _tile(name: str, what: torch.Tensor | str, of: str, figure: str) -> str:
     else:
         more = f":{figure} of 1" if name == "difference" else ""
         shown = f'<img alt="{name}, {escape(of)}{more}" src="{_png(what)}" width="{SIZE}" height="{SIZE}">'
-    return f'<div class="tile">{shown}<span class="quiet">{name}</span></div>'
+    return f'<div class="tile">{shown}<span class="quiet name">{name}</span></div>'
 
 
 def _png(rgb: torch.Tensor) -> str:

@@ -24,7 +24,9 @@ def document(
         own: "'self'" for a page that reads from its own server.
     """
     colour = "%232e9e4f" if sound else "%23d93a2b"
-    icon = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'><circle cx='4' cy='4' r='4' fill='{colour}'/></svg>"
+    icon = (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'><circle cx='4' cy='4' r='4' fill='{colour}'/></svg>"
+    )
     policy = _NOTHING_FROM_OUTSIDE.format(own=own)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'

@@ -9,7 +9,12 @@ const trellisStage = (() => {
     if (stage !== undefined) return stage;
     try {
       const renderer = new THREE.WebGLRenderer({ antialias: true });
-      const room = new THREE.PMREMGenerator(renderer).fromScene(new THREE.RoomEnvironment(), 0.04).texture;
+      const gl = renderer.getContext();
+      const named = gl.getExtension('WEBGL_debug_renderer_info');
+      const slow = named && /swiftshader|llvmpipe|software/i.test(gl.getParameter(named.UNMASKED_RENDERER_WEBGL));
+      // What is reflected, blurred for every roughness: seconds of work where no GPU does it.
+      const size = slow ? 64 : 256;
+      const room = new THREE.PMREMGenerator(renderer).fromScene(new THREE.RoomEnvironment(), 0.04, 0.1, 100, { size }).texture;
       stage = { renderer, room };
     } catch (error) {
       stage = null;
