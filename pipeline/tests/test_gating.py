@@ -1,13 +1,16 @@
-"""The generated asset of the regression session: sound it passes against its golden, broken the gate and the stage are named."""
+"""The regression session: sound assets pass against their goldens; broken, the gate and the stage are named."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from trellis_pipeline import generation
+from trellis_pipeline.gating import every_fault, regress
 from trellis_pipeline.gating.faults import broken
-from trellis_pipeline.gating.regress import INPUTS
+from trellis_pipeline.gating.fixed import INPUTS
+from trellis_regression import tables
 from trellis_regression.check import check
 from trellis_regression.profile import Looks
 
@@ -54,3 +57,30 @@ def test_a_fault_in_a_model_is_traced_to_its_stage(folder):
         verdict = judged(folder)
     assert not verdict.ok
     assert "stage 'structure' is the first that differs: coords" in verdict.first_stage
+
+
+def session(monkeypatch, folder, *arguments):
+    fixed = ("--device", "cpu", "--golden", str(GOLDEN.parent), "--out", str(folder))
+    monkeypatch.setattr(sys, "argv", ["regress", "--every-fault", *fixed, *arguments])
+    return regress.main()
+
+
+@pytest.mark.parametrize("fault", ["alpha-lost", "flipped-winding", "second-run"])
+def test_every_fault_names_each_by_its_gate_alone(fault, monkeypatch, tmp_path, capsys):
+    assert session(monkeypatch, tmp_path, "--only", "leaf", "--fault", fault) == 0
+    said = capsys.readouterr().out
+    assert f"| `{fault}` | in the road | leaf |" in said
+    assert "no other" in said
+
+
+def test_every_fault_fails_when_a_fault_is_missed_or_not_tried(monkeypatch, tmp_path, capsys):
+    (trial,) = [
+        t for t in every_fault.trials(["leaf"], tmp_path, GOLDEN.parent, device="cpu", faults=[]) if not t.fault
+    ]
+    assert not trial.causes
+    for wrong in (("floaters",), ("blocky", "picture-drift"), ()):
+        seen = replace(trial, fault="blocky", strength="32 cells", causes=wrong)
+        assert "blocky (32 cells)" in tables.not_shown([seen], ["blocky"])[0]
+    assert tables.not_shown([replace(trial, causes=("blocky",))], []) == ["leaf: sound (): the gates named blocky"]
+    assert session(monkeypatch, tmp_path, "--only", "painted", "--fault", "alpha-lost") == 1
+    assert "alpha-lost: no asset takes it, so nothing was tried" in capsys.readouterr().out

@@ -90,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     faults.add_argument("--assets", type=int, default=5, metavar="N", help="held-out assets to put faults into (5)")
     faults.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be repeated")
+    faults.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
     faults.add_argument("--markdown", action="store_true", help="as the table in docs/gates.md")
+    faults.add_argument("--relations", action="store_true", help="also why gates follow from others, and how often")
     faults.add_argument(
         "--trials", type=Path, metavar="FILE", help="keep every trial as JSON lines; read if it is there"
     )
@@ -99,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser("calibrate", help="derive thresholds.json anew from the clean sample")
     calibrate.add_argument("--road", default=ROAD, metavar="MODULE")
     calibrate.add_argument("--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR")
+    calibrate.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
     calibrate.set_defaults(run=_calibrate)
 
     fuzz = commands.add_parser(
@@ -220,23 +223,26 @@ def _faults(arguments: argparse.Namespace) -> int:
         trials = tables.read(arguments.trials)
     else:
         road = matrix.load_road(arguments.road)
-        controls = matrix.make_controls(road, arguments.sample)
-        chosen = sample.HELD_OUT[: arguments.assets]
+        controls = matrix.make_controls(road, arguments.sample, jobs=arguments.jobs)
         trials = matrix.run(
-            road, controls, arguments.sample / "broken", faults=arguments.fault, inject_into=chosen,
+            matrix.Plan(road, arguments.sample / "broken"), controls, faults=arguments.fault,
+            inject_into=sample.HELD_OUT[: arguments.assets], jobs=arguments.jobs,
             report=lambda line: print(line, file=sys.stderr, flush=True),
         )  # fmt: skip
         if arguments.trials:
             matrix.save(trials, arguments.trials)
     print(tables.markdown(trials) if arguments.markdown else tables.text(trials))
+    if arguments.relations:
+        print("\n" + tables.relations(trials))
     return 0 if tables.good(trials) else 1
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from . import matrix, thresholds
 
-    controls = matrix.make_controls(matrix.load_road(arguments.road), arguments.sample)
-    matrix.calibrate(controls)
+    controls = matrix.make_controls(matrix.load_road(arguments.road), arguments.sample, jobs=arguments.jobs)
+    matrix.calibrate(controls, jobs=arguments.jobs)
+    print("\n".join(thresholds.lines()))
     print(f"{thresholds.TABLE}: written")
     return 0
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import stages
-from .detectors import ALL, BY_NAME, Detector
+from .detectors import ALL, Detector
+from .detectors import figures as f
+from .detectors.relations import DECIDED_BY_STAGES, EXPLAINS
 from .profile import Evidence
 from .thresholds import Limit
 
@@ -21,6 +23,7 @@ class Finding:
 
     Attributes:
         kind: "alone" or "golden", whichever figure decided.
+        excess: how far the figure is beyond the limit, on a scale that all gates share; below 0 it is within.
         percentile: the share of clean assets whose figure is not larger; None where there is no clean curve.
         explained_by: for a consequence, the gate that is the cause.
     """
@@ -34,6 +37,7 @@ class Finding:
     sentence: str = ""
     remedy: str = ""
     explained_by: str = ""
+    excess: float = 0.0
     clean: tuple[float, ...] = ()
 
 
@@ -68,37 +72,67 @@ class Verdict:
 def judge(evidence: Evidence, limits: Mapping[tuple[str, str], Limit]) -> Verdict:
     """The verdict on an asset. Each gate that has a figure against the golden and one of its own fires on either."""
     findings = [_finding(detector, evidence, limits) for detector in ALL]
-    fired = {x.name for x in findings if x.status == FIRED}
-    final = []
-    for finding in findings:
-        cause = _cause(finding.name, fired, evidence) if finding.status == FIRED else ""
-        if cause:
-            finding = Finding(**{**finding.__dict__, "status": CONSEQUENCE, "explained_by": cause})
-        final.append(finding)
+    excess = {x.name: x.excess for x in findings if x.status == FIRED}
+    cleaned = f.lost_in_cleaning(evidence) or 0.0
+    causes = causes_of(excess, cleaned, limits["over-cleaned", "alone"].value)
+    final = tuple(
+        replace(x, status=CONSEQUENCE, explained_by=causes[x.name]) if causes.get(x.name) else x for x in findings
+    )
     first = None
     if evidence.stages and evidence.golden_stages:
         first = stages.first_difference(evidence.stages, evidence.golden_stages)
-    return Verdict(tuple(final), first)
+    return Verdict(final, first)
 
 
-def _cause(name: str, fired: set[str], evidence: Evidence) -> str:
-    """Which fired gate explains this one; one that is no consequence itself, where there is one."""
-    explaining = _explaining(name, fired, evidence)
-    roots = [x for x in explaining if not _explaining(x, fired, evidence)]
-    return (roots or explaining or [""])[0]
+def causes_of(excess: Mapping[str, float], cleaned: float = 0.0, usual: float = 0.0) -> dict[str, str]:
+    """For each gate that fired the one that is its cause; "" for those that are causes, of which there is at least one.
+
+    Args:
+        excess: how far beyond its limit each gate is that fired.
+        cleaned: which share of the area the kept stages say cleaning took; `usual`: at most from sound assets.
+    """
+    explained = _without_circles(_relations(excess, cleaned, usual), excess)
+    found = {}
+    for name, explaining in explained.items():
+        roots = [x for x in explaining if not explained[x]]
+        found[name] = (roots or explaining or [""])[0]
+    return found
 
 
-def _explaining(name: str, fired: set[str], evidence: Evidence) -> list[str]:
-    """The fired gates that name this one as following. `empty` and `over-cleaned` do so mutually; the stages decide."""
-    found = []
-    for detector in ALL:
-        if detector.name not in fired or name not in detector.explains:
-            continue
-        if {detector.name, name} == {"empty", "over-cleaned"}:
-            cleaned_away = (BY_NAME["over-cleaned"].alone or (lambda e: None))(evidence)
-            if name == ("over-cleaned" if (cleaned_away or 0) > 0.5 else "empty"):
+def _relations(fired: Iterable[str], cleaned: float, usual: float) -> dict[str, list[str]]:
+    """For each fired gate those fired gates that explain it. Of `over-cleaned` and some others the kept stages decide."""
+    ordered = [d.name for d in ALL if d.name in set(fired)]
+    found: dict[str, list[str]] = {name: [] for name in ordered}
+    for cause in ordered:
+        for name in ordered:
+            if name not in EXPLAINS.get(cause, {}):
                 continue
-        found.append(detector.name)
+            other = DECIDED_BY_STAGES.get(name if cause == "over-cleaned" else cause if name == "over-cleaned" else "")
+            by_cleaning = other is not None and cleaned > max(other, usual)
+            if other is None or by_cleaning == (cause == "over-cleaned"):
+                found[name].append(cause)
+    return found
+
+
+def _without_circles(explained: Mapping[str, list[str]], excess: Mapping[str, float]) -> dict[str, list[str]]:
+    """The relations of which no gate explains itself, whatever the number of steps.
+
+    In a circle only a gate that is farther beyond its limit explains another: a fault moves its own figure most.
+    """
+    reached = {name: _all_behind(name, explained) for name in explained}
+    place = {name: (-excess[name], i) for i, name in enumerate(explained)}
+    return {
+        name: [x for x in explaining if name not in reached[x] or place[x] < place[name]]
+        for name, explaining in explained.items()
+    }
+
+
+def _all_behind(name: str, explained: Mapping[str, list[str]]) -> set[str]:
+    found: set[str] = set()
+    left = list(explained[name])
+    while left:
+        found.add(cause := left.pop())
+        left += [x for x in explained[cause] if x not in found]
     return found
 
 
@@ -110,19 +144,18 @@ def _finding(detector: Detector, evidence: Evidence, limits: Mapping[tuple[str, 
         value, limit = figure(evidence), limits.get((detector.name, kind))
         if value is None or limit is None:
             continue
-        # How far beyond the limit, on a scale that both kinds share.
         excess = (value - limit.value) / (abs(limit.value) + detector.floor)
         if best is None or excess > best[0]:
             best = (excess, kind, float(value), limit)
     if best is None:
         return Finding(detector.name, NOT_JUDGED, sentence=_why_not(detector, evidence))
-    _, kind, value, limit = best
+    excess, kind, value, limit = best
     hit = value > limit.value
     rank = bisect_right(limit.clean, value) / len(limit.clean) if limit.clean else None
     return Finding(
         detector.name, FIRED if hit else PASSED, kind, value, limit.value, rank,
         _sentence(detector, evidence, value, limit) if hit else "", detector.remedy if hit else "",
-        clean=limit.clean,
+        excess=excess, clean=limit.clean,
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Faults against detectors: puts every known fault into every asset of a sample and counts what the gates say.
 
-What turns a source into a finished asset is a `Road`. The regression package has none of its own and never imports
-one: `trellis-gate faults --road MODULE` names it (`trellis_pipeline.gating` by default).
+What makes the finished assets is a `Road`. The regression package has none of its own and never imports one:
+`trellis-gate faults --road MODULE` names it (`trellis_pipeline.gating` by default). The fixed set of `nox -s regress` is
+another road with controls of its own.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import importlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from . import sample, stages, thresholds
 from .asset import Asset
 from .detectors import ALL
-from .gate import CONSEQUENCE, FIRED, Verdict, judge
+from .detectors.figures import lost_in_cleaning
+from .gate import CONSEQUENCE, FIRED, judge
 from .inject import ALL as INJECTORS
-from .inject import BY_NAME, Injector, Model, inject
+from .inject import BY_NAME, IN_THE_ROAD, Injector, Model, inject, why_hidden
+from .parallel import spread
 from .profile import Evidence, Looks, alone, gather
 
 QUICK_LOOK = Looks(96, ((0, 0), (270, 0), (45, 35)))
@@ -30,8 +34,8 @@ NO_LOOK = Looks(96, ())
 class Road(Protocol):
     """What an export road gives to be tested: sound assets, and its own stages broken on purpose."""
 
-    def remake(self, source: Path, out: Path, stages: Path, *, variant: int = 0) -> None:
-        """Takes a source through the road; another variant is another, equally sound build or device."""
+    def make(self, name: str, out: Path, stages: Path, *, variant: int = 0) -> None:
+        """Takes the asset of that name through the road; another variant is another, equally sound build or device."""
 
     def faults(self) -> Sequence[str]:
         """Names of the faults that `broken` re-creates inside the road."""
@@ -56,13 +60,19 @@ def load_road(module: str) -> Road:
 
 @dataclass
 class Control:
-    """A clean asset, its golden (another variant of the same source) and its kept stages."""
+    """A clean asset, its golden (another variant of the same source, or an approved one) and its kept stages.
+
+    Attributes:
+        golden_stage_folder: the golden's stages; None where `profile.json` beside the golden holds what they were.
+        requested_faces: what the road was asked for.
+    """
 
     name: str
     path: Path
     golden_path: Path
     stage_folder: Path
-    golden_stage_folder: Path
+    golden_stage_folder: Path | None = None
+    requested_faces: int = 4000
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def asset(self) -> Asset:
@@ -73,6 +83,9 @@ class Control:
 
     def golden_profile(self) -> dict[str, Any]:
         def measure() -> dict[str, Any]:
+            if self.golden_stage_folder is None:
+                stored = self.golden_path.with_name("profile.json").read_text(encoding="utf-8")
+                return cast("dict[str, Any]", json.loads(stored))
             return {**alone(self.golden()), "stages": stages.profile(self.golden_stage_folder)}
 
         return cast("dict[str, Any]", self._once("profile", measure))
@@ -96,53 +109,63 @@ class Control:
             golden=self.golden() if with_golden else None,
             golden_profile=self.golden_profile() if with_golden else None,
             stage_folder=stage_folder or self.stage_folder, again=again or (asset or self.asset()),
-            requested_faces=4000, looks=looks,
+            requested_faces=self.requested_faces, looks=looks,
         )  # fmt: skip
         if cleaned_share is not None and "area" in found.stages.get("fine", {}):
             found.stages["fine"] = {**found.stages["fine"], "area": found.stages["fine"]["area"] * (1 - cleaned_share)}
         return found
 
 
-def make_controls(road: Road, folder: Path, names: Iterable[str] = sample.NAMES) -> list[Control]:
+def make_controls(road: Road, folder: Path, names: Iterable[str] = sample.NAMES, *, jobs: int = 1) -> list[Control]:
     """The sample through the road, twice each; what a folder already holds is taken from there."""
-    controls = []
-    for name in names:
-        home = folder / name.replace(" ", "-")
-        control = Control(name, home / "asset.glb", home / "golden.glb", home / "stages", home / "golden-stages")
-        if not (home / "complete").is_file():
-            home.mkdir(parents=True, exist_ok=True)
-            source = home / "source.glb"
-            source.write_bytes(sample.build(name))
-            road.remake(source, control.golden_path, control.golden_stage_folder, variant=0)
-            road.remake(source, control.path, control.stage_folder, variant=1)
-            (home / "complete").touch()
-        controls.append(control)
-    return controls
+    return list(spread(partial(_control, road, folder), list(names), jobs))
 
 
-def clean_figures(controls: Iterable[Control]) -> dict[str, dict[str, list[float]]]:
+def _control(road: Road, folder: Path, name: str) -> Control:
+    home = folder / name.replace(" ", "-")
+    control = Control(name, home / "asset.glb", home / "golden.glb", home / "stages", home / "golden-stages")
+    if not (home / "complete").is_file():
+        home.mkdir(parents=True, exist_ok=True)
+        road.make(name, control.golden_path, home / "golden-stages", variant=0)
+        road.make(name, control.path, control.stage_folder, variant=1)
+        (home / "complete").touch()
+    return control
+
+
+def clean_figures(controls: Iterable[Control], *, jobs: int = 1) -> dict[str, dict[str, list[float]]]:
     """Every detector's figures on clean assets, by detector and kind."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for control in controls:
-        evidence = control.evidence(looks=QUICK_LOOK)
-        for detector in ALL:
-            for kind, figure in (("alone", detector.alone), ("golden", detector.golden)):
-                value = figure(evidence) if figure else None
-                if value is not None:
-                    found[detector.name][kind].append(float(value))
-        control.forget()
+    for figures in spread(_figures, list(controls), jobs):
+        for (detector, kind), value in figures.items():
+            found[detector][kind].append(value)
     return found
 
 
-def calibrate(controls: Sequence[Control], path: Path = thresholds.TABLE) -> None:
+def _figures(control: Control) -> dict[tuple[str, str], float]:
+    evidence = control.evidence(looks=QUICK_LOOK)
+    found = {}
+    for detector in ALL:
+        for kind, figure in (("alone", detector.alone), ("golden", detector.golden)):
+            value = figure(evidence) if figure else None
+            if value is not None:
+                found[detector.name, kind] = float(value)
+    return found
+
+
+def calibrate(controls: Sequence[Control], path: Path = thresholds.TABLE, *, jobs: int = 1) -> None:
     """Writes the table of thresholds from the controls that are for it."""
     chosen = [c for c in controls if c.name in sample.CALIBRATION]
-    thresholds.write(clean_figures(chosen), {"assets": [c.name for c in chosen]}, path)
+    thresholds.write(clean_figures(chosen, jobs=jobs), {"assets": [c.name for c in chosen]}, path)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One fault in one asset: which gates named a cause, and which only followed."""
+    """One fault in one asset: which gates named a cause, which only followed, and where the road first differed.
+
+    Attributes:
+        hidden: by which measured property this asset cannot show the fault; then it was not put in.
+        excess: how far beyond its limit each gate is that fired; `cleaned`: which share the kept stages say cleaning took.
+    """
 
     fault: str
     strength: str
@@ -151,6 +174,10 @@ class Trial:
     causes: tuple[str, ...]
     consequences: tuple[str, ...]
     sentence: str = ""
+    first_stage: str = ""
+    hidden: str = ""
+    excess: dict[str, float] = field(default_factory=dict)
+    cleaned: float = 0.0
 
     @property
     def caught(self) -> bool:
@@ -165,81 +192,118 @@ class Trial:
 
 def clean_trial(control: Control, limits: Any) -> Trial:
     """A control as it is."""
-    return _trial("", "", control, False, judge(control.evidence(looks=QUICK_LOOK), limits))
+    return _trial("", "", control, False, control.evidence(looks=QUICK_LOOK), limits)
 
 
 def injected_trials(
-    control: Control, injector: Injector, limits: Any, strengths: Sequence[str] | None = None
+    control: Control, injector: Injector, limits: Any, strengths: Sequence[str] | None = None, looks: Looks = NO_LOOK
 ) -> Iterator[Trial]:
     """One fault at its strengths in one control; nothing where the fault cannot be."""
     model = Model.of(control.asset())
     if not injector.applies(model):
         return
     for strength in strengths or tuple(injector.strengths):
+        if why := why_hidden(model, injector.name, strength):
+            yield Trial(
+                injector.name, strength, control.name, strength == injector.historic, (), (), hidden=why
+            )  # fmt: skip
+            continue
         made = inject(model, injector.name, strength)
         asset = Asset.parse(made.data, control.name)
         if injector.second:
-            evidence = control.evidence(again=asset)
+            evidence = control.evidence(again=asset, looks=looks)
         else:
             lost = injector.strengths[strength][1] if injector.loses_stages else None
-            evidence = control.evidence(asset, cleaned_share=lost)
-        yield _trial(injector.name, strength, control, made.historic, judge(evidence, limits))
+            evidence = control.evidence(asset, cleaned_share=lost, looks=looks)
+        yield _trial(injector.name, strength, control, made.historic, evidence, limits)
 
 
-def road_trial(road: Road, fault: str, control: Control, folder: Path, limits: Any) -> Trial:
-    """One fault re-created inside the road, on one source. A road that refuses to write counts as caught."""
-    out, kept = folder / f"{fault}.glb", folder / f"{fault}-stages"
-    source = control.path.parent / "source.glb"
+def road_trial(
+    road: Road, fault: str, control: Control, folder: Path, limits: Any, looks: Looks = NO_LOOK
+) -> Trial:  # fmt: skip
+    """One fault re-created inside the road, on one source. A road that writes nothing shows nothing."""
+    if why := why_hidden(Model.of(control.asset()), fault, IN_THE_ROAD):
+        return Trial(fault, IN_THE_ROAD, control.name, True, (), (), hidden=why)
+    home = folder / control.name.replace(" ", "-")
+    home.mkdir(parents=True, exist_ok=True)
+    out, kept = home / f"{fault}.glb", home / f"{fault}-stages"
     try:
         with road.broken(fault):
-            road.remake(source, out, kept, variant=1)
+            road.make(control.name, out, kept, variant=1)
     except ValueError as error:
-        return Trial(fault, "in the road", control.name, True, (fault,), (), f"refused: {error}")
+        return Trial(fault, IN_THE_ROAD, control.name, True, (), (), f"no file was written: {error}")
     asset = Asset.read(out)
     second = fault == "second-run"
-    evidence = control.evidence(again=asset) if second else control.evidence(asset, stage_folder=kept)
-    return _trial(fault, "in the road", control, True, judge(evidence, limits))
+    evidence = (
+        control.evidence(again=asset, looks=looks)
+        if second
+        else control.evidence(asset, stage_folder=kept, looks=looks)
+    )
+    return _trial(fault, IN_THE_ROAD, control, True, evidence, limits)
 
 
-def _trial(fault: str, strength: str, control: Control, historic: bool, verdict: Verdict) -> Trial:
+def _trial(fault: str, strength: str, control: Control, historic: bool, evidence: Evidence, limits: Any) -> Trial:
+    verdict = judge(evidence, limits)
     causes = tuple(x.name for x in verdict.findings if x.status == FIRED)
     followed = tuple(x.name for x in verdict.findings if x.status == CONSEQUENCE)
     said = next((x.sentence for x in verdict.fired if x.name == fault), "")
-    return Trial(fault, strength, control.name, historic, causes, followed, said)
+    excess = {x.name: round(x.excess, 4) for x in verdict.findings if x.name in causes + followed}
+    cleaned = lost_in_cleaning(evidence) or 0.0
+    return Trial(
+        fault, strength, control.name, historic, causes, followed, said, verdict.first_stage or "",
+        excess=excess, cleaned=cleaned,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every trial of a run shares, and what is sent to the processes that do them."""
+
+    road: Road
+    folder: Path
+    profile: str = "default"
+    historic_only: bool = False
+    looks: Looks = NO_LOOK
+
+    def trials(self, task: tuple[Control, str]) -> list[Trial]:
+        """A control clean (no fault), or with one fault injected and re-created in the road; none where it cannot be."""
+        control, fault = task
+        limits = thresholds.load(self.profile)
+        if not fault:
+            return [clean_trial(control, limits)]
+        injector = BY_NAME[fault]
+        strengths = [injector.historic] if self.historic_only else None
+        found = list(injected_trials(control, injector, limits, strengths, self.looks))
+        if found and fault in self.road.faults():
+            found.append(road_trial(self.road, fault, control, self.folder, limits, self.looks))
+        return found
 
 
 def run(
-    road: Road, controls: Sequence[Control], folder: Path, *, profile: str = "default",
-    faults: Sequence[str] | None = None, inject_into: Sequence[str] | None = None, historic_only: bool = False,
-    report: Callable[[str], None] = lambda line: None,
+    plan: Plan, controls: Sequence[Control], *, faults: Sequence[str] | None = None,
+    inject_into: Sequence[str] | None = None, jobs: int = 1, report: Callable[[str], None] = lambda line: None,
 ) -> list[Trial]:  # fmt: skip
     """All trials: every control clean, and in those named by `inject_into` (all by default) every fault, injected into
     the finished file at its strengths and re-created inside the road.
 
     A fault that none of those can have (alpha that is lost needs alpha) is tried in every control that can.
     """
-    limits = thresholds.load(profile)
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = [i for i in INJECTORS if faults is None or i.name in faults]
+    wanted = [i.name for i in INJECTORS if faults is None or i.name in faults]
     chosen = [c for c in controls if inject_into is None or c.name in inject_into]
-    rare = {i.name for i in wanted if not any(_applies(i.name, c) for c in chosen)}
-    found = []
+    models = {c.name: Model.of(c.asset()) for c in chosen}
+    rare = {f for f in wanted if not any(BY_NAME[f].applies(m) for m in models.values())}
+    tasks = [(c, "") for c in controls]
+    tasks += [(c, f) for c in controls for f in wanted if c in chosen or f in rare]
     for control in controls:
-        found.append(clean_trial(control, limits))
-        for injector in wanted:
-            if (control in chosen or injector.name in rare) and _applies(injector.name, control):
-                found += injected_trials(control, injector, limits, [injector.historic] if historic_only else None)
-                if injector.name in road.faults():
-                    found.append(road_trial(road, injector.name, control, folder, limits))
         control.forget()
-        report(f"{control.name}: {sum(t.asset == control.name for t in found)} trials")
+    found = []
+    for (control, fault), trials in zip(tasks, spread(plan.trials, tasks, jobs), strict=True):
+        found += trials
+        report(f"{control.name} {fault or 'clean'}: {', '.join(f'{t.strength} {t.causes}' for t in trials)}")
+        control.forget()
     return found
-
-
-def _applies(fault: str, control: Control) -> bool:
-    return BY_NAME[fault].applies(Model.of(control.asset()))
 
 
 def save(trials: Sequence[Trial], path: Path) -> None:
     """The trials as JSON lines."""
-    path.write_text("".join(json.dumps(t.__dict__) + "\n" for t in trials), encoding="utf-8")
+    path.write_text("".join(json.dumps(asdict(t)) + "\n" for t in trials), encoding="utf-8")

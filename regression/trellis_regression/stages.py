@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors.numpy import load_file
 
 from .glb import GlbError
+from .measure import welded
 
 ORDER = (
     "conditioning", "structure", "shape_low", "shape", "texture",
@@ -51,8 +53,27 @@ def _stage(path: Path) -> dict[str, Any]:
     if {"vertices", "faces"} <= tensors.keys():
         corners = tensors["vertices"].astype(np.float64)[tensors["faces"].astype(np.int64)]
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        found |= {"faces": len(corners), "area": float(np.linalg.norm(cross, axis=1).sum() / 2)}
+        area = np.linalg.norm(cross, axis=1) / 2
+        found |= {"faces": len(corners), "area": float(area.sum())}
+        if path.stem == "raw":
+            found["shattered_share"] = _shattered(tensors["faces"].astype(np.int64), area)
     return found
+
+
+def _shattered(faces: npt.NDArray[np.int64], area: npt.NDArray[np.float64]) -> float:
+    """Share of the area in small components; a stage's mesh is welded."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(faces) or not area.sum():
+        return 0.0
+    n = int(faces.max()) + 1
+    ends = faces[:, [0, 1, 0, 2]].reshape(-1, 2).T
+    label = connected_components(coo_matrix((np.ones(ends.shape[1], np.int8), ends), shape=(n, n)), directed=False)[1]
+    of_face = label[faces[:, 0]]
+    pieces = (np.bincount(of_face), np.bincount(of_face, area))
+    small = welded.small_components(*(torch.from_numpy(x) for x in pieces)).numpy()
+    return float(area[small[of_face]].sum() / area.sum())
 
 
 def _load(path: Path) -> dict[str, npt.NDArray[Any]]:

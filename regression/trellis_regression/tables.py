@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .detectors import ALL
+from .detectors.relations import EXPLAINS
+from .inject import IN_THE_ROAD
 from .matrix import Trial
 
 
@@ -20,16 +22,16 @@ def read(path: Path) -> list[Trial]:
 
 def good(trials: Sequence[Trial]) -> bool:
     """Every fault caught by its own gate at its historic strength in every asset, and no clean control flagged."""
-    return all(t.caught if t.fault else not t.causes for t in trials if t.historic or not t.fault)
+    return all(t.caught if t.fault else not t.causes for t in trials if (t.historic and not t.hidden) or not t.fault)
 
 
 def _rows(trials: Sequence[Trial]) -> list[tuple[str, str, list[Trial]]]:
     rows: dict[tuple[str, str], list[Trial]] = {}
     for t in trials:
-        if t.fault:
+        if t.fault and not t.hidden:
             rows.setdefault((t.fault, t.strength), []).append(t)
     order = {d.name: i for i, d in enumerate(ALL)}
-    keyed = sorted(rows.items(), key=lambda kv: (order.get(kv[0][0], 99), kv[0][1] == "in the road"))
+    keyed = sorted(rows.items(), key=lambda kv: (order.get(kv[0][0], 99), kv[0][1] == IN_THE_ROAD))
     return [(fault, strength, found) for (fault, strength), found in keyed]
 
 
@@ -49,14 +51,33 @@ def markdown(trials: Sequence[Trial]) -> str:
         "|---|---|---|---|---|",
     ]
     for fault, strength, found in _rows(trials):
-        label = f"**{strength}**" if found[0].historic and strength != "in the road" else strength
-        refused = sum(t.sentence.startswith("refused") for t in found)
-        caught = f"{sum(t.caught for t in found)}/{len(found)}" + (" (the road refuses)" if refused else "")
+        label = f"**{strength}**" if found[0].historic and strength != IN_THE_ROAD else strength
+        caught = f"{sum(t.caught for t in found)}/{len(found)}"
         out.append(f"| `{fault}` | {label} | {caught} | {sum(t.exact for t in found)}/{len(found)} | {_also(found)} |")
     clean = [t for t in trials if not t.fault]
     flagged = [t for t in clean if t.causes]
     named = ", ".join(f"{t.asset}: {' '.join(t.causes)}" for t in flagged)
-    out += ["", f"Clean controls: {len(clean)}, flagged: {len(flagged)}{f' ({named})' if named else ''}."]
+    out += [
+        "",
+        f"Clean controls: {len(clean)}, flagged: {len(flagged)}{f' ({named})' if named else ''}.",
+        *hidden(trials),
+    ]
+    return "\n".join(out)
+
+
+def hidden(trials: Sequence[Trial]) -> list[str]:
+    """Which faults were not put into which assets, and by which property these could not show them."""
+    found = [f"- `{t.fault}` {t.strength}, {t.asset}: {t.hidden}" for t in trials if t.hidden]
+    return ["", "Not put in, as it could not be seen:", "", *found] if found else []
+
+
+def relations(trials: Sequence[Trial]) -> str:
+    """Every relation between gates, its reason, and in how many trials a second gate would be red without it."""
+    out = ["| fault | also turns on | because | needed in |", "|---|---|---|---|"]
+    for cause, follows in EXPLAINS.items():
+        for name, why in follows.items():
+            n = sum(t.exact and t.fault == cause and name in t.consequences for t in trials)
+            out.append(f"| `{cause}` | `{name}` | {why} | {n} |")
     return "\n".join(out)
 
 
@@ -72,3 +93,35 @@ def text(trials: Sequence[Trial]) -> str:
     clean = [t for t in trials if not t.fault]
     lines.append(f"clean controls: {len(clean)}, flagged: {sum(bool(t.causes) for t in clean)}  (* historic strength)")
     return "\n".join(lines)
+
+
+def shown(trials: Sequence[Trial]) -> str:
+    """For faults that must be named alone: a row a fault and place, its assets, the sentence, where the road began to differ."""
+    out = [
+        "| fault | put into | named alone in | what the gate says (of the first) | where it began |",
+        "|---|---|---|---|---|",
+    ]
+    for fault, strength, found in _rows(trials):
+        alone = [t for t in found if t.exact]
+        others = "".join(f"; {t.asset}: {', '.join(t.causes) or 'nothing'}" for t in found if not t.exact)
+        place = strength if strength == IN_THE_ROAD else f"the GLB, {strength}"
+        said = alone[0] if alone else found[0]
+        out.append(
+            f"| `{fault}` | {place} | {', '.join(t.asset for t in alone)}{others} | {said.sentence} | {said.first_stage} |"
+        )
+    clean = [t for t in trials if not t.fault]
+    flagged = "; ".join(f"{t.asset}: {', '.join(t.causes)}" for t in clean if t.causes)
+    out += ["", f"Without a fault: {len(clean)} assets, flagged: {flagged or 'none'}.", *hidden(trials)]
+    return "\n".join(out)
+
+
+def not_shown(trials: Sequence[Trial], faults: Sequence[str]) -> list[str]:
+    """What is wrong with trials in which each fault should be named by its own gate alone; nothing when all is right."""
+    wrong = [
+        f"{t.asset}: {t.fault or 'sound'} ({t.strength}): the gates named {', '.join(t.causes) or 'nothing'}"
+        + (f"; {t.sentence}" if t.sentence and not t.caught else "")
+        for t in trials
+        if not t.hidden and (not t.exact if t.fault else t.causes)
+    ]
+    tried = {t.fault for t in trials if not t.hidden}
+    return wrong + [f"{fault}: no asset takes it, so nothing was tried" for fault in faults if fault not in tried]

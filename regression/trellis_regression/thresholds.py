@@ -21,6 +21,7 @@ from .detectors import ALL, Detector
 PROFILES = {"default": 1.0, "strict": 0.25}
 """Margins."""
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
+DIGITS = 6
 TABLE = Path(str(files(__package__) / "thresholds.json"))
 
 
@@ -54,16 +55,51 @@ def write(values: Mapping[str, Mapping[str, Sequence[float]]], about: Mapping[st
     for detector in ALL:
         entry: dict[str, Any] = {}
         for kind in ("alone", "golden"):
-            clean = sorted(values.get(detector.name, {}).get(kind, ()))
+            clean = sorted(round(float(x), DIGITS) for x in values.get(detector.name, {}).get(kind, ()))
             if detector.fixed is not None or not clean:
                 continue
             entry[kind] = {
-                "clean": [round(float(x), 6) for x in clean],
-                "quantiles": {f"{q:g}": round(float(np.quantile(clean, q)), 6) for q in QUANTILES},
-                **{name: round(derive(detector, clean, margin), 6) for name, margin in PROFILES.items()},
+                "clean": clean,
+                "quantiles": {f"{q:g}": round(float(np.quantile(clean, q)), DIGITS) for q in QUANTILES},
+                **{name: round(derive(detector, clean, margin), DIGITS) for name, margin in PROFILES.items()},
             }
         table[detector.name] = entry if entry else {"fixed": detector.fixed}
     path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def clean_values(path: Path = TABLE) -> tuple[dict[str, dict[str, list[float]]], dict[str, Any]]:
+    """The clean curves that a table holds, by detector and kind, and what sample they come from: what `write` takes."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    about = table.pop("about")
+    kinds = ("alone", "golden")
+    values = {
+        d.name: {k: table[d.name][k]["clean"] for k in kinds if k in table.get(d.name, {})} for d in ALL
+    }  # fmt: skip
+    return values, about
+
+
+def lines(path: Path = TABLE) -> list[str]:
+    """Every threshold of a table with its clean curve and the term of the rule that set it, for a person."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    found = [
+        f"{'gate':24}{'kind':8}{'clean: min':>12}{'median':>10}{'95 %':>10}{'max':>10}{'default':>10}{'strict':>10}  set by"
+    ]
+    for d in ALL:
+        if d.fixed is not None:
+            found.append(f"{d.name:24}{'both':8}{'':42}{d.fixed:>10.4g}{d.fixed:>10.4g}  definition: yes or no")
+        for kind, entry in table[d.name].items():
+            if d.fixed is not None:
+                continue
+            q, high = entry["quantiles"], entry["clean"][-1]
+            spread = high - float(np.median(entry["clean"]))
+            why = f"spread {spread:.4g}" if spread > d.floor else f"floor {d.floor:g}, spread {spread:.4g}"
+            if d.unit == "share" and max(spread, d.floor) > (1 - high) / 2:
+                why = "half of what is left to 1"
+            numbers = (q["0"], q["0.5"], q["0.95"], q["1"], entry["default"], entry["strict"])
+            found.append(
+                f"{d.name:24}{kind:8}{numbers[0]:>12.4g}" + "".join(f"{x:>10.4g}" for x in numbers[1:]) + f"  {why}"
+            )
+    return found
 
 
 def load(profile: str = "default", path: Path = TABLE) -> dict[tuple[str, str], Limit]:

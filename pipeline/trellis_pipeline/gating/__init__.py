@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from trellis_regression import sample
+
 from ..remake import RemakeOptions, remake
 from .faults import FAULTS, broken
 
 VARIANTS = (
-    RemakeOptions(resolution=64, faces=4000, texture=256),
-    RemakeOptions(resolution=66, faces=3700, texture=256),
+    RemakeOptions(resolution=64, faces=4000, texture=256, min_fraction=1e-4),
+    RemakeOptions(resolution=66, faces=3700, texture=256, min_fraction=1e-4),
 )
 """The golden's options and the candidate's: as far apart as two builds of one release may be, and more."""
 
@@ -23,8 +25,10 @@ VARIANTS = (
 class RemakeRoad:
     """`trellis remake` at a small size."""
 
-    def remake(self, source: Path, out: Path, stages: Path, *, variant: int = 0) -> None:
-        """Takes a source through the road."""
+    def make(self, name: str, out: Path, stages: Path, *, variant: int = 0) -> None:
+        """Takes an asset of the clean sample through the road."""
+        source = out.with_name(f"{out.stem}-source.glb")
+        source.write_bytes(sample.build(name))
         remake(source, out, VARIANTS[variant], keep_stages=stages, quiet=True)
 
     def faults(self) -> Sequence[str]:

@@ -183,8 +183,8 @@ def _missed(real: Callable[..., Any], arguments: tuple[Any, ...], named: dict[st
     found: torch.Tensor = real(feats, coords, shape, (points / shape[1]).contiguous(), **named).clone()
     found[..., :-2] = 0
     found[..., -1] = 1
-    # Alpha is the fourth of the maps and its own story; it stays as it is.
-    found[..., 5] = 255
+    # Alpha is a story of its own, and stays as it is.
+    found[..., 5] = real(feats, coords, shape, points, **named)[..., 5]
     return found
 
 

@@ -9,102 +9,20 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
-from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import torch
-from trellis_regression import sample
+from trellis_regression import matrix, tables
 from trellis_regression.check import Result, check
 from trellis_regression.glb import GlbError
 from trellis_regression.golden import approve
+from trellis_regression.inject import BY_NAME as INJECTORS
 from trellis_regression.report import page
 
-from ..asset import GlbOptions
-from ..generate import GenerateOptions, generate
-from ..remake import RemakeOptions, remake
-from ..testing import object_picture, write_painted_asset
-from . import checkpoint
+from . import every_fault
 from .faults import FAULTS, broken
-
-_SMALL = RemakeOptions(resolution=64, faces=4000, texture=256)
-_LARGER = RemakeOptions(resolution=128, faces=8000, texture=512)
-# The random asset sheds scraps, which a real one does not: --min-fraction takes those away.
-_GENERATED = GenerateOptions(type="512", seed=13, glb=GlbOptions(faces=4000, texture=256, min_fraction=1e-4))
-
-# What was tried: these faults leave a stack of noisy sheets unremarked, or with the name of another gate (docs/gates.md).
-_IMMUNE = frozenset({"blocky", "double-shell", "axis-swap", "spconv-confetti"})
-
-
-def _controller(path: Path) -> None:
-    with as_file(files("trellis_pipeline") / "samples" / "controller.glb") as source:
-        path.write_bytes(source.read_bytes())
-
-
-def _painted(path: Path) -> None:
-    write_painted_asset(path, offset=(5, -2, 3), scale=4)
-
-
-def _sample(name: str) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_bytes(sample.build(name))
-
-    return write
-
-
-@dataclass(frozen=True)
-class Job:
-    """One asset of the fixed set, which has the name of its golden.
-
-    Attributes:
-        options: what is asked of the road, for the golden's provenance.
-        faces: how many faces are asked for.
-        make: (out, stages or None, device) -> the GLB; the same every time.
-        immune: faults that this asset cannot show, and that are not put into it.
-    """
-
-    options: dict[str, Any]
-    faces: int
-    make: Callable[[Path, Path | None, str], object]
-    immune: frozenset[str] = frozenset()
-
-
-def _remade(write_source: Callable[[Path], None], options: RemakeOptions) -> Job:
-    def make(out: Path, stages: Path | None, device: str) -> None:
-        source = out.with_name(f"{out.stem}-source.glb")
-        write_source(source)
-        remake(source, out, replace(options, device=device), keep_stages=stages, quiet=True)
-
-    assert options.faces is not None
-    return Job({k: v for k, v in asdict(options).items() if k != "device"}, options.faces, make)
-
-
-def _generated(options: GenerateOptions) -> Job:
-    """A picture through the random checkpoint: every model, every sampler and the export, as `trellis generate` runs."""
-
-    def make(out: Path, stages: Path | None, device: str) -> None:
-        weights = out.with_name("random-checkpoint")
-        checkpoint.make(weights)  # each time, as one that lies there may be of other code
-        picture = out.with_name(f"{out.stem}-source.png")
-        object_picture().save(picture)
-        chosen = replace(options, weights=str(weights), device=device)
-        generate(picture, out, chosen, keep_stages=stages, hashes=False, quiet=True)
-
-    assert options.glb.faces is not None
-    asked = {"type": options.type, "seed": options.seed, **asdict(options.glb)}
-    return Job(asked, options.glb.faces, make, _IMMUNE)
-
-
-INPUTS: dict[str, Job] = {
-    "controller": _remade(_controller, _LARGER),
-    "painted": _remade(_painted, _SMALL),
-    **{name: _remade(_sample(name), _SMALL) for name in ("robot", "leaf")},
-    "generated": _generated(_GENERATED),
-}
-"""The fixed set by name."""
+from .fixed import INPUTS
 
 
 def main() -> int:
@@ -124,7 +42,16 @@ def main() -> int:
     parser.add_argument(
         "--approve", metavar="REASON", help="make what comes out the goldens of this device, for this reason"
     )
+    parser.add_argument(
+        "--every-fault",
+        action="store_true",
+        help="put every known fault into every asset; its own gate and no other must name each",
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes for --every-fault (1)")
+    parser.add_argument("--trials", type=Path, metavar="FILE", help="keep the trials of --every-fault as JSON lines")
     arguments = parser.parse_args()
+    if arguments.every_fault:
+        return _every_fault(arguments)
     immune = [name for name in arguments.only or INPUTS if arguments.fault in INPUTS[name].immune]
     if len(immune) == len(arguments.only or INPUTS):
         parser.error(f"--fault: {arguments.fault} is not put into {', '.join(immune)}, so nothing would be tried")
@@ -145,6 +72,22 @@ def main() -> int:
     failed = [r.path.stem for r in results if not r.verdict.ok]
     print(f"\n{len(results) - len(failed)} of {len(arguments.only or INPUTS)} passed; report: {report}")
     return 2 if unusable else int(bool(failed))
+
+
+def _every_fault(arguments: argparse.Namespace) -> int:
+    names = arguments.only or tuple(INPUTS)
+    unguarded = every_fault.unguarded(names, arguments.golden, jobs=arguments.jobs) if not arguments.fault else []
+    trials = every_fault.trials(
+        names, arguments.out, arguments.golden, device=arguments.device,
+        profile=arguments.profile, faults=[arguments.fault] if arguments.fault else None, jobs=arguments.jobs,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    if arguments.trials:
+        matrix.save(trials, arguments.trials)
+    print(tables.shown(trials))
+    wrong = unguarded + tables.not_shown(trials, [arguments.fault] if arguments.fault else list(INJECTORS))
+    print("\n" + ("\n".join(wrong) if wrong else "Every fault was named by its own gate, and by no other."))
+    return int(bool(wrong))
 
 
 def _one(name: str, arguments: argparse.Namespace) -> Result:

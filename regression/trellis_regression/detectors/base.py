@@ -25,7 +25,6 @@ class Detector:
         floor: the least distance between clean assets and the threshold, in the figure's unit: what measuring can
             resolve.
         fixed: a threshold by definition ("any"), for figures that are 0 on every sound asset; None to derive it.
-        explains: detectors whose firing is a consequence when this one fires.
         historic: whether the devlog or a public report has it (a fault), or it is a general guard.
         note: what is to be added to the cause, for an asset; "" for nothing.
     """
@@ -39,6 +38,5 @@ class Detector:
     unit: str = "share"
     floor: float = 0.02
     fixed: float | None = None
-    explains: tuple[str, ...] = ()
     historic: bool = True
     note: Callable[[Evidence], str] | None = None

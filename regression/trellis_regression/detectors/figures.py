@@ -185,6 +185,34 @@ def sparser_than_golden(e: Evidence) -> float | None:
     return float(theirs["faces"] / theirs["area"] * e.shape["area"] / max(1, e.shape["faces"]))
 
 
+def shattered(e: Evidence) -> float | None:
+    """Share of the area in fragments: of the asset, or of what came out of the decoder where cleaning took them away."""
+    return _most(e.shape.get("shattered_share"), e.stages.get("raw", {}).get("shattered_share"))
+
+
+def shattered_more(e: Evidence) -> float | None:
+    """`shattered` beyond the golden's."""
+    raw, golden_raw = (s.get("raw", {}).get("shattered_share") for s in (e.stages, e.golden_stages))
+    more = None if raw is None or golden_raw is None else float(raw - golden_raw)
+    return _most(more_than_golden("shape", "shattered_share")(e), more)
+
+
+def second_layer(e: Evidence) -> float | None:
+    """Inner layer beyond the golden's; or second walls beyond it, as an open sheet has no inside to hide one in."""
+    return _most(*(more_than_golden("shape", name)(e) for name in ("inner_layer_share", "two_walls_share")))
+
+
+def _most(*figures: float | None) -> float | None:
+    known = [float(x) for x in figures if x is not None]
+    return max(known) if known else None
+
+
+def other_material(e: Evidence) -> float | None:
+    """How far mean roughness or mean metalness is from the golden's, whichever is farther."""
+    more = [more_than_golden("texture", name)(e) for name in ("roughness_mean", "metallic_mean")]
+    return _most(*(None if x is None else abs(x) for x in more))
+
+
 def worst_tile(e: Evidence) -> float | None:
     """The worst tile of all pictures, base colour, normals and shading alike."""
     found = [e.against.get(f"flip_{mode}_worst_tile") for mode in ("base_color", "normal", "shaded")]

@@ -5,6 +5,7 @@ textures baked from the original, so that no detector can go by the traces of th
 """
 
 from .catalogue import ALL, BY_NAME, Injected, Injector, inject
+from .hidden import IN_THE_ROAD, why_hidden
 from .model import Model
 
-__all__ = ["ALL", "BY_NAME", "Injected", "Injector", "Model", "inject"]
+__all__ = ["ALL", "BY_NAME", "IN_THE_ROAD", "Injected", "Injector", "Model", "inject", "why_hidden"]

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import trimesh
 
-from ..asset import Asset, look_up
+from ..asset import Asset, Floats, look_up
 from ..measure.axes import signed_permutations
-from .model import Model
+from .model import Bytes, Model
 
 Random = np.random.Generator
 
@@ -39,12 +39,20 @@ def black_at_the_border(model: Model, strength: float, random: Random) -> Model:
 def swapped_axes(model: Model, strength: float, random: Random) -> Model:
     """Colours looked up at permuted positions; `strength` is the index of the permutation among the 48."""
     covered, points = model.coverage()
-    _, matrix = signed_permutations()[int(strength)]
-    centre = (model.positions.min(0) + model.positions.max(0)) / 2
-    colour, surface = model.sampled((points[covered] - centre) @ matrix.T.astype(np.float32) + centre)
+    name, _ = signed_permutations()[int(strength)]
+    there, colour = swapped_to(model, points[covered], name)
+    surface = model.sampled(there)[1]
     base, rough = model.base.copy(), np.zeros((*model.base.shape[:2], 4), np.uint8)
     base[covered], rough[covered] = colour, surface
     return replace(model, base=base, surface=rough).filled(covered)
+
+
+def swapped_to(model: Model, points: Floats, order: str) -> tuple[Floats, Bytes]:
+    """Where points [N, 3] lie in another order of the axes, about the asset's centre, and the base colour [N, 4] there."""
+    matrix = dict(signed_permutations())[order]
+    centre = (model.positions.min(0) + model.positions.max(0)) / 2
+    there = np.ascontiguousarray((points - centre) @ matrix.T.astype(np.float32) + centre)
+    return there, model.sampled(there)[0]
 
 
 def invisible(model: Model, strength: float, random: Random) -> Model:

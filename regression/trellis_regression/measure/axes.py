@@ -16,7 +16,8 @@ import torch
 from ..asset import Asset, Floats
 from .surface import into
 
-_POINTS = 2048
+_POINTS, _FEWEST = 2048, 64
+_BLACK = 0.02
 
 
 def signed_permutations() -> list[tuple[str, npt.NDArray[np.float64]]]:
@@ -70,9 +71,15 @@ def _permuted(points: torch.Tensor) -> torch.Tensor:
     return torch.cat(moved)
 
 
-def _difference(a: torch.Tensor, b: torch.Tensor) -> list[float]:
-    """Mean absolute difference of colours [N, 3] to each of [48, N, 3]."""
-    found: list[float] = (a[None].double() - b.double()).abs().mean((1, 2)).tolist()
+def _difference(ours: torch.Tensor, theirs: torch.Tensor) -> list[float]:
+    """Mean difference of colours [N, 3] to each of [48, N, 3] where ours are not black.
+
+    A texture that was not read says nothing of the order of the axes.
+    """
+    lit = ours.amax(1) > _BLACK
+    if int(lit.sum()) < _FEWEST:
+        return [0.0] * len(theirs)
+    found: list[float] = (ours[None, lit].double() - theirs[:, lit].double()).abs().mean((1, 2)).tolist()
     return found
 
 

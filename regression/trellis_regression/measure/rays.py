@@ -19,7 +19,8 @@ def measure(asset: Asset) -> dict[str, Any]:
     """Shares of the area, from `_POINTS` surface samples with `_RAYS` rays to each side.
 
     ``inner_layer_share``: no ray from the front escapes, and a short way behind lies a parallel surface that faces the
-    other way: the second wall of a shell. ``inside_out_share``: no ray escapes in front, while most escape behind.
+    other way: the second wall of a shell. ``two_walls_share``: such a surface lies there, whatever escapes in front.
+    ``inside_out_share``: no ray escapes in front, while most escape behind.
     """
     step = len(asset.samples.points) // _POINTS
     points, normals = asset.samples.points[::step], asset.samples.normals[::step]
@@ -35,6 +36,7 @@ def measure(asset: Asset) -> dict[str, Any]:
     outside = _escapes(asset, hit + _OFFSET * other, _hemisphere(other)) > 0
     inner = enclosed & twin & outside
     return {
+        "two_walls_share": float(twin.float().mean()),
         "inner_layer_share": float(inner.float().mean()),
         "enclosed_share": float((enclosed & (back == 0)).float().mean()),
         "inside_out_share": float((enclosed & (back > _RAYS // 2)).float().mean()),

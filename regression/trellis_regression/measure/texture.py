@@ -55,7 +55,10 @@ class Texels:
 def measure(asset: Asset) -> dict[str, Any]:
     """All statistics of this module; only for an asset with a surface."""
     texels = collect(asset)
-    return {"texels": len(texels.rgb), **_colour(texels), **_alpha(texels), **_dead(texels), **_charts(asset)}
+    return {
+        "texels": len(texels.rgb), **_colour(texels), **_alpha(texels), **_dead(texels),
+        **_maps(asset, texels), **_charts(asset),
+    }  # fmt: skip
 
 
 def _share(which: torch.Tensor) -> float:
@@ -123,6 +126,14 @@ def _dead(texels: Texels) -> dict[str, Any]:
                     if 16 <= n < total:
                         worst = max(worst, of_them / n - (all_dead - of_them) / (total - n))
     return {"dead_share": all_dead / max(1, total), "dead_edge_contrast": worst}
+
+
+def _maps(asset: Asset, texels: Texels) -> dict[str, Any]:
+    """Mean roughness and metalness; nothing for an asset of which a part has no map."""
+    if any("metallicRoughnessTexture" not in p.material.textures for p in asset.parts):
+        return {}
+    roughness, metallic = texels.surface.float().mean(0) / 255
+    return {"roughness_mean": float(roughness), "metallic_mean": float(metallic)}
 
 
 def _charts(asset: Asset) -> dict[str, Any]:

@@ -45,10 +45,7 @@ def _components(asset: Asset) -> dict[str, Any]:
     faces = torch.bincount(labels, minlength=count)
     fixed = torch.zeros(count, dtype=torch.int64, device=asset.device)
     area = fixed.index_add_(0, labels, (asset.areas * _FIXED).round().long()).double() / _FIXED
-    tiny = faces <= max(_SMALL_FACES * len(labels), _SMALL_COUNT)
-    small = tiny & (area <= _SMALL_AREA * asset.area)
-    # When everything is in pieces nothing is "the rest": the largest piece, the first of those, always is.
-    small[(area == area.max()).nonzero()[0, 0]] = False
+    small = small_components(faces, area)
     return {
         "components": count,
         "largest_component_share": float(area.max()) / asset.area,
@@ -56,6 +53,15 @@ def _components(asset: Asset) -> dict[str, Any]:
         "shattered_share": float(area[small].sum()) / asset.area,
         "floaters": _floating(asset, labels, small),
     }
+
+
+def small_components(faces: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
+    """Which components are small, by the number of faces and the area of each [C]."""
+    tiny = faces <= max(_SMALL_FACES * int(faces.sum()), _SMALL_COUNT)
+    small: torch.Tensor = tiny & (area <= _SMALL_AREA * area.sum())
+    # When everything is in pieces nothing is "the rest": the largest piece, the first of those, always is.
+    small[(area == area.max()).nonzero()[0, 0]] = False
+    return small
 
 
 def _floating(asset: Asset, labels: torch.Tensor, small: torch.Tensor) -> int:

@@ -182,6 +182,9 @@ _S: dict[str, tuple[Callable[[], g.Mesh], p.Paint]] = {
     "bottle": (lambda: g.lathe(BOTTLE), p.glass(p.plain(0.3, 0.6, 0.4, rough=0.1), 0.45, -0.3)),
     "ghost": (lambda: _rough_ball(20, 0.15), p.fading(p.plain(0.85, 0.9, 0.95))),
     "lamp": (lambda: g.lathe(LAMP), p.glass(p.graded((0.3, 0.25, 0.2), (0.95, 0.9, 0.7)), 0.7, 0.3)),
+    "dusty torus": (lambda: g.with_dust(g.ring(0.7, 0.2), 1, 22), p.marbled((0.7, 0.6, 0.3), (0.3, 0.5, 0.6), 22)),
+    "dusty robot": (lambda: g.with_dust(_robot(), 2, 23), p.by_direction(23)),
+    "dusty tree": (lambda: g.with_dust(_tree(), 2, 24), p.graded((0.35, 0.25, 0.1), (0.3, 0.6, 0.25))),
 }  # fmt: skip
 
 NAMES = tuple(_S)

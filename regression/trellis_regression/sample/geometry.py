@@ -126,6 +126,27 @@ def noise(points: Points, seed: int, scale: float = 2.0, octaves: int = 3) -> Po
     return (total / weight).clip(-1, 1)
 
 
+def with_dust(mesh: Mesh, count: int, seed: int) -> Mesh:
+    """A shape and `count` specks around it, 2 % of its size, as a decoder sheds them and cleaning rightly removes them.
+
+    The generated asset of the fixed set sheds 0.17 % of its area; one or two specks are 0.1 to 0.3 %.
+    """
+    from scipy.spatial import cKDTree
+
+    low, high = mesh.bounds
+    size = float((high - low).max())
+    surface, _ = trimesh.sample.sample_surface(mesh, 20_000, seed=seed)
+    tried = np.random.default_rng(seed).uniform(low, high, (4000, 3))
+    away, _ = cKDTree(surface).query(tried)
+    clear = tried[away > 0.1 * size]
+    # Far from each other, so that none joins another into something that is no speck.
+    chosen = clear[:1]
+    for at in clear[1:]:
+        if len(chosen) < count and np.linalg.norm(chosen - at, axis=1).min() > 0.1 * size:
+            chosen = np.concatenate([chosen, at[None]])
+    return together(mesh, *(box(*[0.02 * size] * 3, at=at) for at in chosen))
+
+
 def random_balls(count: int, seed: int) -> Mesh:
     """Separate balls of different sizes: an asset that is meant to be in pieces."""
     random = np.random.default_rng(seed)
