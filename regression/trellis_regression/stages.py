@@ -8,13 +8,16 @@ colours that a finished texture can be held against.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from .glb import GlbError
@@ -132,14 +135,62 @@ def _differs(before: dict[str, Any], after: dict[str, Any], tolerance: float) ->
 
 def voxel_colours(folder: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
     """Centres [M, 3] in unit space (y up, as in a GLB) and colours [M, 3] in [0, 1] of a kept `voxels` stage."""
+    if (found := _coloured(folder)) is None:
+        return None
+    coords, colours = found[0] + 0.5, found[1]
+    low, high = coords.min(0), coords.max(0)
+    road = (coords - (low + high) / 2) / max(float((high - low).max()), 1.0)
+    return np.stack([road[:, 0], road[:, 2], -road[:, 1]], 1).astype(np.float32), colours  # the road is z-up
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A kept `voxels` stage as a sampler sees it, and where the mesh that was exported lies in it.
+
+    Attributes:
+        coords: int64 [M, 3] of the voxels that have a colour, in the road's axes (z up).
+        colours: float32 [M, 3] in [0, 1].
+        size: voxels along a side.
+        low, high: the box [3] of the exported mesh, in voxels.
+    """
+
+    coords: npt.NDArray[np.int64]
+    colours: npt.NDArray[np.float32]
+    size: int
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+
+def grid(folder: Path) -> Grid | None:
+    """The grid that textures were sampled from; None where its stage, or that of the mesh, was not kept."""
+    found, exported = _coloured(folder), folder / "coarse.safetensors"
+    if found is None or not exported.is_file():
+        return None
+    fields = _fields(folder / "voxels.safetensors")
+    size, aabb = fields.get("grid_size"), fields.get("aabb")
+    vertices = _load(exported).get("vertices", np.zeros((0, 3))).astype(np.float64)
+    if not isinstance(size, int) or np.shape(aabb) != (2, 3) or not len(vertices):
+        return None
+    box = np.array(aabb, np.float64)
+    low, high = ((v - box[0]) / (box[1] - box[0]) * size for v in (vertices.min(0), vertices.max(0)))
+    return Grid(found[0], found[1], size, low, high)
+
+
+def _coloured(folder: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]] | None:
     path = folder / "voxels.safetensors"
     if not path.is_file():
         return None
     tensors = _load(path)
     if "attr_coords" not in tensors or "attrs.base_color" not in tensors or not len(tensors["attr_coords"]):
         return None
-    coords = tensors["attr_coords"].astype(np.float64) + 0.5
-    low, high = coords.min(0), coords.max(0)
-    road = (coords - (low + high) / 2) / max(float((high - low).max()), 1.0)
-    y_up = np.stack([road[:, 0], road[:, 2], -road[:, 1]], 1)  # the road is z-up
-    return y_up.astype(np.float32), (tensors["attrs.base_color"] / 255).astype(np.float32)
+    return tensors["attr_coords"].astype(np.int64), (tensors["attrs.base_color"] / 255).astype(np.float32)
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    """What a stage says of itself beside its tensors."""
+    try:
+        with safe_open(path, "numpy") as file:
+            found = json.loads((file.metadata() or {}).get("fields", "{}"))
+    except ValueError as error:
+        raise GlbError(f"{path}: not a stage: {error}") from error
+    return found if isinstance(found, dict) else {}

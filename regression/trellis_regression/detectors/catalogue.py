@@ -40,9 +40,9 @@ ALL: tuple[Detector, ...] = (
     ),
     Detector(
         "blocky",
-        "the surface is a stair of voxels: {value:.1f} right-angled steps per unit length (limit {limit:.1f})",
+        "the surface is a stair of voxels: blockiness {value:.1f}, limit {limit:.1f}",
         "remeshing is broken or skipped: export the dual grid's own mesh, do not contour occupancy",
-        alone=f.blocky, golden=f.blocky_more, unit="ratio", floor=2.0,
+        alone=f.blocky, golden=f.blocky_more, unit="ratio", floor=2.0, note=f.how_blocky,
     ),
     Detector(
         "double-shell",

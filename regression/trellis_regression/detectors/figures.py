@@ -69,6 +69,10 @@ def _is_primitive(s: dict[str, Any]) -> bool:
     )  # fmt: skip
 
 
+LATTICE = 10.0
+"""What a surface that lies wholly on a lattice, where the golden does not, counts as in steps per unit length."""
+
+
 def blocky(e: Evidence) -> float | None:
     """Right-angled edges between axis-aligned faces per area, weighed by how much of the surface is axis-aligned."""
     if not e.shape:
@@ -77,9 +81,24 @@ def blocky(e: Evidence) -> float | None:
 
 
 def blocky_more(e: Evidence) -> float | None:
-    """`blocky` beyond the golden's."""
+    """`blocky` beyond the golden's, or the share on the axes and on a lattice beyond it: a flat sheet has no steps."""
     own, theirs = blocky(e), (e.golden or {}).get("shape", {})
-    return None if own is None or not theirs else own - theirs["step_density"] * theirs["axis_aligned_share"]
+    if own is None or not theirs:
+        return None
+    steps = own - theirs["step_density"] * theirs["axis_aligned_share"]
+    return float(max(steps, LATTICE * (_on_lattice(e.shape) - _on_lattice(theirs))))
+
+
+def _on_lattice(s: dict[str, Any]) -> float:
+    return float(s["axis_aligned_share"] * s["lattice_coherence"])
+
+
+def how_blocky(e: Evidence) -> str:
+    """What of it is as a surface of voxels is, as the end of a sentence."""
+    return (
+        f" ({e.shape['step_density']:.1f} right-angled steps per unit length, {e.shape['axis_aligned_share']:.0%} of the "
+        f"surface on the axes)"
+    )
 
 
 def winding(e: Evidence) -> float | None:
@@ -151,9 +170,8 @@ def lost_in_cleaning(e: Evidence) -> float | None:
 
 
 def axis_alone(e: Evidence) -> float | None:
-    """What a permutation of the axes gains over the identity in explaining the texture by the asset's own voxels."""
-    gain = e.voxel_axes.get("axis_colour_gain")
-    return None if gain is None else float(gain)
+    """What a permutation of the axes gains over the identity in explaining the texture by the voxels that it was made of."""
+    return _most(e.voxel_axes.get("axis_colour_gain"), e.voxel_axes.get("grid_colour_gain"))
 
 
 def axis_golden(e: Evidence) -> float | None:

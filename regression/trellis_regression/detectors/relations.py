@@ -60,6 +60,7 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
         "over-cleaned": "the stair lies up to a cell away from the surface",
         "over-decimated": "a stair has more area for as many faces",
         "double-shell": "a thin part becomes a layer of cells with two walls",
+        "flipped-winding": "the sides of steps look other ways, and an open sheet has another side that shows more",
         "black-texture": "the sides of steps take the colour nearest to them, which may be black",
         **_GUARDS,
     },

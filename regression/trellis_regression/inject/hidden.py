@@ -12,7 +12,7 @@ from .look import swapped_to
 from .model import Model
 
 IN_THE_ROAD = "in the road"
-_SAME_COLOUR, _MET, _NEAR, _ON_AXES = 0.025, 0.1, 0.02, 0.9
+_SAME_COLOUR, _MET, _NEAR, _ON_AXES = 0.025, 0.01, 0.02, 0.9
 
 
 def swapped(order: str, road: bool) -> Callable[[Model], str]:

@@ -14,10 +14,13 @@ import numpy.typing as npt
 import torch
 
 from ..asset import Asset, Floats
+from ..stages import Grid
 from .surface import into
 
 _POINTS, _FEWEST = 2048, 64
 _BLACK = 0.02
+_MET = 0.1  # weight of the voxels that a place meets, of 1
+_SAME_BOX = 1e-3  # of the longest side
 
 
 def signed_permutations() -> list[tuple[str, npt.NDArray[np.float64]]]:
@@ -53,6 +56,63 @@ def measure_voxels(asset: Asset, voxel_points: Floats, voxel_colours: Floats) ->
     distance = away.reshape(len(permutations_), -1).mean(1).tolist()
     theirs = torch.from_numpy(voxel_colours[nearest].reshape(len(permutations_), -1, 3)).to(asset.device)
     return _verdict([name for name, _ in permutations_], distance, _difference(colours, theirs))
+
+
+def measure_grid(asset: Asset, grid: Grid) -> dict[str, Any]:
+    """The same against the grid that the texture was sampled from, at the very places and with the sampler's weights.
+
+    A sampler that mixes up coordinates does so in the grid, about its middle. Where that meets no voxel, texels take
+    the colour of others; so each permutation is only held against the identity where both meet some. An asset that lies
+    otherwise than the mesh that was exported is not measured.
+    """
+    own = asset.bounds[1] - asset.bounds[0]
+    there = (grid.high - grid.low)[[0, 2, 1]]  # y up
+    if np.abs(own / max(own.max(), 1e-30) - there / max(there.max(), 1e-30)).max() > _SAME_BOX:
+        return {}
+    colours = asset.colors_at(asset.samples.faces, asset.samples.barycentric)
+    unit = asset.samples.points.double() * float(there.max())  # about the middle of the box, the longest side 1
+    middle = torch.from_numpy((grid.low + grid.high) / 2).to(unit)
+    at = torch.stack([unit[:, 0], -unit[:, 2], unit[:, 1]], 1) + middle - grid.size / 2
+    lookup = _Lookup(grid, asset.device)
+    read, met = lookup(at + grid.size / 2)
+    met &= colours.amax(1) > _BLACK
+    error = (colours - read).abs().mean(1).double()
+    best, gain = "xyz", 0.0
+    for name, matrix in signed_permutations():
+        other, also = lookup(at @ torch.from_numpy(matrix.T).to(at) + grid.size / 2)
+        both = met & also
+        if int(both.sum()) >= _FEWEST:
+            found = float((error[both] - (colours[both] - other[both]).abs().mean(1).double()).mean())
+            best, gain = (name, found) if found > gain else (best, gain)
+    return {"grid_colour_best": best, "grid_colour_gain": gain}
+
+
+class _Lookup:
+    """Colours of a sparse grid by trilinear weights over the voxels that exist, as the road samples them."""
+
+    def __init__(self, grid: Grid, device: torch.device) -> None:
+        self.side = grid.size + 2
+        self.keys, order = self._key(torch.from_numpy(grid.coords).to(device) + 1).sort()
+        self.colours = torch.from_numpy(grid.colours).to(device)[order]
+
+    def _key(self, coords: torch.Tensor) -> torch.Tensor:
+        return (coords[..., 0] * self.side + coords[..., 1]) * self.side + coords[..., 2]
+
+    def __call__(self, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Colours [N, 3] at places [N, 3] in voxels, and where there are any [N]."""
+        low = (at - 0.5).floor()
+        part = (at - 0.5 - low).float()
+        total, colours = torch.zeros_like(part[:, :1]), torch.zeros_like(part)
+        for corner in range(8):
+            offset = torch.tensor([corner & 1, corner >> 1 & 1, corner >> 2], device=at.device)
+            cell = low.long() + offset + 1
+            inside = ((cell >= 0) & (cell < self.side)).all(1)
+            key = self._key(cell)
+            index = torch.searchsorted(self.keys, key).clamp_max(len(self.keys) - 1)
+            weight = torch.where(offset.bool(), part, 1 - part).prod(1) * (inside & (self.keys[index] == key))
+            total += weight[:, None]
+            colours += weight[:, None] * self.colours[index]
+        return colours / total.clamp_min(1e-6), total[:, 0] > _MET
 
 
 def _chosen(asset: Asset) -> tuple[torch.Tensor, torch.Tensor]:
