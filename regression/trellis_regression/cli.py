@@ -91,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument("--assets", type=int, default=5, metavar="N", help="held-out assets to put faults into (5)")
     faults.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be repeated")
     faults.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
+    faults.add_argument(
+        "--pairs", action="store_true", help="two faults at once instead: every pair that is independent"
+    )
     faults.add_argument("--markdown", action="store_true", help="as the table in docs/gates.md")
     faults.add_argument("--relations", action="store_true", help="also why gates follow from others, and how often")
     faults.add_argument(
@@ -224,6 +227,11 @@ def _faults(arguments: argparse.Namespace) -> int:
     else:
         road = matrix.load_road(arguments.road)
         controls = matrix.make_controls(road, arguments.sample, jobs=arguments.jobs)
+        if arguments.pairs:
+            chosen = [c for c in controls if c.name in sample.HELD_OUT[: arguments.assets]]
+            trials = matrix.run_pairs(chosen, jobs=arguments.jobs)
+            print(tables.pairs(trials))
+            return 0 if all(t.caught for t in trials) else 1
         trials = matrix.run(
             matrix.Plan(road, arguments.sample / "broken"), controls, faults=arguments.fault,
             inject_into=sample.HELD_OUT[: arguments.assets], jobs=arguments.jobs,

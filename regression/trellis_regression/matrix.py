@@ -20,6 +20,7 @@ from . import sample, stages, thresholds
 from .asset import Asset
 from .detectors import ALL
 from .detectors.figures import lost_in_cleaning
+from .detectors.relations import EXPLAINS
 from .gate import CONSEQUENCE, FIRED, judge
 from .inject import ALL as INJECTORS
 from .inject import BY_NAME, IN_THE_ROAD, Injector, Model, inject, why_hidden
@@ -29,6 +30,8 @@ from .profile import Evidence, Looks, alone, gather
 QUICK_LOOK = Looks(96, ((0, 0), (270, 0), (45, 35)))
 NO_LOOK = Looks(96, ())
 """Pictures guard against the unknown; no named detector needs them, and a matrix has a thousand trials."""
+
+_WHOLE = frozenset({"empty", "dummy-primitive", "over-cleaned", "spconv-confetti"})
 
 
 class Road(Protocol):
@@ -181,13 +184,13 @@ class Trial:
 
     @property
     def caught(self) -> bool:
-        """Whether the fault's own gate is among the causes."""
-        return self.fault in self.causes
+        """Whether the fault's own gate is among the causes; of two faults, both."""
+        return set(self.fault.split(" + ")) <= set(self.causes)
 
     @property
     def exact(self) -> bool:
-        """Whether it is the only one."""
-        return self.causes == (self.fault,)
+        """Whether there are no others."""
+        return set(self.fault.split(" + ")) == set(self.causes)
 
 
 def clean_trial(control: Control, limits: Any) -> Trial:
@@ -216,6 +219,38 @@ def injected_trials(
             lost = injector.strengths[strength][1] if injector.loses_stages else None
             evidence = control.evidence(asset, cleaned_share=lost, looks=looks)
         yield _trial(injector.name, strength, control, made.historic, evidence, limits)
+
+
+def independent_pairs(control: Control) -> list[tuple[str, str]]:
+    """Faults that can be in an asset at once, at their historic strengths, of which neither follows from the other.
+
+    Those that leave nothing of an asset, and a second run, are not among them.
+    """
+    model = Model.of(control.asset())
+    able = [i for i in INJECTORS if not i.second and i.name not in _WHOLE and i.applies(model)]
+    names = [i.name for i in able if not why_hidden(model, i.name, i.historic)]
+    return [
+        (a, b)
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+        if b not in EXPLAINS.get(a, {}) and a not in EXPLAINS.get(b, {})
+    ]
+
+
+def pair_trial(limits: Any, task: tuple[Control, str, str]) -> Trial | None:
+    """Two faults in one control, the one put into the file that holds the other; none where the first rules it out.
+
+    The trial has the name of both, joined by " + ", and both must be among its causes.
+    """
+    control, first, second = task
+    once = inject(Model.of(control.asset()), first, BY_NAME[first].historic)
+    model = Model.of(Asset.parse(once.data, control.name))
+    if not BY_NAME[second].applies(model):
+        return None
+    twice = inject(model, second, BY_NAME[second].historic)
+    evidence = control.evidence(Asset.parse(twice.data, control.name))
+    control.forget()
+    return _trial(f"{first} + {second}", "both", control, True, evidence, limits)
 
 
 def road_trial(
@@ -302,6 +337,15 @@ def run(
         report(f"{control.name} {fault or 'clean'}: {', '.join(f'{t.strength} {t.causes}' for t in trials)}")
         control.forget()
     return found
+
+
+def run_pairs(controls: Sequence[Control], *, profile: str = "default", jobs: int = 1) -> list[Trial]:
+    """Every two independent faults in each of the controls."""
+    tasks = [(c, a, b) for c in controls for a, b in independent_pairs(c)]
+    for control in controls:
+        control.forget()
+    found = spread(partial(pair_trial, thresholds.load(profile)), tasks, jobs)
+    return [t for t in found if t is not None]
 
 
 def save(trials: Sequence[Trial], path: Path) -> None:

@@ -167,7 +167,8 @@ def grid(folder: Path) -> Grid | None:
     if found is None or not exported.is_file():
         return None
     fields = _fields(folder / "voxels.safetensors")
-    size, aabb = fields.get("grid_size"), fields.get("aabb")
+    size: Any = fields.get("grid_size")
+    aabb: Any = fields.get("aabb")
     vertices = _load(exported).get("vertices", np.zeros((0, 3))).astype(np.float64)
     if not isinstance(size, int) or np.shape(aabb) != (2, 3) or not len(vertices):
         return None

@@ -81,6 +81,19 @@ def relations(trials: Sequence[Trial]) -> str:
     return "\n".join(out)
 
 
+def pairs(trials: Sequence[Trial]) -> str:
+    """Two faults at once: in how many trials both were named, and each in which one was not, or another was."""
+    out = [
+        f"{len(trials)} trials, both named in {sum(t.caught for t in trials)}, and no other in {sum(t.exact for t in trials)}."
+    ]
+    out += [
+        f"{t.fault} in {t.asset}: {', '.join(t.causes) or 'nothing'} (following: {', '.join(t.consequences) or 'nothing'})"
+        for t in trials
+        if not t.exact
+    ]
+    return "\n".join(out)
+
+
 def text(trials: Sequence[Trial]) -> str:
     """The same for a terminal."""
     lines = []

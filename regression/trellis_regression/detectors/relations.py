@@ -71,7 +71,6 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
     },
     "flipped-winding": {
         "sliver-charts": "charts do not grow across edges whose two faces disagree",
-        "double-shell": "a face that looks inward sees the far wall as one behind it",
         "picture-drift": _LOOK,
     },
     "fp16-threshold": {
