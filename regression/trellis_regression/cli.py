@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import khronos, opening
 from .glb import GlbError
 from .pipe import quiet
 from .shelf import find, golden_root, names
+
+if TYPE_CHECKING:
+    from .matrix import Trial
 
 ROAD = "trellis_pipeline.gating"
 PROFILES = ("default", "strict")
@@ -97,8 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument("--markdown", action="store_true", help="as the table in docs/gates.md")
     faults.add_argument("--relations", action="store_true", help="also why gates follow from others, and how often")
     faults.add_argument(
-        "--trials", type=Path, metavar="FILE", help="keep every trial as JSON lines; read if it is there"
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="I/N",
+        help="only this part of the assets, where machines share them",
     )
+    faults.add_argument(
+        "--trials", type=Path, action="append", metavar="FILE",
+        help="keep every trial as JSON lines; read if it is there; may be repeated, to read several parts",
+    )  # fmt: skip
     faults.set_defaults(run=_faults)
 
     calibrate = commands.add_parser("calibrate", help="derive thresholds.json anew from the clean sample")
@@ -114,6 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     fuzz.add_argument("--seed", type=int, default=0)
     fuzz.set_defaults(run=_fuzz)
     return parser
+
+
+def _part(text: str) -> tuple[int, int]:
+    which, _, of = text.partition("/")
+    if not (which.isdigit() and of.isdigit() and 1 <= int(which) <= int(of)):
+        raise argparse.ArgumentTypeError(f"expected I/N, such as 1/3, got {text!r}")
+    return int(which), int(of)
 
 
 def _output(result: Any, arguments: argparse.Namespace) -> int:
@@ -212,7 +230,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _faults(arguments: argparse.Namespace) -> int:
-    from . import matrix, sample, tables
+    from . import tables
     from .inject import BY_NAME
 
     for name in arguments.fault or ():
@@ -222,27 +240,37 @@ def _faults(arguments: argparse.Namespace) -> int:
                 f"--fault: no fault {name!r}; "
                 + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(BY_NAME)}")
             )
-    if arguments.trials and arguments.trials.is_file():
-        trials = tables.read(arguments.trials)
+    kept = [path for path in arguments.trials or () if path.is_file()]
+    if kept and len(kept) == len(arguments.trials):
+        trials = [trial for path in kept for trial in tables.read(path)]
     else:
-        road = matrix.load_road(arguments.road)
-        controls = matrix.make_controls(road, arguments.sample, jobs=arguments.jobs)
+        trials = _new_trials(arguments)
         if arguments.pairs:
-            chosen = [c for c in controls if c.name in sample.HELD_OUT[: arguments.assets]]
-            trials = matrix.run_pairs(chosen, jobs=arguments.jobs)
             print(tables.pairs(trials))
             return 0 if all(t.caught for t in trials) else 1
-        trials = matrix.run(
-            matrix.Plan(road, arguments.sample / "broken"), controls, faults=arguments.fault,
-            inject_into=sample.HELD_OUT[: arguments.assets], jobs=arguments.jobs,
-            report=lambda line: print(line, file=sys.stderr, flush=True),
-        )  # fmt: skip
-        if arguments.trials:
-            matrix.save(trials, arguments.trials)
     print(tables.markdown(trials) if arguments.markdown else tables.text(trials))
     if arguments.relations:
         print("\n" + tables.relations(trials))
     return 0 if tables.good(trials) else 1
+
+
+def _new_trials(arguments: argparse.Namespace) -> list[Trial]:
+    from . import matrix, sample
+
+    if arguments.trials and len(arguments.trials) > 1:
+        raise GlbError("--trials: several files are read together, and one of these is not there")
+    road, chosen = matrix.load_road(arguments.road), sample.HELD_OUT[: arguments.assets]
+    # A fault that none of the chosen can have is looked for in all of a part, so the chosen are always there.
+    names = matrix.of_part(sample.NAMES, chosen, arguments.part)
+    wanted = chosen if arguments.pairs else sample.NAMES if arguments.part[1] == 1 else (*chosen, *names)
+    controls = matrix.make_controls(road, arguments.sample, dict.fromkeys(wanted), jobs=arguments.jobs)
+    if arguments.pairs:
+        return matrix.run_pairs([c for c in controls if c.name in names], jobs=arguments.jobs)
+    return matrix.run(
+        matrix.Plan(road, arguments.sample / "broken"), controls, faults=arguments.fault, inject_into=chosen,
+        jobs=arguments.jobs, only=names, keep=arguments.trials[0] if arguments.trials else None,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:

@@ -316,27 +316,46 @@ class Plan:
 
 def run(
     plan: Plan, controls: Sequence[Control], *, faults: Sequence[str] | None = None,
-    inject_into: Sequence[str] | None = None, jobs: int = 1, report: Callable[[str], None] = lambda line: None,
+    inject_into: Sequence[str] | None = None, jobs: int = 1, only: Sequence[str] | None = None,
+    keep: Path | None = None, report: Callable[[str], None] = lambda line: None,
 ) -> list[Trial]:  # fmt: skip
     """All trials: every control clean, and in those named by `inject_into` (all by default) every fault, injected into
     the finished file at its strengths and re-created inside the road.
 
     A fault that none of those can have (alpha that is lost needs alpha) is tried in every control that can.
+
+    Args:
+        only: the controls of which the trials are made; the others only tell which faults are rare.
+        keep: a file for the trials as JSON lines; it has another name while they are being made.
     """
     wanted = [i.name for i in INJECTORS if faults is None or i.name in faults]
     chosen = [c for c in controls if inject_into is None or c.name in inject_into]
     models = {c.name: Model.of(c.asset()) for c in chosen}
     rare = {f for f in wanted if not any(BY_NAME[f].applies(m) for m in models.values())}
-    tasks = [(c, "") for c in controls]
-    tasks += [(c, f) for c in controls for f in wanted if c in chosen or f in rare]
+    ours = [c for c in controls if only is None or c.name in only]
+    tasks = [(c, f) for c in ours for f in wanted if c in chosen or f in rare]
+    tasks += [(c, "") for c in ours]
     for control in controls:
         control.forget()
     found = []
+    growing = None if keep is None else keep.with_name(keep.name + ".part")
+    if growing is not None:
+        growing.unlink(missing_ok=True)
     for (control, fault), trials in zip(tasks, spread(plan.trials, tasks, jobs), strict=True):
         found += trials
+        if growing is not None:
+            save(trials, growing)
         report(f"{control.name} {fault or 'clean'}: {', '.join(f'{t.strength} {t.causes}' for t in trials)}")
         control.forget()
+    if keep is not None and growing is not None:
+        growing.replace(keep)
     return found
+
+
+def of_part(names: Sequence[str], chosen: Sequence[str], part: tuple[int, int]) -> list[str]:
+    """The assets of a part; those into which all faults are put are spread evenly."""
+    ordered = [n for n in names if n in chosen] + [n for n in names if n not in chosen]
+    return ordered[part[0] - 1 :: part[1]]
 
 
 def run_pairs(controls: Sequence[Control], *, profile: str = "default", jobs: int = 1) -> list[Trial]:
@@ -349,5 +368,6 @@ def run_pairs(controls: Sequence[Control], *, profile: str = "default", jobs: in
 
 
 def save(trials: Sequence[Trial], path: Path) -> None:
-    """The trials as JSON lines."""
-    path.write_text("".join(json.dumps(asdict(t)) + "\n" for t in trials), encoding="utf-8")
+    """Adds the trials to a file of JSON lines."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(t)) + "\n" for t in trials)

@@ -42,13 +42,13 @@ class FixedRoad:
 
 def trials(
     names: Sequence[str], out: Path, goldens: Path, *, device: str, profile: str = "default", jobs: int = 1,
-    faults: Sequence[str] | None = None, report: Callable[[str], None] = lambda line: None,
+    faults: Sequence[str] | None = None, keep: Path | None = None, report: Callable[[str], None] = lambda line: None,
 ) -> list[Trial]:  # fmt: skip
-    """Every trial of the assets named; their files are kept in `out`."""
+    """Every trial of the assets named; their files are kept in `out`, and what was found in `keep`."""
     road = FixedRoad(device)
     controls = list(spread(partial(_sound, road, out, goldens), list(names), jobs))
     plan = Plan(road, out / "broken", profile=profile, historic_only=True, looks=QUICK_LOOK)
-    return run(plan, controls, faults=faults, jobs=jobs, report=report)
+    return run(plan, controls, faults=faults, jobs=jobs, keep=keep, report=report)
 
 
 def unguarded(names: Sequence[str], goldens: Path, *, jobs: int = 1) -> list[str]:

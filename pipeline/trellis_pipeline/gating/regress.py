@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from trellis_regression import matrix, tables
+from trellis_regression import tables
 from trellis_regression.check import Result, check
 from trellis_regression.glb import GlbError
 from trellis_regression.golden import approve
@@ -80,10 +80,8 @@ def _every_fault(arguments: argparse.Namespace) -> int:
     trials = every_fault.trials(
         names, arguments.out, arguments.golden, device=arguments.device,
         profile=arguments.profile, faults=[arguments.fault] if arguments.fault else None, jobs=arguments.jobs,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
+        keep=arguments.trials, report=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
-    if arguments.trials:
-        matrix.save(trials, arguments.trials)
     print(tables.shown(trials))
     wrong = unguarded + tables.not_shown(trials, [arguments.fault] if arguments.fault else list(INJECTORS))
     print("\n" + ("\n".join(wrong) if wrong else "Every fault was named by its own gate, and by no other."))

@@ -52,7 +52,7 @@ def measure_voxels(asset: Asset, voxel_points: Floats, voxel_colours: Floats) ->
 
     points, colours = _chosen(asset)
     permutations_ = signed_permutations()
-    away, nearest = cKDTree(voxel_points).query(_permuted(points).cpu().numpy(), workers=-1)
+    away, nearest = cKDTree(voxel_points).query(_permuted(points).cpu().numpy(), workers=torch.get_num_threads())
     distance = away.reshape(len(permutations_), -1).mean(1).tolist()
     theirs = torch.from_numpy(voxel_colours[nearest].reshape(len(permutations_), -1, 3)).to(asset.device)
     return _verdict([name for name, _ in permutations_], distance, _difference(colours, theirs))
