@@ -57,6 +57,42 @@ def test_a_fault_inside_the_road_is_named(fault, road, controls, limits, tmp_pat
     assert trial.caught, trial
 
 
+TWO = (
+    ("floaters", "black-texture"), ("flipped-winding", "transparent"), ("double-shell", "black-texel-bleed"),
+    ("blocky", "alpha-holes"), ("fp16-threshold", "edge-of-grid"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", TWO, ids=" + ".join)
+def test_of_two_faults_at_once_both_are_named(pair, controls, limits):
+    control = controls["robot"]
+    assert pair in matrix.independent_pairs(control)
+    trial = matrix.pair_trial(limits, (control, *pair))
+    assert trial.exact, trial
+
+
+def test_a_fault_and_what_follows_from_it_are_no_pair(controls):
+    pairs = {frozenset(pair) for pair in matrix.independent_pairs(controls["robot"])}
+    assert not pairs & {frozenset((a, b)) for a, follows in relations.EXPLAINS.items() for b in follows}
+    assert not any("second-run" in pair or "empty" in pair for pair in pairs)
+
+
+def test_parts_of_a_matrix_are_all_of_it_and_hold_as_many_chosen():
+    parts = [matrix.of_part(sample.NAMES, sample.HELD_OUT[:12], (i, 3)) for i in (1, 2, 3)]
+    assert sorted(name for part in parts for name in part) == sorted(sample.NAMES)
+    assert [len(set(p) & set(sample.HELD_OUT[:12])) for p in parts] == [4, 4, 4]
+    for wrong in ("0/3", "4/3", "1", "a/b"):
+        with pytest.raises(SystemExit):
+            cli.main(["faults", "--part", wrong])
+
+
+def test_the_road_keeps_the_grid_that_it_samples(controls):
+    folder = controls["robot"].stage_folder
+    grid = stages.grid(folder)
+    assert grid is not None and grid.coords.min() >= 0 and grid.coords.max() < grid.size
+    assert (grid.low > grid.coords.min(0) - 2).all() and (grid.high < grid.coords.max(0) + 3).all()
+
+
 def test_the_road_is_sound_again_after_each_fault(road, controls, tmp_path):
     control = controls["vase"]
     with pytest.raises(ValueError, match="fault: expected one of"), road.broken("none"):

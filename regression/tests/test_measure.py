@@ -1,15 +1,19 @@
 """Measurements on shapes whose right answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 import trimesh
+from scipy.spatial import cKDTree
 from trellis_regression.asset import Asset
 from trellis_regression.inject import Model
 from trellis_regression.inject.shape import voxel_stairs
 from trellis_regression.measure import axes, rays, surface, texture, welded
 from trellis_regression.measure.flip import flip
 from trellis_regression.sample.geometry import together
+from trellis_regression.stages import Grid
 
 
 def model(mesh, image=None, **more):
@@ -164,6 +168,35 @@ def test_a_turned_shape_names_its_permutation():
     found = axes.measure(asset(turned), asset(bone))
     assert found["axis_shape_best"] == "zxy" and found["axis_shape_gain"] > 0.05
     assert axes.measure(asset(bone), asset(bone))["axis_shape_gain"] == 0
+
+
+def speckled(order):
+    """A ball off the middle of a grid of noise, its faces coloured by what lies there in another order of the axes."""
+    size, centre, radius = 32, np.array([14.0, 17.0, 15.0]), 8.0
+    coords = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    coords = coords[np.abs(np.linalg.norm(coords + 0.5 - centre, axis=1) - radius) < 2]
+    colours = np.random.default_rng(0).random((len(coords), 3))
+    ball = trimesh.creation.icosphere(subdivisions=3)
+    at = ball.triangles_center * [1, 1, -1]  # y up: the road's x, z and -y
+    at = at[:, [0, 2, 1]] * radius + centre
+    matrix = dict(axes.signed_permutations())[order]
+    _, nearest = cKDTree(coords + 0.5).query((at - size / 2) @ matrix.T + size / 2)
+    side = int(np.ceil(np.sqrt(len(ball.faces))))
+    image = np.full((side, side, 4), 255, np.uint8)
+    image.reshape(-1, 4)[: len(nearest), :3] = colours[nearest] * 255
+    grid = Grid(coords, colours.astype(np.float32), size, centre - radius, centre + radius)
+    return asset(ball, image.repeat(8, 0).repeat(8, 1)), grid
+
+
+def test_the_grid_that_a_texture_was_sampled_from_names_the_order_of_the_axes():
+    """In noise there is nothing like it beside the right place, and the grid's middle is not the asset's."""
+    for order in ("zyx", "yxz"):
+        found = axes.measure_grid(*speckled(order))
+        assert found["grid_colour_best"] == order and found["grid_colour_gain"] > 0.05
+    assert axes.measure_grid(*speckled("xyz")) == {"grid_colour_best": "xyz", "grid_colour_gain": 0.0}
+    shape, grid = speckled("zyx")
+    flat = replace(grid, high=grid.high - [0, 0, 1])
+    assert axes.measure_grid(shape, flat) == {}  # not the mesh that was exported
 
 
 def test_flip_is_zero_for_equal_pictures_grows_with_difference_and_stays_in_range():
