@@ -55,7 +55,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def regress(session: nox.Session) -> None:
-    """Fixed assets through the road, gated against golden/, with one report: [--device cuda] [--fault NAME]."""
+    """Fixed assets through the road, gated against golden/, with one report: [--device cuda] [--fault NAME | --every-fault --jobs N]."""
     _trellis_build(session, "regress", "--", *session.posargs)
 
 

@@ -21,9 +21,6 @@ _LARGER = RemakeOptions(resolution=128, faces=8000, texture=512)
 # The random asset sheds scraps, which a real one does not: --min-fraction takes those away.
 _GENERATED = GenerateOptions(type="512", seed=13, glb=GlbOptions(faces=4000, texture=256, min_fraction=1e-4))
 
-# What was tried: these faults leave a stack of noisy sheets unremarked, or with the name of another gate (docs/gates.md).
-_IMMUNE: frozenset[str] = frozenset()
-
 
 def _controller(path: Path) -> None:
     with as_file(files("trellis_pipeline") / "samples" / "controller.glb") as source:
@@ -49,13 +46,11 @@ class Job:
         options: what is asked of the road, for the golden's provenance.
         faces: how many faces are asked for.
         make: (out, stages or None, device) -> the GLB; the same every time.
-        immune: faults that this asset cannot show, and that are not put into it.
     """
 
     options: dict[str, Any]
     faces: int
     make: Callable[[Path, Path | None, str], object]
-    immune: frozenset[str] = frozenset()
 
 
 def _remade(write_source: Callable[[Path], None], options: RemakeOptions) -> Job:
@@ -82,7 +77,7 @@ def _generated(options: GenerateOptions) -> Job:
 
     assert options.glb.faces is not None
     asked = {"type": options.type, "seed": options.seed, **asdict(options.glb)}
-    return Job(asked, options.glb.faces, make, _IMMUNE)
+    return Job(asked, options.glb.faces, make)
 
 
 INPUTS: dict[str, Job] = {
