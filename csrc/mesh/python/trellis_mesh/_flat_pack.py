@@ -10,6 +10,7 @@ from ._library import EXTENSION
 
 _UNIT = float(1 << 44)
 _ANGLES = 32
+_LEAST_GRID = 512.0  # cells along a side, for however few charts
 _FAST_GRID = 1312.0  # the largest whose bitmap fits the shared memory of an H100
 _MANY = 20_000  # charts that need a finer grid whatever it costs
 _MAX_SPANS = 1 << 26  # of all scales tried at once
@@ -82,7 +83,7 @@ def pack(
     length = (uv.roll(-1, 1) - uv).norm(dim=2)
     length = torch.where(seam, length, 0.0)
     many = charts > _MANY
-    grid = 32 * round(min(max(28 * charts**0.5, 512.0), 4096.0 if many else _FAST_GRID) / 32)
+    grid = 32 * round(min(max(28 * charts**0.5, _LEAST_GRID), 4096.0 if many else _FAST_GRID) / 32)
     margin = 0.5 * padding * grid / resolution
     alone = charts * (2 * margin) ** 2
     if not (alone < grid * grid and 2 * margin < grid):
