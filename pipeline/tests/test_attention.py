@@ -67,6 +67,19 @@ def test_a_backend_that_answers_wrong_or_fails_is_refused(monkeypatch):
             choose(CPU, torch.float32, f"fake-{function.__name__}")
 
 
+def test_a_long_refusal_keeps_its_end_where_the_reason_is(monkeypatch):
+    def refusing(*_):
+        lines = ["Operator does not support inputs:", *(f"     query {i} : shape=(1, 68, 2, 128)" for i in range(20))]
+        raise ValueError("\n".join([*lines, "`fa2F` is not supported because:", "    built without CUDA"]))
+
+    monkeypatch.setitem(BACKENDS, "fussy", Kind(lambda: refusing, "torch", cuda_only=False, dtypes=(torch.float32,)))
+    with pytest.raises(AttentionError) as caught:
+        choose(CPU, torch.float32, "fussy")
+    text = str(caught.value)
+    assert "Operator does not support inputs" in text and text.endswith("is not supported because: built without CUDA)")
+    assert len(text) < 400 and "\n" not in text
+
+
 def test_the_block_alone_decides_what_runs(monkeypatch):
     calls = []
 

@@ -106,13 +106,18 @@ def _refusal(name: str, device: torch.device, dtype: torch.dtype) -> str:
         try:
             out = _function(name)(q, k, v, lengths, key_lengths).float()
         except Exception as error:  # foreign libraries fail in many ways, an undefined symbol among them
-            first = str(error).strip().splitlines()[0] if str(error).strip() else ""
-            return f"{has} it does not run ({type(error).__name__}: {first})"
+            return f"{has} it does not run ({type(error).__name__}: {_short(error)})"
         expected = _function("math")(q.float(), k.float(), v.float(), lengths, key_lengths)
         off = float((out - expected).abs().max())
         if not off < 0.03:
             return f"{has} its answer is off by {off:.2g}"
     return ""
+
+
+def _short(error: Exception, most: int = 240) -> str:
+    """An error's text on one line: how it begins and, if that is long, how it ends, where xformers gives its reasons."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else f"{text[: most // 3]} ... {text[-most * 2 // 3 :]}"
 
 
 @lru_cache(maxsize=16)

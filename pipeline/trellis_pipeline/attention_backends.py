@@ -131,14 +131,13 @@ def _xformers_operator(device: torch.device, dtype: torch.dtype) -> Any:
 
 def _xformers() -> Attend:
     fmha = importlib.import_module("xformers.ops.fmha")
-    lengths_of = importlib.import_module("xformers.ops.fmha.attn_bias")._SeqLenInfo
 
-    def info(lengths: Sequence[int], device: torch.device) -> Any:
-        # What its from_seqlens makes, without a copy from the host.
-        starts = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
-        return lengths_of(
-            seqstart=_offsets(lengths, device), max_seqlen=max(lengths), min_seqlen=min(lengths), seqstart_py=starts
-        )
+    def packed(lengths: Sequence[int], key_lengths: Sequence[int], device: torch.device) -> Any:
+        """Its mask of entries, with offsets made on the device: its own would be copied there."""
+        mask = fmha.BlockDiagonalMask.from_seqlens(list(lengths), list(key_lengths), device=torch.device("cpu"))
+        mask.q_seqinfo.seqstart = _offsets(lengths, device)
+        mask.k_seqinfo.seqstart = _offsets(key_lengths, device)
+        return mask
 
     def attend_xformers(
         q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], key_lengths: Sequence[int]
@@ -146,8 +145,8 @@ def _xformers() -> Attend:
         op, forward = _xformers_operator(q.device, q.dtype), fmha.memory_efficient_attention_forward
         if batch := _batched(q, k, v, lengths, key_lengths):
             return _first(forward(*batch, op=op)).flatten(0, 1)
-        bias = fmha.BlockDiagonalMask(info(lengths, q.device), info(key_lengths, q.device))
-        return _first(forward(q[None], k[None], v[None], bias, op=op))[0]
+        mask = packed(lengths, key_lengths, q.device)
+        return _first(forward(q[None], k[None], v[None], mask, op=op))[0]
 
     return attend_xformers
 
