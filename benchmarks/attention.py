@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trellis_pipeline.attention import BACKENDS, AttentionError, Backend, attend, choose, order, using
+from trellis_pipeline.attention import AttentionError, Backend, attend, choose, order, using
+from trellis_pipeline.attention_backends import BACKENDS
 
 HEADS, WIDTH = 12, 128
 H100_BF16 = 989e12

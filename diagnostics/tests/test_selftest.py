@@ -78,3 +78,24 @@ def test_the_environments_fail_for_the_reason_they_are_named_after(
     for i, (name, reason) in enumerate(reasons.items()):
         verdict = try_one(named[name], tmp_path / str(i), answers)
         assert any(reason in f.summary for r in verdict.results for f in r.findings), name
+
+
+@pytest.mark.parametrize(
+    ("name", "summary"),
+    [
+        ("healthy: RTX 3090, CUDA 12.4", "flash-attn 2.7.4.post1; no attention matrix is stored"),
+        (
+            "xformers for another CUDA runtime",
+            "flash-attn 2.7.4.post1; xformers cannot load here: it lacks libcudart.so.13; no attention matrix is stored",
+        ),
+        (
+            "flash-attn built against another torch",
+            "torch 2.6.0 scaled_dot_product_attention; flash-attn cannot load here: it lacks 2 symbols of torch",
+        ),
+    ],
+)
+def test_attention_says_which_package_serves_and_what_the_others_lack(
+    answers: Mapping[str, Answer], tmp_path: Path, name: str, summary: str
+) -> None:
+    verdict = try_one({e.name: e for e in ENVIRONMENTS}[name], tmp_path / "bench", answers)
+    assert [r.summary for r in verdict.results if r.check.id == "flash-attn-absent"] == [summary]

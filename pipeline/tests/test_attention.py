@@ -2,10 +2,11 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from trellis_pipeline import attention
+from trellis_pipeline import attention, attention_backends
 from trellis_pipeline.attention import BACKENDS, AttentionError, attend, choose, using
 from trellis_pipeline.attention_backends import Kind, _torch_sdpa
 
@@ -29,6 +30,25 @@ def test_backends_of_the_cpu_equal_the_formula(name, lengths, key_lengths):
     with using(choose(CPU, torch.float32, name)):
         out = attend(q, k, v, lengths, key_lengths)
     torch.testing.assert_close(out, formula(q, k, v, lengths, key_lengths))
+
+
+@pytest.mark.parametrize(("lengths", "key_lengths"), [([5], [9]), ([7, 0, 4], [6, 2, 11]), ([3, 3], [5, 5])])
+def test_the_formula_in_parts_is_the_formula_whole(monkeypatch, lengths, key_lengths):
+    calls = []
+
+    def spy(*arguments, **more):
+        calls.append(arguments[0].shape[2] * arguments[1].shape[2] * arguments[0].shape[1])
+        return torch.nn.functional.scaled_dot_product_attention(*arguments, **more)
+
+    monkeypatch.setattr(attention_backends, "MATH_SCORES", 20)
+    monkeypatch.setattr(attention_backends, "F", SimpleNamespace(scaled_dot_product_attention=spy))
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(sum(n), 2, 8) for n in (lengths, key_lengths, key_lengths))
+    with using(choose(CPU, torch.float32, "math")):
+        calls.clear()
+        out = attend(q, k, v, lengths, key_lengths)
+    torch.testing.assert_close(out, formula(q, k, v, lengths, key_lengths))
+    assert len(calls) > 2 and max(calls) <= 20
 
 
 def test_the_choice_on_the_cpu_is_recorded():

@@ -40,18 +40,23 @@ class AttentionError(ValueError):
     """An attention backend that was asked for cannot be had."""
 
 
-_AUTO = {
-    # cuDNN's kernels win on Hopper and newer (docs/performance.md); elsewhere flash kernels are the safe fast ones.
-    True: ("sdpa-cudnn", "flash-attn-3", "flash-attn-2", "sdpa-flash", "sdpa"),
-    False: ("flash-attn-2", "sdpa-flash", "sdpa"),
-}
+_HOPPER = ("flash-attn-3", "sdpa-cudnn", "flash-attn-2", "sdpa-flash", "sdpa")
+"""As they were timed on this architecture, `benchmarks/attention.py` and docs/performance.md."""
+_NEWER = ("sdpa-cudnn", "flash-attn-2", "sdpa-flash", "sdpa")
+"""Not timed: flash-attn 3 is for Hopper alone."""
+_AMPERE = ("flash-attn-2", "sdpa-flash", "sdpa")
 
 
 def order(device: torch.device) -> tuple[str, ...]:
-    """The backends that "auto" tries on a device, first the one that was found fastest there."""
+    """The backends that "auto" tries on a device, first the one that was found fastest there.
+
+    Not among them: torch-varlen and xformers, which run the kernels of torch or of flash-attn 2 with more work for the
+    host, and math.
+    """
     if device.type != "cuda":
         return ("sdpa",)
-    return _AUTO[torch.cuda.get_device_capability(device) >= (9, 0)]
+    major = torch.cuda.get_device_capability(device)[0]
+    return _HOPPER if major == 9 else _NEWER if major > 9 else _AMPERE
 
 
 @lru_cache(maxsize=16)

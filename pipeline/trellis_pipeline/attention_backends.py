@@ -20,6 +20,8 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Sequence[int], Sequ
 
 _HALF = (torch.float16, torch.bfloat16)
 _ANY = (*_HALF, torch.float32, torch.float64)
+MATH_SCORES = 2**23
+"""Products of a query and a key that `math` holds at a time: 96 MiB with what torch makes of them."""
 
 
 def _torch_sdpa(kernel: SDPBackend | None) -> Attend:
@@ -45,6 +47,32 @@ def _torch_sdpa(kernel: SDPBackend | None) -> Attend:
         return torch.cat([call(a[None], b[None], c[None])[0] for a, b, c in parts])
 
     return attend_sdpa
+
+
+def _math() -> Attend:
+    """The formula by torch's plain kernels, some queries of one head at a time: all scores at once would take
+    12 bytes for each pair of tokens and head, 350 GB at 49,152 tokens, which no plan counts."""
+    attend_sdpa = _torch_sdpa(SDPBackend.MATH)
+
+    def attend_math(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], key_lengths: Sequence[int]
+    ) -> torch.Tensor:
+        if len(q) * max(key_lengths) * q.shape[1] <= MATH_SCORES:
+            return attend_sdpa(q, k, v, lengths, key_lengths)
+        out, row, key = torch.empty_like(q), 0, 0
+        for n, m in zip(lengths, key_lengths, strict=True):
+            rows = max(1, MATH_SCORES // max(m, 1))
+            for head in range(q.shape[1]):
+                keys, values = (x[key : key + m, head : head + 1] for x in (k, v))
+                for i in range(row, row + n, rows):
+                    part = slice(i, min(i + rows, row + n))
+                    out[part, head : head + 1] = attend_sdpa(
+                        q[part, head : head + 1], keys, values, [part.stop - i], [m]
+                    )
+            row, key = row + n, key + m
+        return out
+
+    return attend_math
 
 
 def _batched(
@@ -188,5 +216,5 @@ BACKENDS: dict[str, Kind] = {
         _xformers, "xformers", dtypes=(*_HALF, torch.float32), kernel=lambda d, t: str(_xformers_operator(d, t).NAME)
     ),
     "sdpa": Kind(lambda: _torch_sdpa(None), "torch", False, _ANY),
-    "math": Kind(lambda: _torch_sdpa(SDPBackend.MATH), "torch", False, _ANY),
+    "math": Kind(_math, "torch", False, _ANY),
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..check import Check
-from ..context import Context
+from ..context import Context, TorchFacts
 from ..finding import Evidence, NotApplicableError, Outcome
 from ..site import Distribution
+from ..symbols import is_torch_linked, misfit
 
 ID = "flash-attn-absent"
 _HEADS, _TOKENS = 12, 49_152  # of the largest flow model, and the limit of its cascade
@@ -16,7 +17,7 @@ def run(context: Context) -> Outcome:
     torch, gpus = context.torch, context.machine.gpus
     if torch is None:
         raise NotApplicableError("torch is not installed")
-    packages = [d for d in map(context.site.get, ("flash-attn", "flash-attn-3", "xformers")) if d]
+    packages = [d for d in map(context.site.get, ("flash-attn", "flash-attn-3", "flash-attn-4", "xformers")) if d]
     flash = next((d for d in packages if d.name.lower().startswith("flash")), None)
     matrix = _HEADS * _TOKENS**2 * 2
     if torch.cuda is None or not gpus:
@@ -37,11 +38,14 @@ def run(context: Context) -> Outcome:
                 ],
             )
         )
-    usable = [d.text for d in packages if d is not flash or not findings]
+    lacking = {d.name: what for d in packages if (what := _lacks(context, torch, d))}
+    usable = [d.text for d in packages if d.name not in lacking and (d is not flash or not findings)]
+    refused = "".join(f"; {name} cannot load here: it lacks {what}" for name, what in lacking.items())
     if usable and oldest >= _OLDEST_FLASH:
-        return Outcome(f"{usable[0]}; no attention matrix is stored", tuple(findings))
+        return Outcome(f"{', '.join(usable)}{refused}; no attention matrix is stored", tuple(findings))
     if oldest >= _OLDEST_FLASH:
-        summary = "flash-attn is not installed; torch's own flash kernel serves dense batches"
+        none = "flash-attn is not installed" if flash is None else f"{flash.text} cannot serve"
+        summary = f"{none}; torch's own flash kernel serves dense batches"
         cost = (
             "packed sequences of different lengths run one by one: slower, with a padded copy where code batches them"
         )
@@ -77,7 +81,19 @@ def run(context: Context) -> Outcome:
             ],
         )
     )
-    return Outcome(f"torch {torch.short} scaled_dot_product_attention", tuple(findings))
+    return Outcome(f"torch {torch.short} scaled_dot_product_attention{refused}", tuple(findings))
+
+
+def _lacks(context: Context, torch: TorchFacts, package: Distribution) -> str:
+    """What a package's compiled half asks for and does not get; the check abi-mismatch tells of it in full."""
+    for path, facts in context.readable():
+        if (
+            context.site.owner(path) is package
+            and is_torch_linked(facts)
+            and (found := misfit(context, torch, path, facts))
+        ):
+            return ", ".join(found.libraries) or f"{len(found.symbols)} symbols of torch"
+    return ""
 
 
 def _unfit(context: Context, flash: Distribution) -> str | None:

@@ -270,6 +270,14 @@ def _(b: Bench) -> None:
     )
 
 
+@environment("xformers for another CUDA runtime", "abi-mismatch", "duplicate-cudart")
+def _(b: Bench) -> None:
+    """As measured: the wheel of 0.0.35 needs libcudart.so.12, beside torch for CUDA 13."""
+    b.healthy().library("xformers/_C.so", needed=["libc10.so", "libcudart.so.13"], undefined=C10[:1])
+    files = {"xformers/__init__.py": "", "xformers/ops/__init__.py": "def memory_efficient_attention(q, k, v): ...\n"}
+    b.package("xformers", "0.0.35", files, record=["xformers/_C.so"])
+
+
 @environment("CUDA extension beside CPU torch", "abi-mismatch")
 def _(b: Bench) -> None:
     b.healthy_cpu().library("ext/_C.so", needed=["libtorch_cuda.so", "libc10.so"], undefined=[C10[0], *C10_CUDA])
