@@ -1,8 +1,9 @@
 """`fast` beside xatlas on many meshes, exported and looked at: ``python benchmarks/quality.py --device cuda``.
 
 Each mesh is one of the regression package's clean assets. Its voxels, coloured as in export.py, are exported with either
-method, and pictures of the file are compared with pictures of the voxels. A process for each mesh and method, ended
-after ``--limit`` seconds. Fails where `fast` overlaps, flips or leaves the texture, or is more than 0.3 dB below xatlas.
+method, and pictures of the file are compared with pictures of the voxels. A process for each mesh, ``--jobs`` at a time,
+ended after ``--limit`` seconds; what it had measured by then counts. Fails where `fast` overlaps, flips or leaves the
+texture, or is more than 0.3 dB below xatlas.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -39,35 +41,43 @@ def source(name: str, device: torch.device) -> Mesh:
     return Mesh(torch.from_numpy(v).to(device), torch.from_numpy(whole.faces.astype(np.int32)).to(device))
 
 
-def measure(name: str, method: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Figures of one export."""
+def measure(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Figures of the export by each method."""
     mesh = source(name, torch.device(options.device))
     voxels = voxels_of(mesh.vertices, mesh.faces, options.resolution)
-    out = options.out / f"{name.replace(' ', '-')}-{method}.glb"
-    try:
-        facts = export_asset(
-            voxels, out, faces=options.faces, texture=options.texture, remeshed=not options.raw,
-            unwrap_method=method, reference=mesh,
-        )  # fmt: skip
-    except RuntimeError as error:  # xatlas leaves some faces out of some meshes
-        return {"failed": str(error).splitlines()[0][:120]}
-    decibels, _ = psnr(out, VoxelPictures(voxels, mesh), options.size)
-    return {**facts["unwrap"], "faces": facts["unwrap"].get("faces", options.faces), "psnr": decibels}
+    truth = VoxelPictures(voxels, mesh)
+    for method in options.methods.split(","):
+        out = options.out / f"{name.replace(' ', '-')}-{method}.glb"
+        try:
+            facts = export_asset(
+                voxels, out, faces=options.faces, texture=options.texture, remeshed=not options.raw,
+                unwrap_method=method, reference=mesh,
+            )  # fmt: skip
+        except RuntimeError as error:  # xatlas leaves some faces out of some meshes
+            yield {"method": method, "failed": str(error).splitlines()[0][:120]}
+            continue
+        yield {"method": method, **facts["unwrap"], "psnr": psnr(out, truth, options.size)[0]}
 
 
-def spawned(name: str, method: str, options: argparse.Namespace) -> dict[str, Any]:
-    """`measure` in a process of its own."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--one", name, method]
+def spawned(name: str, options: argparse.Namespace, until: float) -> dict[str, dict[str, Any]]:
+    """`measure` in a process of its own, by method; not begun once the time is `until`."""
+    methods = options.methods.split(",")
+    if time.monotonic() > until:
+        return {m: {"failed": "left out: the budget is spent"} for m in methods}
+    command = [sys.executable, __file__, *sys.argv[1:], "--one", name]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=options.limit, check=False, env=environment
-        )
-    except subprocess.TimeoutExpired:
-        return {"failed": f"ended after {options.limit} s"}
-    if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["no reason given"])[-1][:200]}
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            lines, errors = process.communicate(timeout=options.limit)
+            reason = (errors.strip().splitlines() or ["no reason given"])[-1][:200]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            lines, _ = process.communicate()
+            reason = f"ended after {options.limit:g} s"
+    found = {figures["method"]: figures for figures in map(json.loads, lines.splitlines())}
+    return {m: found.get(m, {"failed": reason}) for m in methods}
 
 
 def row(name: str, method: str, found: dict[str, Any]) -> str:
@@ -100,40 +110,35 @@ def main() -> int:
     parser.add_argument("--texture", type=int, default=1024)
     parser.add_argument("--size", type=int, default=768, help="of the pictures")
     parser.add_argument("--raw", action="store_true", help="the extracted surface, instead of one closed shell")
-    parser.add_argument("--limit", type=float, default=150, help="seconds for a mesh and a method")
+    parser.add_argument("--limit", type=float, default=150, help="seconds for a mesh")
     parser.add_argument("--budget", type=float, default=1e9, help="seconds in all: what has not begun is left out")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, default=Path("out/benchmark"))
-    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.one:
-        print(json.dumps(measure(*options.one, options)))
+        for figures in measure(options.one, options):
+            print(json.dumps(figures), flush=True)
         return 0
     names = options.names.split(",") if options.names else list(sample.NAMES)
     device = torch.device(options.device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     print(f"{date.today()}, {where}: python {' '.join(sys.argv)}\n")
-    begin = time.monotonic()
-    with ThreadPoolExecutor(options.jobs) as pool:
-
-        def later(name: str, method: str) -> dict[str, Any]:
-            left = options.budget - (time.monotonic() - begin)
-            return spawned(name, method, options) if left > 0 else {"failed": "left out: the budget is spent"}
-
-        methods = options.methods.split(",")
-        asked = {m: {n: pool.submit(later, n, m) for n in names} for m in methods}
-        found = {n: {m: asked[m][n].result() for m in methods} for n in names}
+    until = time.monotonic() + options.budget
     print(
         "| mesh | unwrap | charts | stretch L2, L∞ | utilisation | overlapping, flipped, outside, collapsed | s | PSNR, dB |"
     )
-    print("|---|---|---|---|---|---|---|---|")
-    bad = {}
-    for name, by_method in found.items():
-        for method, figures in by_method.items():
-            print(row(name, method, figures))
-        if problem := wrong(by_method.get("fast", {"failed": "not tried"}), by_method.get("xatlas", {})):
-            bad[name] = problem
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    bad, found = {}, {}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        asked = {name: pool.submit(spawned, name, options, until) for name in names}
+        for name, later in asked.items():
+            found[name] = by_method = later.result()
+            for method, figures in by_method.items():
+                print(row(name, method, figures), flush=True)
+            if problem := wrong(by_method.get("fast", {"failed": "not tried"}), by_method.get("xatlas", {})):
+                bad[name] = problem
     both = [
         f["fast"]["psnr"] - f["xatlas"]["psnr"] for f in found.values() if all("psnr" in f.get(m, {}) for m in METHODS)
     ]

@@ -33,11 +33,33 @@ struct Spans {
     }
 };
 
+// The most free cells beside each other in a row.
+__device__ int longest_run(const uint32_t* row, int words) {
+    int longest = 0, run = 0;
+    for (int w = 0; w < words; ++w) {
+        const uint32_t taken = row[w];
+        if (taken == 0) {
+            run += 32;
+            continue;
+        }
+        longest = max(longest, run + lowest_bit(taken));
+        if (longest < 31) {  // it could be within the word
+            int inner = 0;
+            for (uint32_t free = ~taken; free; free &= free >> 1) ++inner;
+            longest = max(longest, inner);
+        }
+        run = 31 - highest_bit(taken);
+    }
+    return max(longest, run);
+}
+
 __global__ void __launch_bounds__(threads) place_kernel(PlaceBatch batch) {
     extern __shared__ uint32_t bitmap[];
     __shared__ uint32_t packed[spans_in_shared];
     __shared__ int start[size_levels * size_levels];
     __shared__ uint32_t best;
+    // The longest run of free cells of each row: most rows near the bottom are told unfit by it.
+    uint16_t* const longest = reinterpret_cast<uint16_t*>(bitmap + (batch.in_shared ? batch.first.grid * batch.first.words : 0));
     const int64_t attempt = blockIdx.x, scale = attempt / batch.orders;
     PlaceTask t = batch.first;
     t.size += 2 * scale * t.charts;
@@ -50,6 +72,7 @@ __global__ void __launch_bounds__(threads) place_kernel(PlaceBatch batch) {
     if (!batch.fits[scale]) return;
     for (int i = thread; i < size_levels * size_levels; i += threads) start[i] = 0;
     for (int i = thread; i < t.grid * t.words; i += threads) t.taken[i] = 0;
+    for (int i = thread; i < t.grid; i += threads) longest[i] = static_cast<uint16_t>(t.grid);
     for (int64_t i = 0; i < t.charts; ++i) {
         const int64_t c = t.order[i];
         const int w = t.size[2 * c], h = t.size[2 * c + 1];
@@ -67,6 +90,13 @@ __global__ void __launch_bounds__(threads) place_kernel(PlaceBatch batch) {
         for (int y = from + warp % rows_at_once; y + high <= t.grid; y += rows_at_once) {
             const uint32_t so_far = __shfl_sync(0xffffffffu, *static_cast<volatile uint32_t*>(&best), 0);
             if (so_far != no_place && y + high > static_cast<int>(so_far >> 13) / turns) break;
+            bool narrow = false;
+            for (int row = lane; row - lane < high && !narrow; row += lanes) {
+                int begin = 0, end = 0;
+                if (row < high) spans.read(t, c, quarters, row, begin, end);
+                narrow = __any_sync(0xffffffffu, row < high && end - begin > longest[y + row]);
+            }
+            if (narrow) continue;
             bool placed = false;
             for (int block = 0; block * lanes * 32 < t.grid; ++block) {
                 const int x = (block * lanes + lane) * 32;
@@ -115,6 +145,7 @@ __global__ void __launch_bounds__(threads) place_kernel(PlaceBatch batch) {
             if (start[sideways] < top - w) start[sideways] = top - w;
         }
         __syncthreads();
+        for (int row = y + thread; row < y + rows; row += threads) longest[row] = static_cast<uint16_t>(longest_run(t.taken + row * t.words, t.words));
     }
     if (thread == 0) batch.found[attempt] = 1;
 }
@@ -131,11 +162,12 @@ TK_API int tk_mesh_flat_place(const int32_t* size, const int64_t* offset, const 
         if (attempts == 0 || num_charts == 0) return;
         int limit = 0;
         TK_CUDA(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-        const int bytes = grid * (grid / 32) * 4;
-        const bool in_shared = bytes + 12 * 1024 <= limit;
+        const int bitmap = grid * (grid / 32) * 4, runs = grid * 2;
+        const bool in_shared = bitmap + runs + 12 * 1024 <= limit;
+        const int bytes = runs + (in_shared ? bitmap : 0);
         if (in_shared) TK_CUDA(cudaFuncSetAttribute(place_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
         const PlaceTask task{grid, grid / 32, num_charts, size, offset, low, high, nullptr, taken, place};
         const PlaceBatch batch{task, num_orders, order, fits, found, in_shared};
-        place_kernel<<<static_cast<unsigned>(attempts), threads, in_shared ? bytes : 0, on.stream>>>(batch);
+        place_kernel<<<static_cast<unsigned>(attempts), threads, bytes, on.stream>>>(batch);
     });
 }

@@ -13,8 +13,9 @@ from ._flat_pack import pack
 from ._flat_surface import Surface, call, make_surface
 
 _FEW_CHARTS = 64  # more find their places whatever their shapes
-_WELL_FILLED = 0.6  # of the texture
-_BETTER = 1.1  # times as much filled, to be worth its seams
+_WELL_FILLED = 0.7  # of the texture
+_BETTER = 1.04  # times as much filled, to be worth its seams
+_LARGE = ((1 / 3, 0.75), (1 / 5, 0.6), (1 / 8, 0.5))  # area and side of charts that are halved, one after the other
 
 Unwrapped = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -40,18 +41,20 @@ def unwrap(
 def _well_packed(surface: Surface, charts: Charts, resolution: int, padding: float) -> Charts:
     """Packed charts; where few of them leave much of the texture empty, large ones are halved, if that fills more."""
     packed = replace(charts, uv=_packed(surface, charts, resolution, padding))
-    for _ in range(2):
-        if not 0 < charts.count <= _FEW_CHARTS or (filled := _filled(packed)) >= _WELL_FILLED:
+    filled = _filled(packed)
+    for area, side in _LARGE:
+        if not 0 < charts.count <= _FEW_CHARTS or filled >= _WELL_FILLED:
             break
-        charts = halve_large(surface, charts)
-        if charts.count == packed.count:
-            break
+        halved = halve_large(surface, charts, area, side)
+        if halved.count == charts.count:
+            continue
+        charts = halved
         try:
             other = replace(charts, uv=_packed(surface, charts, resolution, padding))
         except ValueError:  # no room for the margins of so many
             break
-        if _filled(other) > _BETTER * filled:
-            packed = other
+        if (more := _filled(other)) > _BETTER * filled:
+            packed, filled = other, more
     return packed
 
 

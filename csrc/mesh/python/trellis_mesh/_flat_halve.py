@@ -16,12 +16,13 @@ from ._flat_surface import Surface, connected
 
 _FILLED = 0.75
 """What good packings fill: a chart is large beside the square that all would have then."""
-_LARGE_AREA = 1 / 3  # of that square, for the box around a chart
-_LARGE_SIDE = 0.75  # of its side
 
 
-def halve_large(surface: Surface, charts: Charts) -> Charts:
-    """Cuts each large chart across its longer side, along edges of faces; layouts stay as they are."""
+def halve_large(surface: Surface, charts: Charts, large_area: float, large_side: float) -> Charts:
+    """Cuts each large chart across its longer side, along edges of faces; layouts stay as they are.
+
+    Large is a chart whose box has more than `large_area` of that square, or a side longer than `large_side` of its.
+    """
     by_chart, order = torch.sort(torch.where(charts.label >= 0, charts.label, charts.count), stable=True)
     index = torch.arange(charts.count + 1, dtype=torch.int32, device=surface.device)
     first = torch.searchsorted(by_chart, index)
@@ -29,7 +30,7 @@ def halve_large(surface: Surface, charts: Charts) -> Charts:
     chart = charts.label[order].long()
     uv, extent = aligned(charts.uv[order].contiguous(), chart, first, charts.count)
     square = surface.area[order].sum() / _FILLED
-    large = (extent.prod(1) > _LARGE_AREA * square) | (extent.amax(1) > _LARGE_SIDE * square.sqrt())
+    large = (extent.prod(1) > large_area * square) | (extent.amax(1) > large_side * square.sqrt())
     along = extent.argmax(1)
     centre = uv.mean(1).gather(1, along[chart][:, None])[:, 0]
     beyond = large[chart] & (centre > 0.5 * extent.amax(1)[chart])

@@ -12,6 +12,8 @@ _UNIT = float(1 << 44)
 _ANGLES = 32
 _LEAST_GRID = 512.0  # cells along a side, for however few charts
 _FAST_GRID = 1312.0  # the largest whose bitmap fits the shared memory of an H100
+_FEW = 64  # charts that are quickly packed: in many orders, to the last thousandth
+_ORDERS = 32  # of few charts on a device
 _MANY = 20_000  # charts that need a finer grid whatever it costs
 _MAX_SPANS = 1 << 26  # of all scales tried at once
 
@@ -43,12 +45,13 @@ def aligned(
 
 
 def _orders(extent: torch.Tensor, area: torch.Tensor, count: int) -> torch.Tensor:
-    """int32 [orders, C]: by falling size, by area, and by sizes shaken a little, always the same way."""
+    """int32 [orders, C]: by falling size, by area, and by sizes shaken more and more, always the same way."""
     index = torch.arange(len(area), device=area.device)
     keys = [extent.sum(1), area]
-    for variant in range(2):
-        shake = (index * 2654435761 + (variant + 1) * 40503 >> 7) % 1024
-        keys.append(extent.sum(1) * (0.8 + shake.double() * (0.4 / 1024)))
+    for variant in range(count - len(keys)):
+        shake = (index + 1) * (2 * variant + 3) * 2654435761 >> 9
+        amount = min(0.2 + 0.02 * variant, 0.8)
+        keys.append(extent.sum(1) * (1 + amount * ((shake % 1024).double() / 512 - 1)))
     return torch.stack([torch.sort(k, descending=True, stable=True).indices.int() for k in keys[:count]])
 
 
@@ -82,7 +85,7 @@ def pack(
     wanted = _chart_sums(area, chart, charts)
     length = (uv.roll(-1, 1) - uv).norm(dim=2)
     length = torch.where(seam, length, 0.0)
-    many = charts > _MANY
+    few, many = charts < _FEW, charts > _MANY
     grid = 32 * round(min(max(28 * charts**0.5, _LEAST_GRID), 4096.0 if many else _FAST_GRID) / 32)
     margin = 0.5 * padding * grid / resolution
     alone = charts * (2 * margin) ** 2
@@ -97,12 +100,13 @@ def pack(
     if charts == 1:
         most = whole
     top = (1 - 1e-9) * min(most, whole)
-    ratio = 0.985 if charts < 64 else 0.992
-    orders = _orders(extent, wanted, 4 if (device.type == "cuda" or charts < 64) and not many else 1)
+    ratio = 0.985 if few else 0.992
+    count = (_ORDERS if few else 1 if many else 4) if device.type == "cuda" else 4 if few else 1
+    orders = _orders(extent, wanted, count)
     border = seam.any(1).nonzero().view(-1)  # the faces within a chart do not widen it
     drawn = (uv[border].contiguous(), label[border].contiguous(), len(border), charts)
     at_once = 32 if device.type == "cuda" and not many else 4
-    fails = top / ratio
+    fails = min(most, whole)
     best: tuple[float, torch.Tensor, torch.Tensor] | None = None  # scale, sizes, places
     while best is None:
         tried = [top * ratio**i for i in range(at_once)]
@@ -110,8 +114,8 @@ def pack(
         if best is None and top * longest < 1e-3:
             raise _no_room(charts, resolution, padding)
         top, ratio = tried[-1] * ratio, max(0.5, ratio * ratio)
-    for _ in range(2):  # where steps had grown long
-        if fails < 1.02 * best[0]:
+    for _ in range(2):  # where steps are long, or had grown so
+        if fails < (1.005 if few else 1.02) * best[0]:
             break
         tried = [fails * (best[0] / fails) ** ((i + 1) / (at_once + 1)) for i in range(at_once)]
         fails, better = _attempt(drawn, extent, tried, fails, margin, grid, orders)
