@@ -12,7 +12,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -88,14 +88,20 @@ class Stages:
             torch.cuda.synchronize(self.device)
 
 
-def once(v: torch.Tensor, f: torch.Tensor, out: Path, arguments: argparse.Namespace) -> dict[str, float]:
+def once(
+    v: torch.Tensor,
+    f: torch.Tensor,
+    out: Path,
+    arguments: argparse.Namespace,
+    keep: Callable[[str, Any], None] | None = None,
+) -> dict[str, float]:
     """Seconds of each stage of one export, from the mesh to the file that was read back."""
     stage = Stages(v.device)
     with stage("voxelize"):
         voxels = voxels_of(v, f, arguments.resolution)
     export_asset(
         voxels, out, faces=arguments.faces, texture=arguments.texture, remeshed=arguments.remesh,
-        unwrap_method=arguments.unwrap, reference=Mesh(v, f), stage=stage,
+        unwrap_method=arguments.unwrap, reference=Mesh(v, f), stage=stage, keep=keep,
     )  # fmt: skip
     return stage.seconds
 
@@ -104,6 +110,13 @@ def speed(v: torch.Tensor, f: torch.Tensor, arguments: argparse.Namespace) -> No
     out = arguments.out / "export.glb"
     first = once(v, f, out, arguments)
     runs = [once(v, f, out, arguments) for _ in range(arguments.repeats)]
+    if arguments.coarse:
+
+        def save(name: str, value: Any) -> None:
+            if name == "coarse":
+                np.savez(arguments.coarse, vertices=value.vertices.cpu().numpy(), faces=value.faces.cpu().numpy())
+
+        once(v, f, out, arguments, save)
     later = {name: sorted(run[name] for run in runs)[len(runs) // 2] for name in first}
     keys = [
         f"{arguments.resolution}_remesh{int(r)}_tex{arguments.texture}_dec{arguments.faces}"
@@ -209,6 +222,7 @@ def main() -> None:
         "--quality", action="store_true", help="compare unwrapping methods by pictures instead of timing"
     )
     parser.add_argument("--baseline", type=Path, help="upstream's timings, a JSON with `glb_export`")
+    parser.add_argument("--coarse", type=Path, help="also write the mesh that is unwrapped, an .npz for unwrap.py")
     parser.add_argument("--out", type=Path, default=Path("out/benchmark"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from ._flat_pack import pack
 from ._flat_surface import Surface, call, make_surface
 
 _FEW_CHARTS = 64  # more find their places whatever their shapes
-_WELL_FILLED = 0.7  # of the texture
+_WELL_FILLED = 0.75  # of the texture
 _BETTER = 1.04  # times as much filled, to be worth its seams
 _LARGE = ((1 / 3, 0.75), (1 / 5, 0.6), (1 / 8, 0.5))  # area and side of charts that are halved, one after the other
 
