@@ -67,6 +67,7 @@ def test_contract(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> No
     if small_first(name) != name:  # to be quick under a sanitizer too, which follows each access to the grid of cells
         resolution = 64
         monkeypatch.setattr(_flat_pack, "_LEAST_GRID", 64.0)
+        monkeypatch.setattr(_flat_pack, "_ORDERS", 4)
     oracle.assert_valid_unwrap(*mesh, unwrap(*mesh, device, resolution=resolution))
 
 
