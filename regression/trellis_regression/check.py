@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from . import khronos, shelf
 from .asset import Asset
 from .gate import CONSEQUENCE, FIRED, Verdict, judge
 from .glb import GlbError
-from .profile import Evidence, Looks, alone, gather
+from .profile import Evidence, Looks, gather
 from .shelf import Golden
 from .thresholds import load
 
@@ -82,22 +83,30 @@ def check(
     variants: list[Golden | None] = list(shelf.find(golden, golden_root)) if golden is not None else [None]
     if validate:
         khronos.begin(path)  # beside all else
-    asset = Asset.read(path, device)
-    own = alone(asset)
+    asset, first = _both(path, variants[0], device)
+    own: dict[str, Any] | None = None
     results = []
-    for variant in variants:
-        theirs = variant.asset(device) if variant else None
+    for i, variant in enumerate(variants):
+        theirs = first if i == 0 else variant.asset(device) if variant else None
         evidence = gather(
             asset, golden=theirs, golden_profile=variant.profile if variant else None, stage_folder=stage_folder,
             again=Asset.read(again, device) if again else None, requested_faces=requested_faces,
             validate=path if validate else None, looks=looks, own=own,
         )  # fmt: skip
+        own = evidence.own
         results.append(Result(path, profile, judge(evidence, limits), evidence, asset, variant, theirs))
         if results[-1].verdict.ok:
             break
     return min(
         results, key=lambda r: (not r.verdict.ok, sum(x.status in (FIRED, CONSEQUENCE) for x in r.verdict.findings))
     )
+
+
+def _both(path: Path, golden: Golden | None, device: torch.device | str) -> tuple[Asset, Asset | None]:
+    """The candidate and the golden, read side by side."""
+    with ThreadPoolExecutor(1) as beside:
+        theirs = beside.submit(golden.asset, device) if golden else None
+        return Asset.read(path, device), theirs.result() if theirs else None
 
 
 def compare(

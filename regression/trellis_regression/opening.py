@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from .glb import Glb, read_glb
-from .scene import Images, shown_images
+from .scene import Images, cores, shown_images
 
 _begun: dict[Path, Future[tuple[Glb, Images]]] = {}
 
@@ -17,7 +16,7 @@ def begin(*paths: Path) -> None:
     """Starts with these files on threads of their own; `take` gives each of them out once."""
     # The threads ask for the interpreter between pieces of a picture, and an import keeps it as long as it may.
     sys.setswitchinterval(0.0005)
-    pool = ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1), thread_name_prefix="opening")
+    pool = ThreadPoolExecutor(min(8, cores() + 1), thread_name_prefix="opening")
 
     def opened(path: Path) -> tuple[Glb, Images]:
         glb = read_glb(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,11 @@ class Evidence:
     views: tuple[View, ...] = ()
     device: str = "cpu"
 
+    @property
+    def own(self) -> dict[str, Any]:
+        """What `gather` takes under this name, for another golden."""
+        return {"container": self.container, "shape": self.shape, "texture": self.texture}
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the pictures."""
         names = ("container", "shape", "texture", "against", "validator", "stages", "voxel_axes", "again")
@@ -78,6 +85,17 @@ def alone(asset: Asset) -> dict[str, Any]:
             found["shape"] = {**welded.measure(asset), **rays.measure(asset)}
             found["texture"] = colours.result()
     return found
+
+
+@contextmanager
+def side_by_side(device: torch.device) -> Iterator[None]:
+    """For measurements that run beside each other: torch's own threads would then wait for each other more than work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // 2) if device.type == "cpu" else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def device_name(device: torch.device) -> str:
@@ -100,18 +118,21 @@ def gather(
         looks: how to compare pictures; None for the default.
         own: `alone(asset)` if it was measured before.
     """
-    own = own or alone(asset)
+    looks = looks or Looks()
     against: dict[str, Any] = {}
     views: tuple[View, ...] = ()
-    if golden is not None:
-        golden_profile = golden_profile or alone(golden)
-        against = surface.measure(asset, golden) if asset.has_surface else surface.nothing(golden)
-        if asset.has_surface:
-            against |= axes.measure(asset, golden)
-        looks = looks or Looks()
-        if looks.views:
-            views = tuple(pictures.compare(asset, golden, size=looks.size, views=looks.views))
-            against |= pictures.measure(list(views))
+    with side_by_side(asset.device), ThreadPoolExecutor(2) as beside:
+        if golden is not None:
+            if looks.views:
+                drawn = beside.submit(pictures.compare, asset, golden, size=looks.size, views=looks.views)
+            distances = beside.submit(_distances, asset, golden)
+        own = own or alone(asset)
+        if golden is not None:
+            golden_profile = golden_profile or alone(golden)
+            against = distances.result()
+            views = tuple(drawn.result()) if looks.views else ()
+    if views:
+        against |= pictures.measure(list(views))
     voxel_axes: dict[str, Any] = {}
     if stage_folder is not None and asset.has_surface and (voxels := stages.voxel_colours(stage_folder)):
         voxel_axes = axes.measure_voxels(asset, *voxels)
@@ -125,6 +146,12 @@ def gather(
         again=repeat(asset, again) if again is not None else {}, requested_faces=requested_faces, views=views,
         device=device_name(asset.device),
     )  # fmt: skip
+
+
+def _distances(asset: Asset, golden: Asset) -> dict[str, Any]:
+    if not asset.has_surface:
+        return surface.nothing(golden)
+    return surface.measure(asset, golden) | axes.measure(asset, golden)
 
 
 def repeat(first: Asset, second: Asset) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import trellis_raster as raster
 import trellis_shade as shade
@@ -43,10 +44,16 @@ class Frame:
 
 def frame_of(parts: Sequence[Part]) -> Frame:
     """The sphere around the middle of the bounding box that reaches to the farthest vertex."""
-    points = np.concatenate([p.positions[p.faces.reshape(-1)] for p in parts]).astype(np.float64)
+    points = np.concatenate([p.positions[_used(p)] for p in parts]).astype(np.float64)
     centre = (points.min(0) + points.max(0)) / 2
     x, y, z = centre.tolist()
     return Frame((x, y, z), max(float(np.linalg.norm(points - centre, axis=1).max()), 1e-9))
+
+
+def _used(part: Part) -> npt.NDArray[np.bool_]:
+    used = np.zeros(len(part.positions), np.bool_)
+    used[part.faces.reshape(-1)] = True
+    return used
 
 
 def camera(frame: Frame, azimuth: float, elevation: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -217,28 +224,32 @@ class Renderer:
         base, emissive = vertex_color.clone(), torch.zeros(*material.shape, 3, device=material.device)
         metallic, roughness, occlusion = (torch.ones(shape, device=material.device) for _ in range(3))
         for i, m in enumerate(self._materials):
-            mine = material == i
-            if not bool(mine.any()):
+            mine = (material.view(-1) == i).nonzero()[:, 0]  # pixels, by number
+            if not len(mine):
                 continue
 
             def look_up(name: str, m: Material = m, mine: torch.Tensor = mine) -> torch.Tensor | None:
                 texture = m.textures.get(name)
-                return None if texture is None else self._sample(texture, uvs[texture.uv_set][mine])
+                return None if texture is None else self._sample(texture, _pixels(uvs[texture.uv_set])[mine])
+
+            def put(into: torch.Tensor, values: torch.Tensor, mine: torch.Tensor = mine) -> None:
+                _pixels(into)[mine] = values
 
             factor = torch.tensor(m.base_color, device=base.device)
-            colour = base[mine] * factor
+            colour = _pixels(base)[mine] * factor
             if (t := look_up("baseColorTexture")) is not None:
                 colour = colour * torch.cat([shade.srgb_to_linear(t[:, :3]), t[:, 3:]], 1)
-            base[mine] = colour
+            put(base, colour)
+            one = torch.ones(1, 1, device=base.device)
             surface = look_up("metallicRoughnessTexture")
-            roughness[mine] = m.roughness * (surface[:, 1:2] if surface is not None else 1.0)
-            metallic[mine] = m.metallic * (surface[:, 2:3] if surface is not None else 1.0)
+            put(roughness, m.roughness * (surface[:, 1:2] if surface is not None else one))
+            put(metallic, m.metallic * (surface[:, 2:3] if surface is not None else one))
             if (t := look_up("occlusionTexture")) is not None:
-                occlusion[mine] = t[:, :1]
-            glow = torch.tensor(m.emissive, device=base.device).expand(int(mine.sum()), 3)
+                put(occlusion, t[:, :1])
+            glow = torch.tensor(m.emissive, device=base.device).expand(len(mine), 3)
             if (t := look_up("emissiveTexture")) is not None:
                 glow = glow * shade.srgb_to_linear(t[:, :3])
-            emissive[mine] = glow
+            put(emissive, glow)
         return base, metallic, roughness, emissive, occlusion
 
     def _sample(self, texture: Texture, uv: torch.Tensor) -> torch.Tensor:
@@ -252,6 +263,11 @@ class Renderer:
         return _bilinear(self._sent[key], *folded)
 
 
+def _pixels(picture: torch.Tensor) -> torch.Tensor:
+    """[H, W, C] as [H W, C]."""
+    return picture.view(-1, picture.shape[-1])
+
+
 def _bilinear(image: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """What `trellis_raster.sample_texture` gives with wrap "clamp", float32 [N, 4] in [0, 1] at u, v [N] in [0, 1], of an
     image that stays uint8 [H, W, 4]: of a large one few texels are looked at."""
@@ -260,8 +276,11 @@ def _bilinear(image: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Te
     left, top = x.floor(), y.floor()
     ax, ay = (x - left).float()[:, None], (y - top).float()[:, None]
 
+    texels = image.view(torch.int32).view(-1)  # four bytes are moved as one
+
     def at(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-        return image[row.long().clamp(0, height - 1), column.long().clamp(0, width - 1)].float()
+        texel = row.long().clamp(0, height - 1) * width + column.long().clamp(0, width - 1)
+        return texels[texel].view(torch.uint8).view(-1, 4).float()
 
     above = at(top, left) * (1 - ax) + at(top, left + 1) * ax
     below = at(top + 1, left) * (1 - ax) + at(top + 1, left + 1) * ax

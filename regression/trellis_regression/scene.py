@@ -218,7 +218,7 @@ class Images:
         if pool is not None:
             self._begun |= {i: pool.submit(self._finish, i, opened[i]) for i in waiting}
         elif len(waiting) > 1:
-            with ThreadPoolExecutor(min(len(waiting), _threads())) as own:
+            with ThreadPoolExecutor(min(len(waiting), 8, cores())) as own:
                 self._begun |= {i: own.submit(self._finish, i, opened[i]) for i in waiting}
         else:
             for i in waiting:
@@ -254,8 +254,9 @@ class Images:
             raise GlbError(f"images[{index}] cannot be decoded: {error}") from error
 
 
-def _threads() -> int:
-    return min(8, os.cpu_count() or 1)
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shown_images(glb: Glb) -> list[int]:

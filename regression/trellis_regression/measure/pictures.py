@@ -6,12 +6,12 @@ that only one of them covers counts as 1: an empty picture must not win by havin
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ import trellis_shade as shade
 from ..asset import Asset
 from ..compare import VIEWS
 from ..render import Renderer, load_environment
+from ..scene import cores
 from .flip import flip
 
 SIZE = 192
@@ -39,9 +40,17 @@ class View:
     error: torch.Tensor
 
 
-@lru_cache(maxsize=2)
+_lighting = Lock()
+
+
 def light(device: torch.device) -> shade.EnvironmentLight:
-    """The light of all pictures, made once on each device."""
+    """The light of all pictures, made once on each device, by whoever asks first."""
+    with _lighting:
+        return _light(device)
+
+
+@lru_cache(maxsize=2)
+def _light(device: torch.device) -> shade.EnvironmentLight:
     return load_environment(None, device)
 
 
@@ -62,7 +71,7 @@ def compare(asset: Asset, golden: Asset, *, size: int = SIZE, views: Any = VIEWS
             ours.frame = theirs.frame
         if golden.device.type != "cpu":  # the device is what works side by side
             return [view for v in views for view in _view(theirs, ours, v[0], v[1], size)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             drawn = pool.map(lambda v: _view(theirs, ours, v[0], v[1], size), views)
             return [view for group in drawn for view in group]
 

@@ -11,7 +11,7 @@ import torch
 import trellis_mesh as mesh
 import trellis_raster as raster
 
-from ..asset import Asset, linear_to_display, moved, starts
+from ..asset import Asset, linear_to_display, moved, rows, starts
 from ..scene import Part, Texture
 
 MAX_RASTER = 2048
@@ -87,8 +87,10 @@ def _inside(texels: Texels, black: torch.Tensor) -> float:
     A box-shaped asset has nearly all of its surface at the sides; then all of it counts.
     """
     low, high = texels.points.amin(0), texels.points.amax(0)
-    inside = ((texels.points - low > _INSIDE) & (high - texels.points > _INSIDE)).all(1)
-    return _share(black[inside]) if _share(inside) > 0.05 else _share(black)
+    inside = torch.ones_like(black)
+    for axis, x in enumerate(texels.points.unbind(1)):
+        inside &= (x - low[axis] > _INSIDE) & (high[axis] - x > _INSIDE)
+    return int((black & inside).sum()) / int(inside.sum()) if _share(inside) > 0.05 else _share(black)
 
 
 def _alpha(texels: Texels) -> dict[str, Any]:
@@ -142,12 +144,12 @@ def _charts(asset: Asset) -> dict[str, Any]:
     for i, texture, uv in _textured(asset):
         part, height, width = asset.parts[i], *texture.image.shape[:2]
         local = torch.from_numpy(part.faces).to(asset.device).long()
-        a, b, c = uv[local].unbind(1)
+        a, b, c = rows(uv, local).unbind(1)
         ab, ac = b - a, c - a
         face_texels = (ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]).abs() / 2 * width * height
         places = asset.positions[asset.offsets[i] : asset.offsets[i + 1]]
         weld = _same((uv * (1 << 16)).round().long(), places + 0.0)  # -0 is 0
-        count, label = mesh.connected_components(weld[local].int(), len(weld))
+        count, label = mesh.connected_components(rows(weld, local).int(), len(weld))
         size = torch.zeros(count, dtype=torch.int64, device=asset.device)
         size.index_add_(0, label.long(), (face_texels.clamp(max=_MOST) * _FIXED).round().long())
         sizes.append(size)
@@ -211,7 +213,7 @@ def collect(asset: Asset) -> Texels:
 def _rasterized(asset: Asset, part: Part, points: torch.Tensor, texture: Texture, uv: torch.Tensor) -> Texels:
     height, width = (min(n, MAX_RASTER) for n in texture.image.shape[:2])
     faces = torch.from_numpy(part.faces).to(asset.device).long()
-    corners = uv[faces]
+    corners = rows(uv, faces)
     # Repeated textures: back to the first tile.
     middle = (corners[:, 0] + corners[:, 1] + corners[:, 2]) / 3
     flat = (corners - (middle[:, None] * (1 - 1e-9)).floor()).reshape(-1, 2)
@@ -219,24 +221,25 @@ def _rasterized(asset: Asset, part: Part, points: torch.Tensor, texture: Texture
     order = torch.arange(len(flat), dtype=torch.int32, device=asset.device).view(-1, 3)
     rast = raster.rasterize(clip[None], order, (height, width))
     covered = rast[0, ..., 3] > 0
-    at = raster.interpolate(points[faces].reshape(1, -1, 3), rast, order)[0][covered]
+    seen = covered.view(-1).nonzero()[:, 0]
+    at = rows(raster.interpolate(rows(points, faces).reshape(1, -1, 3), rast, order)[0].view(-1, 3), seen)
     image = _at_grid(asset.pixels(texture), height, width)
     factor = linear_to_display(np.array(part.material.base_color[:3], np.float64))
     alpha_factor = np.array([np.clip(part.material.base_color[3], 0, 1)])
-    rgba = image[covered]
+    rgba = _chosen(image, seen)
     surface = part.material.textures.get("metallicRoughnessTexture")
     same = (
         surface is not None and surface.uv_set == texture.uv_set and np.allclose(surface.transform, texture.transform)
     )
     # The green and blue channels hold roughness and metallic; without a map nothing can be said to be dead by them.
     rough = (
-        _at_grid(asset.pixels(surface), height, width)[covered][:, 1:3]
+        _chosen(_at_grid(asset.pixels(surface), height, width), seen)[:, 1:3]
         if surface is not None and same
         else torch.zeros_like(rgba[:, :2])
     )
     alpha = _scaled(image[..., 3], alpha_factor)
     return Texels(
-        _scaled(rgba[:, :3], factor), alpha[covered], rough, at, *_mode(part, rgba), _pairs(alpha, covered),
+        _scaled(rgba[:, :3], factor), rows(alpha.reshape(-1), seen), rough, at, *_mode(part, rgba), _pairs(alpha, covered),
         _gutter(image, covered),
     )  # fmt: skip
 
@@ -245,7 +248,10 @@ def _scaled(values: torch.Tensor, factor: np.ndarray) -> torch.Tensor:
     if np.all(factor == 1):
         return values
     scale = torch.from_numpy(np.clip(factor, 0, 1)).to(values.device)
-    return (values.double() * scale).round().to(torch.uint8)
+    table = (torch.arange(256, device=values.device)[:, None].double() * scale).round().to(torch.uint8)
+    if values.dim() == 2:
+        return torch.stack([rows(table[:, i], values[:, i].int()) for i in range(values.shape[1])], 1)
+    return rows(table[:, 0], values.int())
 
 
 def _mode(part: Part, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -278,20 +284,27 @@ def _gutter(image: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
     if not bool(border.any()):
         return image.new_zeros(0)
     nearest = raster.nearest_texel(covered)[border].long()
-    inside = image.reshape(-1, 4)[nearest][:, :3].short()
-    return (image[border][:, :3].short() - inside).abs().amax(1).to(torch.uint8)
+    inside = _chosen(image, nearest)[:, :3].short()
+    outside = _chosen(image, border.view(-1).nonzero()[:, 0])[:, :3].short()
+    return (outside - inside).abs().amax(1).to(torch.uint8)
+
+
+def _chosen(image: torch.Tensor, texels: torch.Tensor) -> torch.Tensor:
+    """Some texels [N, 4] of an image uint8 [H, W, 4], by number; four bytes are moved as one."""
+    return rows(image.view(torch.int32).view(-1), texels).view(torch.uint8).view(-1, 4)
 
 
 def _at_grid(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The nearest texels of a grid of height x width over the image."""
+    """The nearest texels of a grid of height x width over the image uint8 [H, W, 4]."""
     h, w = image.shape[:2]
     if (h, w) == (height, width):
         return image
     if h % height == 0 and w % width == 0:
-        return image[h // height // 2 :: h // height, w // width // 2 :: w // width]
-    rows = ((torch.arange(height, device=image.device) + 0.5).double() * h / height).long()
-    columns = ((torch.arange(width, device=image.device) + 0.5).double() * w / width).long()
-    return image[rows[:, None], columns]
+        whole = image.view(torch.int32)
+        return whole[h // height // 2 :: h // height, w // width // 2 :: w // width].contiguous().view(torch.uint8)
+    y = ((torch.arange(height, device=image.device) + 0.5).double() * h / height).long()
+    x = ((torch.arange(width, device=image.device) + 0.5).double() * w / width).long()
+    return image[y[:, None], x]
 
 
 def _plain(part: Part, points: torch.Tensor) -> Texels:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import trellis_mesh as mesh
 
-from ..asset import SEED, Asset, members, starts
+from ..asset import SEED, Asset, members, rows, starts
 
 # A component is small when it has at most this share of the faces (or this many) and of the area.
 _SMALL_FACES, _SMALL_COUNT, _SMALL_AREA = 0.002, 16, 0.005
@@ -85,13 +85,13 @@ def _edges(asset: Asset, on_axis: torch.Tensor) -> dict[str, Any]:
     key, order = (low * len(vertices) + high).sort(stable=True)
     begin = starts(key).nonzero()[:, 0]
     uses = torch.diff(begin, append=torch.full_like(begin[:1], len(key)))
-    forward = (tail < head)[order]
     pair = begin[uses == 2]
-    conflict = forward[pair] == forward[pair + 1]
+    edge, other = rows(order, pair), rows(order, pair + 1)
+    forward = tail < head
+    conflict = rows(forward, edge) == rows(forward, other)
     face = order // 3
-    a, b = face[pair], face[pair + 1]
-    edge = order[pair]
-    lengths = (vertices[low[edge]].double() - vertices[high[edge]].double()).norm(dim=1)
+    a, b = edge // 3, other // 3
+    lengths = (rows(vertices, rows(low, edge)).double() - rows(vertices, rows(high, edge)).double()).norm(dim=1)
     return {
         "edges": len(begin),
         "boundary_edge_share": float((uses == 1).double().mean()),
@@ -117,7 +117,7 @@ def _stray(
     near = torch.zeros(faces, dtype=torch.bool, device=face.device)
     near[face[many]] = True
     for _ in range(_STRAY_FACES):
-        touched = near[a] | near[b]
+        touched = rows(near, a) | rows(near, b)
         near[a[touched]] = near[b[touched]] = True
     number = near.cumsum(0) - 1
     inside = near[a] & near[b]
@@ -141,7 +141,7 @@ def _stray(
 
 def _steps(asset: Asset, on_axis: torch.Tensor, a: torch.Tensor, b: torch.Tensor, lengths: torch.Tensor) -> float:
     """Length of right-angled edges between faces that both lie on axes, per area: about 1/cell for a voxel surface."""
-    both = (on_axis[a] & on_axis[b]).nonzero()[:, 0]
+    both = (rows(on_axis, a) & rows(on_axis, b)).nonzero()[:, 0]
     right = (asset.normals[a[both]] * asset.normals[b[both]]).sum(1).abs() < 0.1
     return float(lengths[both][right].sum()) / asset.area
 
@@ -163,7 +163,7 @@ def _lattice(asset: Asset) -> float:
 def _primitive(asset: Asset) -> dict[str, Any]:
     """How much of the surface lies on the bounding box, and how evenly the vertices lie around the centre."""
     vertices = asset.welded_vertices.double()
-    used = vertices[members(asset.welded_faces, len(vertices))]
+    used = rows(vertices, members(asset.welded_faces, len(vertices)))
     low, high = used.amin(0), used.amax(0)
     tolerance = 1e-4
     on_box = torch.zeros(len(asset.welded_faces), dtype=torch.bool, device=asset.device)
@@ -171,7 +171,8 @@ def _primitive(asset: Asset) -> dict[str, Any]:
         for side in (low[axis], high[axis]):
             on_side = (vertices[:, axis] - side).abs() < tolerance
             if int(on_side.sum()) >= 3:
-                on_box |= on_side[asset.welded_faces].all(1)
+                a, b, c = rows(on_side, asset.welded_faces).unbind(1)
+                on_box |= a & b & c
     radius = ((used - (low + high) / 2) / (high - low).clamp_min(1e-9)).norm(dim=1)
     return {
         "box_share": float(asset.areas[on_box].sum()) / asset.area,
