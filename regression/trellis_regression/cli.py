@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import khronos, opening
 from .glb import GlbError
@@ -150,8 +151,8 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _device(name: str) -> str:
-    """The device, if there is one of that name."""
+def _device(name: str, pictures: bool) -> str:
+    """The device, if there is one of that name; with `pictures`, what lights them is made beside all else."""
     import torch
 
     try:
@@ -160,16 +161,20 @@ def _device(name: str) -> str:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda"):
         raise GlbError(f"--device: expected cpu, cuda or cuda:N, got {name!r}")
-    count = torch.cuda.device_count() if device.type == "cuda" else 0
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise GlbError(
-            f"--device: {name} was asked for, and torch {torch.__version__} sees {count or 'no'} CUDA devices"
-        )
     if device.type == "cuda":
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+            count = torch.cuda.device_count()
+            if (device.index or 0) < count:
+                raise
+            raise GlbError(
+                f"--device: {name} was asked for, and torch {torch.__version__} sees {count or 'no'} CUDA devices"
+            ) from error
+        torch.set_num_threads(1)  # what is left for the CPU is small, and a pool of threads would only spin
+    if pictures:
         from .measure.pictures import light
 
-        torch.set_num_threads(1)  # what is left for the CPU is small, and a pool of threads would only spin
-        # Beside the reading: the context, the libraries, and what pictures are lit by.
         Thread(target=light, args=(device,), daemon=True).start()
     return name
 
@@ -180,12 +185,14 @@ def _check(arguments: argparse.Namespace) -> int:
     goldens = find(arguments.golden) if arguments.golden is not None else []
     khronos.begin(arguments.file)
     opening.begin(*dict.fromkeys([arguments.file, *(g.path for g in goldens[:1])]))
-    from .check import check
+    opening.wake(arguments.device)
+    with opening.uncollected():
+        from .check import check
 
     return _output(
         check(
             arguments.file, golden=arguments.golden, profile=arguments.profile, stage_folder=arguments.stages,
-            again=arguments.again, requested_faces=arguments.faces, device=_device(arguments.device),
+            again=arguments.again, requested_faces=arguments.faces, device=_device(arguments.device, bool(goldens)),
         ),
         arguments,
     )  # fmt: skip
@@ -193,9 +200,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _diff(arguments: argparse.Namespace) -> int:
     opening.begin(*dict.fromkeys([arguments.a, arguments.b]))
-    from .check import compare
+    opening.wake(arguments.device)
+    with opening.uncollected():
+        from .check import compare
 
-    device = _device(arguments.device)
+    device = _device(arguments.device, True)
     return _output(compare(arguments.a, arguments.b, profile=arguments.profile, device=device), arguments)
 
 
@@ -291,5 +300,16 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     return 0 if outcome.ok else 1
 
 
+def command() -> NoReturn:
+    """The command as a process of its own: it ends at once, and the system takes back what it held.
+
+    Python would first take apart every module and tensor, and the CUDA driver its context.
+    """
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
