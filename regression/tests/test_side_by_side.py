@@ -1,0 +1,139 @@
+"""What lets measurements run beside each other, and the process that `trellis-gate` is."""
+
+import gc
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from json import dumps
+from pathlib import Path
+from threading import Barrier, Event
+
+import pytest
+import torch
+from trellis_regression import opening
+from trellis_regression.asset import Asset, rows
+from trellis_regression.check import check
+from trellis_regression.fuzz import seeds
+from trellis_regression.measure import pictures
+from trellis_regression.once import once
+from trellis_regression.profile import alone, side_by_side
+
+GOLDEN = Path(__file__).parents[2] / "golden/robot/cpu/asset.glb"
+
+
+def test_threads_that_ask_at_once_get_one_value():
+    begun, go, made = Event(), Event(), []
+
+    class Thing:
+        @once
+        def value(self) -> object:
+            made.append(1)
+            begun.set()
+            assert go.wait(10)
+            return object()
+
+    thing = Thing()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: thing.value)
+        assert begun.wait(10)
+        second = pool.submit(lambda: thing.value)
+        go.set()
+        assert first.result(10) is second.result(10)
+    assert len(made) == 1
+
+
+def test_two_objects_do_not_wait_for_each_other():
+    both = Barrier(2, timeout=10)
+
+    class Thing:
+        @once
+        def value(self) -> int:
+            return both.wait()  # broken unless the other thing's is being computed as well
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(lambda thing: thing.value, (Thing(), Thing()))) == [0, 1]
+
+
+def test_a_value_that_could_not_be_computed_is_tried_again():
+    class Thing:
+        tries = 0
+
+        @once
+        def value(self) -> int:
+            self.tries += 1
+            if self.tries == 1:
+                raise ValueError("not yet")
+            return self.tries
+
+    thing = Thing()
+    with pytest.raises(ValueError, match="not yet"):
+        _ = thing.value
+    assert thing.value == thing.value == 2
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 4)])
+def test_rows_are_those_of_an_index(shape):
+    values = torch.rand(7, *shape)
+    for index in (torch.tensor([[6, 0], [3, 3]]), torch.zeros(0, 3, dtype=torch.int64), torch.tensor([2])):
+        assert torch.equal(rows(values, index), values[index])
+
+
+def test_threads_of_torch_are_as_many_as_before():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        with pytest.raises(KeyError), side_by_side(torch.device("cpu")):
+            assert torch.get_num_threads() == 2
+            raise KeyError
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_light_is_made_once(monkeypatch):
+    made = []
+    pictures._light.cache_clear()
+    monkeypatch.setattr(pictures, "load_environment", lambda path, device: made.append(device) or len(made))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(pictures.light, [torch.device("cpu")] * 4)) == [1] * 4
+    pictures._light.cache_clear()
+
+
+def test_garbage_is_collected_again_after_an_import():
+    assert gc.isenabled()
+    with pytest.raises(KeyError), opening.uncollected():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:3", "cuda:x", "nonsense", "cuda:99"])
+def test_waking_a_device_never_fails(device):
+    opening.wake(device)
+
+
+@pytest.mark.parametrize("index", [0, 99])
+def test_a_device_that_is_not_there_is_left_to_torch(index):
+    opening._retain(index)
+
+
+def test_a_second_golden_is_held_against_the_same_figures(tmp_path):
+    """Of two variants the first does not fit; the figures of the candidate are measured once and serve both."""
+    for variant, data in (("a", seeds()[0]), ("b", GOLDEN.read_bytes())):
+        folder = tmp_path / "robot" / variant
+        folder.mkdir(parents=True)
+        (folder / "asset.glb").write_bytes(data)
+        (folder / "profile.json").write_text(dumps(alone(Asset.parse(data))))
+        (folder / "provenance.json").write_text(dumps({"sha256": sha256(data).hexdigest()}))
+    found = check(GOLDEN, golden="robot", golden_root=tmp_path, validate=False)
+    assert found.verdict.ok and found.golden.variant == "b"
+    assert found.evidence.own == {k: alone(Asset.read(GOLDEN))[k] for k in ("container", "shape", "texture")}
+
+
+def test_the_process_ends_with_the_commands_status_and_all_of_its_output():
+    command = [sys.executable, "-m", "trellis_regression.cli"]
+    listed = subprocess.run([*command, "list"], capture_output=True, text=True)
+    assert listed.returncode == 0 and "second-run" in listed.stdout and "goldens in" in listed.stdout.splitlines()[-1]
+    wrong = subprocess.run([*command, "check", __file__, "--golden", "robot"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "not a GLB" in wrong.stderr
