@@ -10,7 +10,7 @@ from ._flat_charts import Charts, make_charts, rescaled
 from ._flat_halve import halve_large
 from ._flat_merge import merge
 from ._flat_pack import pack
-from ._flat_surface import Surface, call, make_surface
+from ._flat_surface import Surface, call, inverted, make_surface, next_half, remainder
 
 _FEW_CHARTS = 64  # more find their places whatever their shapes
 _WELL_FILLED = 0.75  # of the texture
@@ -69,7 +69,7 @@ def _glued(surface: Surface, charts: Charts) -> torch.Tensor:
     """bool [3F]: half-edges that hang together with their twin in the layout (a merged chart may have cuts)."""
     twin, at = surface.twin.long(), charts.uv.view(-1, 2)
     there = twin.clamp(min=0)
-    after = torch.where(there % 3 == 2, there - 2, there + 1)
+    after = next_half(there)
     end = charts.uv.roll(-1, 1).view(-1, 2)
     same = (at == at[after]).all(1) & (end == at[there]).all(1)
     return (twin >= 0) & (charts.label[there // 3] == charts.label.repeat_interleave(3)) & same
@@ -84,7 +84,7 @@ def _packed(surface: Surface, charts: Charts, resolution: int, padding: float) -
     chart_index = torch.arange(charts.count + 1, dtype=torch.int32, device=surface.device)
     first = torch.searchsorted(by_chart, chart_index)
     order = order[: int(first[-1])]
-    seam = ~_glued(surface, charts).view(-1, 3)[order]
+    seam = inverted(_glued(surface, charts)).view(-1, 3)[order]
     uv = torch.full_like(charts.uv, 0.5)
     uv[order] = pack(charts.uv[order], label[order], first, surface.area[order], seam, resolution, padding)
     return ((uv * (1 << 24)).round() / (1 << 24)).clamp(0, 1)
@@ -101,7 +101,7 @@ def _new_vertices(vertices: torch.Tensor, faces: torch.Tensor, surface: Surface,
     if bool(collapsed.any()):
         # They have no texels: all their corners lie at one of a neighbouring chart, or anywhere.
         point = surface.point.view(-1).long()
-        live = (~collapsed).repeat_interleave(3)
+        live = inverted(collapsed).repeat_interleave(3)
         index = torch.arange(corners, device=device)
         home = torch.full((count,), corners, device=device).scatter_reduce(0, point[live], index[live], "amin")
         at = home[surface.point[collapsed].long()]
@@ -116,4 +116,4 @@ def _new_vertices(vertices: torch.Tensor, faces: torch.Tensor, surface: Surface,
     keys, new = torch.unique(place * count + faces.view(-1).long(), return_inverse=True)
     new_uv = torch.empty(len(keys), 2, dtype=torch.float32, device=device)
     new_uv[new] = uv.float()
-    return new.int().view(-1, 3), (keys % count).int(), new_uv, chart
+    return new.int().view(-1, 3), remainder(keys, count).int(), new_uv, chart

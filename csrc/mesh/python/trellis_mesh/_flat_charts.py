@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ._flat_surface import COLLAPSED, UNIT, Surface, call, connected, number
+from ._flat_surface import COLLAPSED, UNIT, Surface, call, connected, edge_keys, inverted, number, remainder, summed
 
 _SWEEPS_PER_LOOK = 16
 LAYOUT_TOLERANCE = 2.0**-24
@@ -47,7 +47,7 @@ def cluster(surface: Surface, max_spread: float) -> tuple[torch.Tensor, int]:
     half = torch.arange(3 * faces, device=device)
     half = half[surface.twin > half]
     one, other = half // 3, surface.twin[half].long() // 3
-    ends, shared = _united(torch.minimum(one, other) * faces + torch.maximum(one, other), length[half])
+    ends, shared = _united(edge_keys(one, other, faces), length[half])
     parent = torch.arange(faces, dtype=torch.int32, device=device)
     best = torch.empty(faces, dtype=torch.int64, device=device)
     cost = torch.empty_like(ends)
@@ -60,7 +60,7 @@ def cluster(surface: Surface, max_spread: float) -> tuple[torch.Tensor, int]:
     call("roots", parent, faces, root, device=device)
     label = torch.where(surface.kind == COLLAPSED, -1, root)
     label, charts = connected(surface, label)
-    centre = surface.position[surface.point.long()].mean(1)
+    centre = surface.position[surface.point.long()].sum(1) / 3
     known = Clusters(normal, length, centre)
     for _ in range(2):
         label, charts = connected(surface, _regrown(surface, known, label, charts))
@@ -119,7 +119,7 @@ def _regrown(surface: Surface, known: Clusters, label: torch.Tensor, charts: int
 
 def halves(surface: Surface, label: torch.Tensor, charts: int) -> torch.Tensor:
     """Divides each chart between the two faces that lie farthest apart: labels c and charts + c."""
-    centre = surface.position[surface.point.long()].mean(1)
+    centre = surface.position[surface.point.long()].sum(1) / 3
     known = Clusters(surface.normal, surface.area, centre)
     _, distance, owner = _farthest(surface, torch.zeros_like(surface.area), label, charts)
     _relax(surface, known, label, None, distance, owner)
@@ -256,9 +256,7 @@ def _near_folds(surface: Surface, shape: Topology, uv: torch.Tensor) -> torch.Te
     faces = folds(surface, uv[corner])
     near = torch.zeros(len(shape), dtype=torch.bool, device=uv.device)
     for _ in range(_FOLD_RINGS):
-        vertices = torch.zeros(len(shape), dtype=torch.int32, device=uv.device)
-        vertices.index_add_(0, corner.view(-1), faces.int().repeat_interleave(3))
-        near = vertices > 0
+        near = summed(faces.long().repeat_interleave(3), corner.view(-1), len(shape)) > 0
         faces = near[corner].any(1)
     return near.to(torch.uint8)
 
@@ -294,8 +292,7 @@ def lay_out(surface: Surface, label: torch.Tensor, charts: int, max_stretch: flo
 
 
 def _lost_too_much(surface: Surface, label: torch.Tensor, out: torch.Tensor, sums: torch.Tensor) -> torch.Tensor:
-    lost = torch.zeros(len(sums), dtype=torch.int64, device=surface.device)
-    lost.index_add_(0, label.long(), (surface.area * out * UNIT).long())
+    lost = summed((surface.area * out * UNIT).long(), label.long(), len(sums))
     return lost > (_MAX_REJECTED * sums[:, 3].double())
 
 
@@ -325,7 +322,7 @@ def spread_out(corners: torch.Tensor, cell: torch.Tensor, cells: int) -> torch.T
     high = corners.new_full((cells, 2), -torch.inf).scatter_reduce(0, index, corners.amax(1), "amax")
     size = 1.01 * (high - low).clamp(min=0).max() + 1e-9
     columns = int(cells**0.5) + 1
-    at = torch.stack([cell % columns, torch.div(cell, columns, rounding_mode="floor")], 1).double() * size
+    at = torch.stack([remainder(cell, columns), torch.div(cell, columns, rounding_mode="floor")], 1).double() * size
     return corners + (at - low[cell])[:, None]
 
 
@@ -337,7 +334,7 @@ def _drop_overlaps(
     Of faces over each other the one that lies lower along the chart's mean normal goes, so that a sheet goes as a whole.
     """
     axes = chart_sums(surface, surface.normal, label, len(failed))[:, :3].double()
-    height = (surface.position[surface.point.long()].mean(1) * axes[label.long()]).sum(1)
+    height = (surface.position[surface.point.long()].sum(1) / 3 * axes[label.long()]).sum(1)
     index = torch.arange(len(surface), device=surface.device)
     apart = spread_out(corners, label.long(), len(failed))
     left_out = out | failed[label.long()]
@@ -382,7 +379,7 @@ def make_charts(surface: Surface, max_spread: float, max_stretch: float) -> Char
         own, charts = connected(part, todo[faces])
         layout = lay_out(part, own, charts, max_stretch, attempt >= _STRICT_ROUNDS)
         failed = layout.failed[own.long()]
-        good = torch.ones_like(failed) if last else ~(failed | layout.out)
+        good = torch.ones_like(failed) if last else inverted(failed | layout.out)
         uv[faces] = layout.uv
         done[faces] = torch.where(good, own + offset, -1)
         offset += charts
@@ -404,9 +401,8 @@ def rescaled(surface: Surface, charts: Charts) -> torch.Tensor:
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     texture = ((a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2).clamp(min=0)
     regular = faces & (surface.kind == 0)
-    sums = torch.zeros(charts.count + 1, 2, dtype=torch.int64, device=surface.device)
     values = torch.stack([texture, surface.area], 1) * regular[:, None] * UNIT
-    sums.index_add_(0, torch.where(faces, charts.label, charts.count).long(), values.long())
+    sums = summed(values.long(), torch.where(faces, charts.label, charts.count).long(), charts.count + 1)
     scale = (sums[:, 1].double() / sums[:, 0].clamp(min=1)).sqrt()
     scale = torch.where((sums > 0).all(1), scale, 1.0)
     return corners * scale[charts.label.long()][:, None, None]

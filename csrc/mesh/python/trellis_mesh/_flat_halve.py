@@ -32,7 +32,7 @@ def halve_large(surface: Surface, charts: Charts, large_area: float, large_side:
     square = surface.area[order].sum() / _FILLED
     large = (extent.prod(1) > large_area * square) | (extent.amax(1) > large_side * square.sqrt())
     along = extent.argmax(1)
-    centre = uv.mean(1).gather(1, along[chart][:, None])[:, 0]
+    centre = (uv.sum(1) / 3).gather(1, along[chart][:, None])[:, 0]
     beyond = large[chart] & (centre > 0.5 * extent.amax(1)[chart])
     label = torch.full_like(charts.label, -1)
     label[order] = (2 * chart + beyond).to(label.dtype)

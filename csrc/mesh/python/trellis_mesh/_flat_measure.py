@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ._flat_charts import overlapped
-from ._flat_surface import connected_by_edges
+from ._flat_surface import connected_by_edges, inverted, lengths, summed
 
 _TOLERANCE = 2.0**-22  # depth in texture units below which an overlap or a turned face is rounding
 _UNIT = float(1 << 40)
@@ -14,8 +14,7 @@ _UNIT = float(1 << 40)
 def _sums(values: torch.Tensor, chart: torch.Tensor, charts: int) -> torch.Tensor:
     """Sums by chart that do not depend on the order of threads."""
     scale = _UNIT / values.abs().sum().clamp(min=1e-300)
-    out = torch.zeros(charts, dtype=torch.int64, device=values.device)
-    return out.index_add_(0, chart, (values * scale).long()).double() / scale
+    return summed((values * scale).long(), chart, charts).double() / scale
 
 
 def _checked(vertices: torch.Tensor, faces: torch.Tensor, uv: torch.Tensor) -> None:
@@ -25,7 +24,7 @@ def _checked(vertices: torch.Tensor, faces: torch.Tensor, uv: torch.Tensor) -> N
         ("uv", uv, uv.abs() <= 1 << 20, "expected coordinates in [-2^20, 2^20], got {:g} in row {}"),
         ("vertices", vertices, vertices.isfinite(), "expected finite coordinates, got {:g} in vertex {}"),
     ):
-        bad = ~good & used[:, None]
+        bad = inverted(good) & used[:, None]
         if bool(bad.any()):
             row, column = bad.nonzero()[0].tolist()
             raise ValueError(f"{name}: " + what.format(float(values[row, column]), row))
@@ -42,9 +41,9 @@ def measure(
     chart, index = label.long(), faces.long()
     corners, texture = vertices.double()[index], uv.double()[index].contiguous()
     normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    surface = normal.norm(dim=1) / 2
+    surface = lengths(normal) / 2
     longest2 = (corners.roll(-1, 1) - corners).square().sum(2).amax(1)
-    degenerate = ~(2 * surface > 1e-5 * longest2)
+    degenerate = inverted(2 * surface > 1e-5 * longest2)
     edges = texture.roll(-1, 1) - texture
     twice = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
     longest = edges.square().sum(2).amax(1).sqrt()
@@ -54,7 +53,7 @@ def measure(
     flipped = torch.where(against, -height, height) < -_TOLERANCE
     overlapping = overlapped(texture, _TOLERANCE) >= 0
     outside = ((texture < 0) | (texture > 1)).any(2).any(1)
-    without = ~degenerate & (signed == 0)
+    without = inverted(degenerate) & (signed == 0)
     faults = torch.stack([flipped, overlapping, outside, without])
     bits = torch.tensor([1, 2, 4, 8], dtype=torch.uint8, device=faces.device)
     fault = (faults.to(torch.uint8) * bits[:, None]).sum(0, dtype=torch.uint8)
@@ -66,16 +65,13 @@ def measure(
     by_t = (corners * (s.roll(1, 1) - s.roll(-1, 1))[..., None]).sum(1) * inverse
     p, q, w = (by_s * by_s).sum(1), (by_s * by_t).sum(1), (by_t * by_t).sum(1)
     largest2 = 0.5 * (p + w + ((p - w).square() + 4 * q * q).sqrt())
-    live = ~degenerate & (signed != 0)
+    live = inverted(degenerate) & (signed != 0)
     texels, area = (signed.abs() * live).sum(), (surface * live).sum()
     squares = torch.where(live, surface * 0.5 * (p + w), 0.0).sum()
     unit = torch.where(area > 0, (texels / area).sqrt(), 0.0)
     covered = _sums(signed.abs(), chart, charts)
-    has_area = (
-        torch.zeros(charts, dtype=torch.int64, device=faces.device).index_add_(0, chart, (signed != 0).long()) > 0
-    )
-    turned = torch.zeros(charts, dtype=torch.int64, device=faces.device)
-    turned = turned.index_add_(0, chart, (against & (height < -_TOLERANCE)).long()) > 0
+    has_area = summed((signed != 0).long(), chart, charts) > 0
+    turned = summed((against & (height < -_TOLERANCE)).long(), chart, charts) > 0
     figures = torch.stack(
         [
             has_area.sum(),

@@ -20,11 +20,10 @@ from ._flat_charts import (
     spread_out,
     topology,
 )
-from ._flat_surface import Surface, number
+from ._flat_surface import Surface, inverted, lengths, next_half, number, remainder, summed
 
 _ROUNDS = 3
 _GUEST_SHARE = 0.15  # of the host's area, at most
-_UNIT = float(1 << 44)
 _LENGTH_UNIT = float(1 << 30)
 _SOFTEN = [0.2] * 2 + [0.05] * 2 + [0.02] * 2
 _FLATTEN = [0.0] * 10
@@ -43,7 +42,7 @@ def merge(surface: Surface, charts: Charts, max_stretch: float) -> Charts:
             break
         uv, taken = _try(surface, label, uv, host, max_stretch)
         index = torch.arange(count, device=surface.device)
-        refused = torch.cat([refused, (index * count + host)[guest & ~taken]])
+        refused = torch.cat([refused, (index * count + host)[guest & inverted(taken)]])
         label = torch.where(label >= 0, torch.where(taken, host, index)[label.long()], -1).int()
     # Numbers by first face, without those that are gone.
     first = torch.full((count,), len(label), dtype=torch.int64, device=surface.device)
@@ -69,12 +68,12 @@ def _hosts(surface: Surface, label: torch.Tensor, count: int, refused: torch.Ten
     h, own, other = h[small], own[small], other[small]
     keys, pair = torch.unique(own * count + other, return_inverse=True)
     corner, end = surface.point.view(-1)[h].long(), surface.point.roll(-1, 1).view(-1)[h].long()
-    length = (surface.position[end] - surface.position[corner]).norm(dim=1)
-    shared = torch.zeros(len(keys), dtype=torch.int64, device=device)
-    shared.index_add_(0, pair, (length * _LENGTH_UNIT).long())
-    keep = ~torch.isin(keys, refused)
+    length = lengths(surface.position[end] - surface.position[corner])
+    shared = summed((length * _LENGTH_UNIT).long(), pair, len(keys))
+    known = torch.cat([torch.sort(refused).values, refused.new_full((1,), count * count)])
+    keep = known[torch.searchsorted(known, keys)] != keys
     keys, shared = keys[keep], shared[keep]
-    guest, wanted = keys // count, keys % count
+    guest, wanted = keys // count, remainder(keys, count)
     # The longest border first, of equals the smaller number.
     most = torch.full((count,), -1, device=device).scatter_reduce(0, guest, shared, "amax")
     best = shared == most[guest]
@@ -100,8 +99,8 @@ def _try(
     place, pinned, fits = _pinned(surface, label, uv, host, faces, shape.corner, len(shape))
     taken = guest.clone()
     bad = torch.zeros_like(guest)
-    bad[shape.chart[~fits].long()] = True
-    taken &= ~bad
+    bad[shape.chart[inverted(fits)].long()] = True
+    taken &= inverted(bad)
     start = uv[faces].view(-1, 2)[shape.ring[shape.ring_first[:-1].long()].long()]
     place = torch.where(pinned[:, None], place, _moved(start, place, pinned, shape.chart.long(), count))
     rest = rest_shapes(part)
@@ -114,7 +113,7 @@ def _try(
     out = judged(part, shape, rest, own, count, place, max_stretch)[0]
     bad = torch.zeros_like(guest)
     bad[own[out].long()] = True
-    taken &= ~bad
+    taken &= inverted(bad)
 
     tried = uv.clone()
     tried[faces] = place[shape.corner.long()]
@@ -132,7 +131,7 @@ def _try(
             break
         mine, theirs = label[some][hit].long(), label[some[other[hit].long()]].long()
         # Of two guests in one place the later goes, until it is clear that this does not end.
-        go = torch.where(taken[mine] & (~taken[theirs] | (mine >= theirs) | (attempt == 2)), mine, theirs)
+        go = torch.where(taken[mine] & (inverted(taken[theirs]) | (mine >= theirs) | (attempt == 2)), mine, theirs)
         taken = taken.index_fill(0, go[taken[go]], False)
         if attempt == 2:
             taken = taken.index_fill(0, torch.cat([mine, theirs]), False)
@@ -156,14 +155,14 @@ def _pinned(
     twin = surface.twin[half].long()
     common = (twin >= 0) & (label[twin.clamp(min=0) // 3] == host[label[half // 3].long()])
     twin, flat = twin[common], uv.view(-1, 2)
-    after = torch.where(twin % 3 == 2, twin - 2, twin + 1)
+    after = next_half(twin)
     vertex = torch.cat([corner.view(-1)[common], corner.roll(-1, 1).view(-1)[common]]).long()
     at = torch.cat([flat[after], flat[twin]])
     index = vertex[:, None].expand(-1, 2)
     low = flat.new_full((vertices, 2), torch.inf).scatter_reduce(0, index, at, "amin")
     high = flat.new_full((vertices, 2), -torch.inf).scatter_reduce(0, index, at, "amax")
     pinned = high[:, 0] > -torch.inf
-    return low, pinned, ~pinned | (low == high).all(1)
+    return low, pinned, inverted(pinned) | (low == high).all(1)
 
 
 def _moved(
@@ -172,8 +171,7 @@ def _moved(
     """`start` after the rigid motion of each chart that brings its pinned vertices closest to their places."""
 
     def sums(values: torch.Tensor) -> torch.Tensor:
-        out = torch.zeros(count, values.shape[1], dtype=torch.int64, device=values.device)
-        return out.index_add_(0, chart, (values.clamp(-1e4, 1e4) * _LENGTH_UNIT).long()).double() / _LENGTH_UNIT
+        return summed((values.clamp(-1e4, 1e4) * _LENGTH_UNIT).long(), chart, count).double() / _LENGTH_UNIT
 
     weight = pinned.double()[:, None]
     at = torch.where(pinned[:, None], place, 0.0)
@@ -182,7 +180,7 @@ def _moved(
     old, new = (total[:, 1:3] / number_of)[chart], (total[:, 3:5] / number_of)[chart]
     a, b = (start - old) * weight, (at - new) * weight
     turn = sums(torch.stack([(a * b).sum(1), a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]], 1) * 1024.0)
-    turn = turn / turn.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    turn = turn / lengths(turn)[:, None].clamp(min=1e-12)
     c, s = turn[chart].unbind(1)
     x, y = (start - old).unbind(1)
     return new + torch.stack([c * x - s * y, s * x + c * y], 1)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from ._flat_surface import UNIT, lengths, summed
 from ._library import EXTENSION
 
-_UNIT = float(1 << 44)
 _ANGLES = 32
 _LEAST_GRID = 512.0  # cells along a side, for however few charts
 _FAST_GRID = 1312.0  # the largest whose bitmap fits the shared memory of an H100
@@ -51,13 +51,12 @@ def _orders(extent: torch.Tensor, area: torch.Tensor, count: int) -> torch.Tenso
     for variant in range(count - len(keys)):
         shake = (index + 1) * (2 * variant + 3) * 2654435761 >> 9
         amount = min(0.2 + 0.02 * variant, 0.8)
-        keys.append(extent.sum(1) * (1 + amount * ((shake % 1024).double() / 512 - 1)))
+        keys.append(extent.sum(1) * (1 + amount * ((shake & 1023).double() / 512 - 1)))
     return torch.stack([torch.sort(k, descending=True, stable=True).indices.int() for k in keys[:count]])
 
 
 def _chart_sums(values: torch.Tensor, chart: torch.Tensor, charts: int) -> torch.Tensor:
-    sums = torch.zeros(charts, dtype=torch.int64, device=values.device)
-    return sums.index_add_(0, chart, (values * _UNIT).long()).double() / _UNIT
+    return summed((values * UNIT).long(), chart, charts).double() / UNIT
 
 
 def pack(
@@ -83,7 +82,7 @@ def pack(
     device, charts, chart = uv.device, len(first) - 1, label.long()
     uv, extent = aligned(uv.contiguous(), chart, first, charts)
     wanted = _chart_sums(area, chart, charts)
-    length = (uv.roll(-1, 1) - uv).norm(dim=2)
+    length = lengths(uv.roll(-1, 1) - uv)
     length = torch.where(seam, length, 0.0)
     few, many = charts < _FEW, charts > _MANY
     grid = 32 * round(min(max(28 * charts**0.5, _LEAST_GRID), 4096.0 if many else _FAST_GRID) / 32)

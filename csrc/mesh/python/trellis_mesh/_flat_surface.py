@@ -18,6 +18,41 @@ UNIT = float(1 << 44)
 """What 1 is in sums of integers."""
 
 
+# torch loads the kernels of an operation at its first call in a process, which takes 10 to 40 ms for some; so what follows
+# is done with operations that are in use anyway.
+
+
+def summed(values: torch.Tensor, index: torch.Tensor, count: int) -> torch.Tensor:
+    """int64 [count] or [count, C]: sums of int64 `values`, [N] or [N, C], with the same int64 `index`, [N]."""
+    index = index if values.ndim == 1 else index[:, None].expand_as(values)
+    return values.new_zeros(count, *values.shape[1:]).scatter_add_(0, index, values)
+
+
+def lengths(vectors: torch.Tensor) -> torch.Tensor:
+    """Of the vectors along the last dimension."""
+    return (vectors * vectors).sum(-1).sqrt()
+
+
+def inverted(flags: torch.Tensor) -> torch.Tensor:
+    return flags == 0
+
+
+def remainder(values: torch.Tensor, divisor: int) -> torch.Tensor:
+    """Of integers that are not negative."""
+    return values - torch.div(values, divisor, rounding_mode="floor") * divisor
+
+
+def next_half(half: torch.Tensor) -> torch.Tensor:
+    """The half-edge after each, around its face."""
+    return torch.where(remainder(half, 3) == 2, half - 2, half + 1)
+
+
+def edge_keys(start: torch.Tensor, end: torch.Tensor, count: int) -> torch.Tensor:
+    """int64: one number for an edge, whichever way it goes; of ends in [0, count)."""
+    up = start < end
+    return torch.where(up, start, end) * count + torch.where(up, end, start)
+
+
 def call(verb: str, *arguments: Any, device: torch.device) -> None:
     EXTENSION.call(f"flat_{verb}", *arguments, device=device)
 
@@ -52,7 +87,7 @@ class Surface:
         place[faces] = torch.arange(len(faces), device=self.device)
         twin = self.twin.view(-1, 3)[faces].long()
         there = place[twin.clamp(min=0) // 3]
-        twin = torch.where((twin >= 0) & (there >= 0), 3 * there + twin % 3, -1).int().view(-1)
+        twin = torch.where((twin >= 0) & (there >= 0), 3 * there + remainder(twin, 3), -1).int().view(-1)
         return Surface(self.position, self.point[faces], self.normal[faces], self.area[faces], self.kind[faces], twin)
 
 
@@ -61,13 +96,13 @@ def make_surface(vertices: torch.Tensor, faces: torch.Tensor) -> Surface:
     device, count = vertices.device, len(vertices)
     used = torch.zeros(count, dtype=torch.bool, device=device)
     used[faces.view(-1).long()] = True
-    if bool((bad := used & ~vertices.isfinite().all(1)).any()):
+    if bool((bad := used & inverted(vertices.isfinite().all(1))).any()):
         vertex = int(bad.nonzero()[0])
         value = next(x for x in vertices[vertex].tolist() if not abs(x) < float("inf"))
         raise ValueError(f"vertices: expected finite coordinates, got {value} in vertex {vertex}")
     bits = (vertices + 0.0).view(torch.int32)  # -0 and 0 are one coordinate
     order = torch.sort(bits[:, 2], stable=True).indices
-    keys = bits[:, 0].long() << 32 | (bits[:, 1].long() & 0xFFFFFFFF)
+    keys = bits[:, 0].long() * (1 << 32) + (bits[:, 1].long() & 0xFFFFFFFF)
     order = order[torch.sort(keys[order], stable=True).indices]
     ordered = bits[order]
     differs = torch.ones(count, dtype=torch.int32, device=device)
@@ -91,7 +126,7 @@ def make_surface(vertices: torch.Tensor, faces: torch.Tensor) -> Surface:
     call("measure_faces", position, point, len(faces), normal, area, kind, device=device)
 
     start, end = point.long().view(-1), point.roll(-1, 1).long().view(-1)
-    keys = torch.minimum(start, end) * count + torch.maximum(start, end)
+    keys = edge_keys(start, end, count)
     keys = torch.where((kind == COLLAPSED).repeat_interleave(3), torch.iinfo(torch.int64).max, keys)
     keys, half = torch.sort(keys, stable=True)
     twin = torch.full((3 * len(faces),), -1, dtype=torch.int32, device=device)
@@ -117,7 +152,7 @@ def connected(surface: Surface, label: torch.Tensor) -> tuple[torch.Tensor, int]
 def connected_by_edges(faces: torch.Tensor, vertices: int) -> tuple[torch.Tensor, int]:
     """Numbers the parts of a mesh whose faces share edges, by vertex numbers, in the order of their first faces."""
     start, end = faces.long().view(-1), faces.roll(-1, 1).long().view(-1)
-    keys, half = torch.sort(torch.minimum(start, end) * vertices + torch.maximum(start, end), stable=True)
+    keys, half = torch.sort(edge_keys(start, end, vertices), stable=True)
     same = (keys[1:] == keys[:-1]).nonzero().view(-1)
     twin = torch.full_like(start, -1, dtype=torch.int32)
     twin[half[same]] = half[same + 1].int()
