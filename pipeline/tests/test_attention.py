@@ -58,6 +58,16 @@ def test_the_choice_on_the_cpu_is_recorded():
 
 
 @pytest.mark.parametrize(
+    ("capability", "first"), [((8, 6), "flash-attn-2"), ((9, 0), "flash-attn-3"), ((10, 0), "sdpa-cudnn")]
+)
+def test_the_order_knows_which_card_a_library_is_made_for(monkeypatch, capability, first):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    names = attention.order(torch.device("cuda", 0))
+    assert names[0] == first and set(names) <= set(BACKENDS) and names[-1] == "sdpa"
+    assert ("flash-attn-3" in names) == (capability[0] == 9) and ("sdpa-cudnn" in names) == (capability[0] > 8)
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("magic", "expected auto or one of flash-attn-4"),
