@@ -215,10 +215,14 @@ def test_a_broken_installation_is_reported_not_silently_passed_over(flash_attn_3
         choose(CPU, torch.float32, "flash-attn-3")
 
 
-def test_a_library_that_is_not_installed_is_passed_over_without_a_warning(flash_attn_3, recwarn):
+def test_a_library_that_is_not_installed_is_passed_over_without_a_warning(flash_attn_3, monkeypatch, recwarn):
+    monkeypatch.setitem(
+        BACKENDS, "flash-attn-3", replace(BACKENDS["flash-attn-3"], distribution="attention-of-nowhere")
+    )
+    monkeypatch.setitem(sys.modules, "flash_attn_interface", None)  # where the real one is installed, too
     chosen = choose(CPU, torch.float32)
     assert chosen.name == "sdpa" and chosen.broken == () and not recwarn
-    assert "flash-attn-3: flash-attn-3 is not installed: it does not run (ModuleNotFoundError" in chosen.reason
+    assert "flash-attn-3: attention-of-nowhere is not installed: it does not run (ModuleNotFoundError" in chosen.reason
 
 
 @pytest.mark.cuda

@@ -21,7 +21,8 @@ Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Sequence[int], Sequ
 _HALF = (torch.float16, torch.bfloat16)
 _ANY = (*_HALF, torch.float32, torch.float64)
 MATH_SCORES = 2**23
-"""Products of a query and a key that `math` holds at a time: 96 MiB with what torch makes of them."""
+"""Products of a query and a key that `math` holds at a time: with what torch makes of them and of a head's keys and values,
+120 MiB at 49,152 tokens (`benchmarks/attention.py --backends math`)."""
 
 
 def _torch_sdpa(kernel: SDPBackend | None) -> Attend:
@@ -51,7 +52,7 @@ def _torch_sdpa(kernel: SDPBackend | None) -> Attend:
 
 def _math() -> Attend:
     """The formula by torch's plain kernels, some queries of one head at a time: all scores at once would take
-    12 bytes for each pair of tokens and head, 350 GB at 49,152 tokens, which no plan counts."""
+    116 GB at 49,152 tokens and 12 heads in float32, which no plan counts."""
     attend_sdpa = _torch_sdpa(SDPBackend.MATH)
 
     def attend_math(
