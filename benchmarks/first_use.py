@@ -55,6 +55,12 @@ def mesh_steps(v: torch.Tensor, f: torch.Tensor) -> Steps:
     ]
 
 
+def unwrap_steps(v: torch.Tensor, f: torch.Tensor) -> Steps:
+    import trellis_mesh as mesh
+
+    return [("unwrap_uv before all else", lambda: mesh.unwrap_uv(v, f))]
+
+
 def voxel_steps(v: torch.Tensor, f: torch.Tensor) -> Steps:
     import trellis_voxel as voxel
 
@@ -111,6 +117,7 @@ def shade_steps(v: torch.Tensor, f: torch.Tensor) -> Steps:
 STEPS = {
     "sparse": sparse_steps,
     "mesh": mesh_steps,
+    "mesh again": unwrap_steps,
     "voxel": voxel_steps,
     "raster": raster_steps,
     "shade": shade_steps,

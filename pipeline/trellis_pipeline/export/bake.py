@@ -95,8 +95,9 @@ def _in_tiles(covered: torch.Tensor, side: int) -> torch.Tensor:
         return covered.nonzero().squeeze(1)
     tiles = covered.view(side // 4, 4, side // 8, 8).permute(0, 2, 1, 3)
     at = tiles.reshape(-1).nonzero().squeeze(1)
-    tile, x, y = at // 32, at % 8, at // 8 % 4
-    return (tile // (side // 8) * 4 + y) * side + tile % (side // 8) * 8 + x
+    tile, x, y = at // 32, at & 7, at // 8 & 3
+    row = tile // (side // 8)
+    return (row * 4 + y) * side + (tile - row * (side // 8)) * 8 + x
 
 
 def _sample(asset: VoxelAsset, names: list[str], points: torch.Tensor, reference: Mesh, bvh: mesh.Bvh) -> torch.Tensor:

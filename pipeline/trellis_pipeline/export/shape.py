@@ -90,10 +90,11 @@ def orient_outward(target: Mesh) -> Mesh:
     face = order[(sizes.cumsum(0) - sizes)[component] + place * sizes[component] // asked[component]]
     corners = v[f[face].long()]
     normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    direction = torch.nn.functional.normalize(normal, dim=1)
+    length = (normal * normal).sum(1).sqrt()
+    direction = normal / length[:, None].clamp(min=1e-12)
     crossings = mesh.Bvh(v, f).count_hits((corners.mean(1) + direction * _LIFT).contiguous(), direction)
     # -1 stands for a face without area, which has no say.
-    vote = torch.where(crossings % 2 == 0, 1.0, -1.0) * normal.norm(dim=1)
+    vote = torch.where(crossings & 1 == 0, 1.0, -1.0) * length
     weight = torch.zeros(len(f), device=v.device)
     weight[face] = vote * (crossings >= 0)
     return _turn_components(v, f, weight, labels, order, sizes)

@@ -42,11 +42,12 @@ def measure(
     corners, texture = vertices.double()[index], uv.double()[index].contiguous()
     normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     surface = lengths(normal) / 2
-    longest2 = (corners.roll(-1, 1) - corners).square().sum(2).amax(1)
+    sides = corners.roll(-1, 1) - corners
+    longest2 = (sides * sides).sum(2).amax(1)
     degenerate = inverted(2 * surface > 1e-5 * longest2)
     edges = texture.roll(-1, 1) - texture
     twice = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
-    longest = edges.square().sum(2).amax(1).sqrt()
+    longest = (edges * edges).sum(2).amax(1).sqrt()
     height = torch.where(longest > 0, twice / longest, 0.0)
     signed = twice / 2
     against = _sums(signed, chart, charts)[chart] < 0
@@ -64,7 +65,7 @@ def measure(
     by_s = (corners * (t.roll(-1, 1) - t.roll(1, 1))[..., None]).sum(1) * inverse
     by_t = (corners * (s.roll(1, 1) - s.roll(-1, 1))[..., None]).sum(1) * inverse
     p, q, w = (by_s * by_s).sum(1), (by_s * by_t).sum(1), (by_t * by_t).sum(1)
-    largest2 = 0.5 * (p + w + ((p - w).square() + 4 * q * q).sqrt())
+    largest2 = 0.5 * (p + w + ((p - w) * (p - w) + 4 * q * q).sqrt())
     live = inverted(degenerate) & (signed != 0)
     texels, area = (signed.abs() * live).sum(), (surface * live).sum()
     squares = torch.where(live, surface * 0.5 * (p + w), 0.0).sum()

@@ -10,7 +10,7 @@ from trellis_native import check
 
 from ._cleaning import split_fans
 from ._connectivity import list_edges
-from ._flat_surface import connected_by_twins
+from ._flat_surface import connected_by_twins, edge_keys, inverted
 from ._library import EXTENSION, OPS
 from ._result import MeshResult
 
@@ -57,14 +57,14 @@ def _looped(faces: torch.Tensor, rim: torch.Tensor) -> tuple[torch.Tensor, torch
     Chains go from fan to fan as those of src/holes.cpp: at most two boundary edges end in a fan.
     """
     start, end = faces.view(-1).long(), faces.roll(-1, 1).view(-1).long()
-    keys, half = torch.sort(torch.minimum(start, end) * len(rim) + torch.maximum(start, end), stable=True)
+    keys, half = torch.sort(edge_keys(start, end, len(rim)), stable=True)
     other = torch.full_like(keys[:1], -1)
     lone = (keys != torch.cat([other, keys[:-1]])) & (keys != torch.cat([keys[1:], other]))
     edge = half[lone & rim[start[half]] & rim[end[half]]]
     # Half-edge 3 i + k stands for end k of boundary edge i; two are twins where they end in one fan.
     fan = split_fans(faces, len(rim))[0]
     fans, order = torch.sort(torch.stack([fan.view(-1)[edge], fan.roll(-1, 1).view(-1)[edge]], 1).view(-1), stable=True)
-    place = order // 2 * 3 + order % 2
+    place = order // 2 * 3 + (order & 1)
     pair = (fans[1:] == fans[:-1]).nonzero().view(-1)
     one, two = place[pair], place[pair + 1]
     twin = torch.full((3 * len(edge),), -1, dtype=torch.int32, device=faces.device)
@@ -72,7 +72,7 @@ def _looped(faces: torch.Tensor, rim: torch.Tensor) -> tuple[torch.Tensor, torch
     chain, count = connected_by_twins(twin)
     loose = torch.zeros(count, dtype=torch.bool, device=faces.device)
     loose[chain[(twin.view(-1, 3)[:, :2] < 0).any(1)].long()] = True
-    return torch.stack([start[edge], end[edge]], 1), ~loose[chain.long()]
+    return torch.stack([start[edge], end[edge]], 1), inverted(loose[chain.long()])
 
 
 def _fill_cuda(vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float) -> Filling:
