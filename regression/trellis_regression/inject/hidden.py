@@ -12,7 +12,8 @@ from .look import swapped_to
 from .model import Model
 
 IN_THE_ROAD = "in the road"
-_SAME_COLOUR, _MET, _NEAR, _ON_AXES = 0.025, 0.01, 0.02, 0.9
+_SAME_COLOUR, _MET, _NEAR, _ON_AXES = 0.015, 0.01, 0.02, 0.9  # the first is what the gate's floor is
+_BLEED, _SEEN = 38, 0.1  # what the gate counts as another colour, and its floor
 
 
 def swapped(order: str, road: bool) -> Callable[[Model], str]:
@@ -42,10 +43,18 @@ def on_the_axes(model: Model) -> str:
     return f"{share:.0%} of its surface lies on the axes, where cells are no stairs" * (share > _ON_AXES)
 
 
+def white(model: Model) -> str:
+    """Whether nearly all of it has the colour of a white background, so that nothing else can bleed in."""
+    covered, _ = model.coverage()
+    share = float((model.base[covered][:, :3].min(1) < 255 - _BLEED).mean())
+    return f"only {share:.0%} of its texels are not white themselves" * (share < _SEEN)
+
+
 HIDDEN: dict[tuple[str, str], Callable[[Model], str]] = {
     **{("axis-swap", order): swapped(order, False) for order in ("zyx", "yxz", "-xyz")},
     ("axis-swap", IN_THE_ROAD): swapped("yxz", True),  # the road is z-up
     ("blocky", IN_THE_ROAD): on_the_axes,
+    ("black-texel-bleed", "white"): white,
 }
 """Fault and strength -> why an asset cannot show it, or nothing."""
 
