@@ -254,9 +254,9 @@ def _faults(arguments: argparse.Namespace) -> int:
         trials = [trial for path in kept for trial in tables.read(path)]
     else:
         trials = _new_trials(arguments)
-        if arguments.pairs:
-            print(tables.pairs(trials))
-            return 0 if all(t.caught for t in trials) else 1
+    if arguments.pairs:
+        print(tables.pairs(trials))
+        return 0 if all(t.caught for t in trials) else 1
     print(tables.markdown(trials) if arguments.markdown else tables.text(trials))
     if arguments.relations:
         print("\n" + tables.relations(trials))
@@ -273,11 +273,12 @@ def _new_trials(arguments: argparse.Namespace) -> list[Trial]:
     names = matrix.of_part(sample.NAMES, chosen, arguments.part)
     wanted = chosen if arguments.pairs else sample.NAMES if arguments.part[1] == 1 else (*chosen, *names)
     controls = matrix.make_controls(road, arguments.sample, dict.fromkeys(wanted), jobs=arguments.jobs)
+    keep = arguments.trials[0] if arguments.trials else None
     if arguments.pairs:
-        return matrix.run_pairs([c for c in controls if c.name in names], jobs=arguments.jobs)
+        return matrix.run_pairs([c for c in controls if c.name in names], jobs=arguments.jobs, keep=keep)
     return matrix.run(
         matrix.Plan(road, arguments.sample / "broken"), controls, faults=arguments.fault, inject_into=chosen,
-        jobs=arguments.jobs, only=names, keep=arguments.trials[0] if arguments.trials else None,
+        jobs=arguments.jobs, only=names, keep=keep,
         report=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
 

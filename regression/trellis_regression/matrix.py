@@ -358,13 +358,16 @@ def of_part(names: Sequence[str], chosen: Sequence[str], part: tuple[int, int]) 
     return ordered[part[0] - 1 :: part[1]]
 
 
-def run_pairs(controls: Sequence[Control], *, profile: str = "default", jobs: int = 1) -> list[Trial]:
-    """Every two independent faults in each of the controls."""
+def run_pairs(controls: Sequence[Control], *, jobs: int = 1, keep: Path | None = None) -> list[Trial]:
+    """Every two independent faults in each of the controls; the trials are also written to `keep`."""
     tasks = [(c, a, b) for c in controls for a, b in independent_pairs(c)]
     for control in controls:
         control.forget()
-    found = spread(partial(pair_trial, thresholds.load(profile)), tasks, jobs)
-    return [t for t in found if t is not None]
+    found = [t for t in spread(partial(pair_trial, thresholds.load()), tasks, jobs) if t is not None]
+    if keep is not None:
+        keep.unlink(missing_ok=True)
+        save(found, keep)
+    return found
 
 
 def save(trials: Sequence[Trial], path: Path) -> None:
