@@ -170,7 +170,7 @@ def test_a_turned_shape_names_its_permutation():
     assert axes.measure(asset(bone), asset(bone))["axis_shape_gain"] == 0
 
 
-def speckled(order):
+def speckled(order, device="cpu"):
     """A ball off the middle of a grid of noise, its faces coloured by what lies there in another order of the axes."""
     size, centre, radius = 32, np.array([14.0, 17.0, 15.0]), 8.0
     coords = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"), -1).reshape(-1, 3)
@@ -185,7 +185,7 @@ def speckled(order):
     image = np.full((side, side, 4), 255, np.uint8)
     image.reshape(-1, 4)[: len(nearest), :3] = colours[nearest] * 255
     grid = Grid(coords, colours.astype(np.float32), size, centre - radius, centre + radius)
-    return asset(ball, image.repeat(8, 0).repeat(8, 1)), grid
+    return Asset.parse(model(ball, image.repeat(8, 0).repeat(8, 1)).write(), "ball", device), grid
 
 
 def test_the_grid_that_a_texture_was_sampled_from_names_the_order_of_the_axes():
@@ -197,6 +197,15 @@ def test_the_grid_that_a_texture_was_sampled_from_names_the_order_of_the_axes():
     shape, grid = speckled("zyx")
     flat = replace(grid, high=grid.high - [0, 0, 1])
     assert axes.measure_grid(shape, flat) == {}  # not the mesh that was exported
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_order_of_the_axes_is_the_same_on_a_cuda_device():
+    cpu, cuda = (axes.measure_grid(*speckled("zyx", device)) for device in ("cpu", "cuda"))
+    assert cuda["grid_colour_best"] == cpu["grid_colour_best"] == "zyx"
+    assert cuda["grid_colour_gain"] == pytest.approx(cpu["grid_colour_gain"], rel=1e-5)
+    assert axes.measure_grid(*speckled("zyx", "cuda")) == cuda
 
 
 def test_flip_is_zero_for_equal_pictures_grows_with_difference_and_stays_in_range():
