@@ -14,6 +14,7 @@ from trellis_regression.asset import Asset
 from trellis_regression.check import check, compare
 from trellis_regression.detectors import ALL, BY_NAME, relations
 from trellis_regression.gate import causes_of, judge
+from trellis_regression.glb import GlbError
 from trellis_regression.golden import ApprovalError
 from trellis_regression.inject import ALL as INJECTORS
 from trellis_regression.inject import BY_NAME as INJECTOR
@@ -92,6 +93,26 @@ def test_the_road_keeps_the_grid_that_it_samples(controls):
     grid = stages.grid(folder)
     assert grid is not None and grid.coords.min() >= 0 and grid.coords.max() < grid.size
     assert (grid.low > grid.coords.min(0) - 2).all() and (grid.high < grid.coords.max(0) + 3).all()
+
+
+def test_a_grid_that_is_none_is_not_measured_or_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    some, colours, corner = np.zeros((4, 3), np.int32), np.zeros((4, 3), np.uint8), np.eye(3, dtype=np.float32)
+
+    def write(fields, coords=some, vertices=corner):
+        tensors = {"attr_coords": coords, "attrs.base_color": colours}
+        save_file(tensors, tmp_path / "voxels.safetensors", {"fields": json.dumps(fields)})
+        save_file({"vertices": vertices}, tmp_path / "coarse.safetensors")
+        return stages.grid(tmp_path)
+
+    good = {"grid_size": 8, "aabb": [[0, 0, 0], [1, 1, 1]]}
+    assert write(good).high.tolist() == [8, 8, 8]
+    for wrong in ({"grid_size": 1 << 40}, {"grid_size": "8"}, {"aabb": [0, 1]}, {"aabb": [[0, 0, 0], [0, 1, 1]]}):
+        assert write({**good, **wrong}) is None
+    assert write([1, 2]) is None and write(good, vertices=np.full((3, 3), np.nan, np.float32)) is None
+    with pytest.raises(GlbError, match=r"both should be \[M, 3\]"):
+        write(good, coords=np.zeros((4, 2), np.int32))
 
 
 def test_the_road_is_sound_again_after_each_fault(road, controls, tmp_path):

@@ -28,6 +28,8 @@ ORDER = (
     "voxels", "raw", "cleaned", "fine", "coarse", "unwrapped", "textures",
 )  # fmt: skip
 """The way of the data, from a picture's features to the maps; stages of other names come after, by name."""
+MAX_GRID = 1 << 16
+"""Voxels along a side; what says it has more is not a grid of this road."""
 TOLERANCE = 0.05
 """Stages whose tensors' statistics agree within this share are the same stage of another device or build."""
 
@@ -170,10 +172,14 @@ def grid(folder: Path) -> Grid | None:
     size: Any = fields.get("grid_size")
     aabb: Any = fields.get("aabb")
     vertices = _load(exported).get("vertices", np.zeros((0, 3))).astype(np.float64)
-    if not isinstance(size, int) or np.shape(aabb) != (2, 3) or not len(vertices):
+    if not isinstance(size, int) or not 0 < size <= MAX_GRID or np.shape(aabb) != (2, 3):
         return None
     box = np.array(aabb, np.float64)
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or not len(vertices) or not (box[1] > box[0]).all():
+        return None
     low, high = ((v - box[0]) / (box[1] - box[0]) * size for v in (vertices.min(0), vertices.max(0)))
+    if not np.isfinite([low, high]).all():
+        return None
     return Grid(found[0], found[1], size, low, high)
 
 
@@ -182,9 +188,12 @@ def _coloured(folder: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float
     if not path.is_file():
         return None
     tensors = _load(path)
-    if "attr_coords" not in tensors or "attrs.base_color" not in tensors or not len(tensors["attr_coords"]):
+    coords, colours = tensors.get("attr_coords"), tensors.get("attrs.base_color")
+    if coords is None or colours is None or not len(coords):
         return None
-    return tensors["attr_coords"].astype(np.int64), (tensors["attrs.base_color"] / 255).astype(np.float32)
+    if coords.shape != (len(coords), 3) or colours.shape != coords.shape:
+        raise GlbError(f"{path}: coordinates {coords.shape} and colours {colours.shape}: both should be [M, 3]")
+    return coords.astype(np.int64), (colours / 255).astype(np.float32)
 
 
 def _fields(path: Path) -> dict[str, Any]:
