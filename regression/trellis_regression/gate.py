@@ -92,10 +92,12 @@ def causes_of(excess: Mapping[str, float], cleaned: float = 0.0, usual: float = 
         cleaned: which share of the area the kept stages say cleaning took; `usual`: at most from sound assets.
     """
     explained = _without_circles(_relations(excess, cleaned, usual), excess)
-    found = {}
-    for name, explaining in explained.items():
-        roots = [x for x in explaining if not explained[x]]
-        found[name] = (roots or explaining or [""])[0]
+    found: dict[str, str] = {}
+    while len(found) < len(explained):
+        for name, explaining in explained.items():
+            if name not in found and all(x in found for x in explaining):
+                # Only a cause explains: what itself follows from another fault is no fault that something could follow from.
+                found[name] = next((x for x in explaining if not found[x]), "")
     return found
 
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .detectors import ALL
 from .detectors.relations import EXPLAINS
+from .gate import causes_of
 from .inject import IN_THE_ROAD
 from .matrix import Trial
+from .thresholds import load
 
 
 def read(path: Path) -> list[Trial]:
-    """Trials kept by `matrix.save`."""
-    return [
-        Trial(**{**row, "causes": tuple(row["causes"]), "consequences": tuple(row["consequences"])})
-        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    ]
+    """Trials kept by `matrix.save`; which gate follows from which is judged again, from the figures that were kept."""
+    usual = load()["over-cleaned", "alone"].value
+    found = []
+    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        trial = Trial(**{**row, "causes": tuple(row["causes"]), "consequences": tuple(row["consequences"])})
+        if trial.excess:
+            causes = causes_of(trial.excess, trial.cleaned, usual)
+            which = [tuple(n for n, cause in causes.items() if bool(cause) is follows) for follows in (False, True)]
+            trial = replace(trial, causes=which[0], consequences=which[1])
+        found.append(trial)
+    return found
 
 
 def good(trials: Sequence[Trial]) -> bool:
