@@ -71,13 +71,14 @@ def main() -> int:
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
     extensions, arguments = words[:split] or list(EXTENSIONS), words[split + 1 :]
-    folders = [str(ROOT / "csrc" / name / "tests") for name in extensions]
+    tests = [file for name in extensions for file in sorted((ROOT / "csrc" / name / "tests").glob("test_*.py"))]
+    files = [str(file) for file in tests if "mark.cuda" in file.read_text()]
     prefix = Path(os.environ.get("TRELLIS_NATIVE_DIR", ROOT / "out" / "native"))
     there = {name: set().union(*map(kernels_of, prefix.glob(f"trellis_{name}/lib/_cuda*.so"))) for name in extensions}
     if not all(there.values()):
         print("no kernels in", ", ".join(name for name, found in there.items() if not found), "below", prefix)
         return 2
-    used, status = launched([*SMALL, *(arguments or folders)])
+    used, status = launched([*SMALL, *(arguments or files)])
     missing = {name: sorted(kernels - used) for name, kernels in there.items()}
     for name, kernels in there.items():
         print(f"{name}: {len(kernels) - len(missing[name])} of {len(kernels)} kernels launched")

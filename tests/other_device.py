@@ -35,6 +35,8 @@ class Redirected(TorchFunctionMode):
         name = getattr(function, "__name__", "")
         if name == "cuda" and len(args) == 1 and not kwargs.get("device"):
             kwargs["device"] = OTHER
+        if function is torch.device and len(args) + len(kwargs) == 2:
+            return function(*args, **kwargs)  # with an index of its own
         return function(*(meant(a) for a in args), **kwargs)
 
 

@@ -49,6 +49,8 @@ def devices_of(value: Any) -> set[torch.device]:
 
 
 def run(operation: Any, device: str) -> tuple[Any, set[torch.device]]:
+    for name in operation.needs:
+        pytest.importorskip(name)
     package, makers = importlib.import_module(f"trellis_{operation.package}"), runner.Makers(device)
     result = operation.run(package, makers, makers)
     return runner.plain(result), devices_of(result)

@@ -1,3 +1,4 @@
+// Compiled without fused multiply-add, for the bits of the CPU: a face with a vertex twice has no area at all.
 #include "trellis/cuda.cuh"
 #include "trellis_mesh.h"
 #include "unwrap_stretch.hpp"

@@ -89,8 +89,7 @@ def test_stretch_on_a_device_is_that_of_the_cpu(count: int) -> None:
     p, t = torch.tensor(rng.standard_normal((90, 3))).float(), torch.tensor(rng.random((90, 2))).float()
     faces = torch.tensor(rng.integers(0, 90, (count, 3)))  # some of them without area
     ours, cpu = uv_stretch(p.cuda(), faces.cuda(), t.cuda()), uv_stretch(p, faces, t)
-    assert torch.equal(ours.cpu().isinf(), cpu.isinf())
-    torch.testing.assert_close(ours.cpu(), cpu, rtol=1e-5, atol=1e-6)
+    assert torch.equal(ours.cpu(), cpu)  # a fused product would find a little area where a vertex comes twice
 
 
 @settings(deadline=None, max_examples=50)
