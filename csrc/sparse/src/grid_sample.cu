@@ -88,9 +88,9 @@ void sample(const VoxelHash& hash, Grid grid, const void* feats, int channels, c
                                             mode == TK_SPARSE_TRILINEAR, static_cast<T*>(out));
     };
     const uintptr_t together = reinterpret_cast<uintptr_t>(feats) | reinterpret_cast<uintptr_t>(out);
-    if (channels % 4 == 0 && sizeof(T) == 4 && together % 16 == 0)
-        go(sample<T, 4>);
-    else if (channels % 2 == 0 && together % (2 * sizeof(T)) == 0)
+    if constexpr (sizeof(T) == 4)
+        if (channels % 4 == 0 && together % 16 == 0) return go(sample<T, 4>);
+    if (channels % 2 == 0 && together % (2 * sizeof(T)) == 0)
         go(sample<T, 2>);
     else
         go(sample<T, 1>);

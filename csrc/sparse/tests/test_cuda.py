@@ -115,12 +115,13 @@ def test_an_index_serves_several_calls(coords: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("mode", ["trilinear", "nearest"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("channels", [1, 6, 8])
-def test_gradient_of_samples_small(mode: str, channels: int) -> None:
+def test_gradient_of_samples_small(mode: str, dtype: torch.dtype, channels: int) -> None:
     g = torch.Generator().manual_seed(4)
     voxels = torch.randint(0, 6, (300, 4), generator=g).remainder(torch.tensor([2, 6, 6, 6])).int()
     points = torch.rand(2, 200, 3, generator=g) * 7 - 0.5
-    feats, grad = torch.randn(300, channels, generator=g), torch.randn(2, 200, channels, generator=g)
+    feats, grad = (torch.randn(*shape, channels, generator=g).to(dtype) for shape in ((300,), (2, 200)))
     results = []
     for device in ("cpu", "cuda", "cuda"):
         leaf = feats.clone().to(device).requires_grad_()
@@ -235,6 +236,17 @@ def test_gradients_of_convolution_small(precision: str, repeated: bool) -> None:
     for cpu, ours, again in zip(*results, strict=True):
         assert relative(ours, cpu) < 2 * TOLERANCE[precision]
         assert torch.equal(ours, again)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "float32"])
+def test_more_taps_than_a_plan_takes_small(precision: str) -> None:
+    dtype = getattr(torch, precision)
+    *real, neighbors = conv_case(40, 4, 6, 7)
+    real = [t.to(dtype) for t in real]
+    expected = submanifold_conv3d(*[t.float() for t in real], neighbors)
+    got = submanifold_conv3d(*[t.cuda() for t in real], neighbors.cuda())
+    assert got.dtype == dtype
+    assert relative(got, expected) < TOLERANCE[precision]
 
 
 def test_rows_without_neighbours_get_the_bias_small() -> None:

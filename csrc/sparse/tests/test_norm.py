@@ -29,7 +29,9 @@ def inputs(rows: int, channels: int, dtype: torch.dtype, device: str, entries: i
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
 @pytest.mark.parametrize(
-    ("rows", "channels"), [(0, 64), (1, 1), (257, 64), (33, 100), (70, 257), (9, 1536), (5, 3072), (3, 4001)]
+    ("rows", "channels"),
+    [(0, 64), (1, 1), (257, 64), (33, 100), (70, 257), (9, 1536), (5, 3072), (3, 4001)]
+    + [(5, 32), (6, 128), (7, 256), (9, 512), (5, 768)],  # each number of lanes and of vectors a lane
 )
 def test_a_gated_residual_and_its_modulated_norm_equal_torchs(device, dtype, rows, channels):
     x, update, modulation, which = inputs(rows, channels, dtype, device)
@@ -126,13 +128,21 @@ def test_what_is_normalised_is_the_rounded_sum():
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-@pytest.mark.parametrize(("rows", "heads", "width"), [(0, 2, 16), (1, 1, 2), (65, 12, 128), (33, 3, 64), (17, 2, 22)])
+@pytest.mark.parametrize(
+    ("rows", "heads", "width"),
+    [(0, 2, 16), (1, 1, 2), (65, 12, 128), (33, 3, 64), (17, 2, 22), (5, 2, 32), (7, 2, 200)],
+)
 def test_heads_are_normalised_and_turned(device, dtype, rows, heads, width):
     g = torch.Generator().manual_seed(1)
     qkv = torch.randn(rows, 3, heads, width, generator=g).to(device, dtype)
     gamma = torch.randn(2, heads, width, generator=g).to(device, dtype)
     angles = torch.randn(rows, width // 2, generator=g).to(device)
-    out = norm_heads(qkv[:, :2], gamma, torch.stack([angles.cos(), angles.sin()], -1))
+    turns = torch.stack([angles.cos(), angles.sin()], -1)
+    if device == "cuda" and dtype == torch.float32 and width > 128:
+        with pytest.raises(ValueError, match="head_dim: expected at most 64, or a multiple of 4 up to 128, got 200"):
+            norm_heads(qkv[:, :2], gamma, turns)
+        return
+    out = norm_heads(qkv[:, :2], gamma, turns)
     assert out.shape == (rows, 2, heads, width)
     if rows:
         unit = F.normalize(qkv[:, :2].double(), dim=-1) * gamma.double() * width**0.5
