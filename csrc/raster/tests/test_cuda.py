@@ -209,3 +209,13 @@ def test_small_fills_of_bytes_within_a_distance(channels):
         assert torch.equal(ours.cpu(), raster.fill_gaps(image, mask, max_distance=limit))
     wrong = torch.full((41, 77), 10**9, dtype=torch.int32)
     assert torch.equal(raster.fill_gaps(image.cuda(), mask.cuda(), nearest=wrong.cuda()).cpu(), image)
+
+
+def test_copies_within_an_image_beyond_the_reach_of_32_bits():
+    height, width, texel = 4096, 8192, 64
+    if torch.cuda.mem_get_info()[0] < 12 << 30:
+        pytest.skip("less than 12 GiB of memory are free")
+    image = torch.arange(height * width * texel // 8, device="cuda").view(torch.uint8).view(height, width, texel)
+    backwards = torch.arange(height * width, dtype=torch.int32, device="cuda").flip(0).view(height, width)
+    ours = raster.fill_gaps(image, torch.zeros(height, width, dtype=torch.bool, device="cuda"), nearest=backwards)
+    assert torch.equal(ours.view(-1, texel), image.view(-1, texel).flip(0))
