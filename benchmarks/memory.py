@@ -25,6 +25,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -161,21 +163,39 @@ def _rounded(weights: Weights) -> int:
     return sum(-(-t.numel() * t.element_size() // 512) * 512 for t in weights._meta.values())
 
 
+class _Peaks(Manifest):
+    """Notes with each step of an export what it took at most beyond what lay there before the export."""
+
+    before = 0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        torch.cuda.reset_peak_memory_stats()
+        with super().stage(name) as facts:
+            yield facts
+        facts["peak"] = torch.cuda.max_memory_allocated() - self.before
+
+
 def _export(asset: Asset, run: int) -> bool:
-    record = Manifest("export", {}, quiet=True, device=torch.device(asset.device))
-    begun = time.perf_counter()
+    record = _Peaks("export", {}, quiet=True, device=torch.device(asset.device))
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
+    record.before = torch.cuda.memory_allocated()
+    begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:
             facts = asset.to_glb(Path(folder) / "asset.glb", GlbOptions(), record=record)
-        except torch.cuda.OutOfMemoryError as error:
-            print(f"  GLB, run {run + 1}: FAILED after {', '.join(record.facts['stages'])}: {error}")
+        except StageError as error:
+            print(f"  GLB, run {run + 1}: FAILED: {error}")
             return False
     seconds = time.perf_counter() - begun
-    steps = ", ".join(f"{name} {s['seconds']:.3f}" for name, s in record.facts["stages"].items())
-    peak = torch.cuda.max_memory_allocated() / GIB
-    print(f"  GLB, run {run + 1}: {seconds:.2f} s, peak {peak:.3f} GiB, {facts['faces']:,} faces ({steps})")
+    steps = record.facts["stages"]
+    shown = ", ".join(f"{name} {s['seconds']:.3f} {s['peak'] / GIB:.3f}" for name, s in steps.items())
+    peak = max(s["peak"] for s in steps.values())
+    each = peak / len(asset.voxels.coords)
+    print(
+        f"  GLB, run {run + 1}: {seconds:.2f} s, {facts['faces']:,} faces, at most {peak / GIB:.3f} GiB, {each:.0f} bytes "
+        f"a voxel (seconds and GiB: {shown})"
+    )
     return True
 
 

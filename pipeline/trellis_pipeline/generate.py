@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,18 +70,20 @@ def generate(
         announce=announce,
     )  # fmt: skip
     manifest.device = pipeline.device
-    if options.vram_budget is not None:
-        _cap(pipeline.device, options.vram_budget)
     kind = options.type or pipeline.checkpoint.default_type
     files = pipeline.files(pipeline.open(kind))
     models = {role: found.config.get("name") for role, found in pipeline.checkpoint.files(TYPES[kind].roles).items()}
     manifest.facts["opening"] = {"seconds": round(time.perf_counter() - opening, 3), "done_at": parts}
-    with Hashes(files.values()) if hashes else nullcontext() as digests:
+    with (
+        _capped(pipeline.device, options.vram_budget),
+        Hashes(files.values()) if hashes else nullcontext() as digests,
+    ):
         store = StageStore(keep_stages, resume=resume) if keep_stages else None
         asset = pipeline.run(
             prepared, seed=options.seed, type=kind, max_tokens=options.max_tokens, steps=options.steps, store=store,
             record=manifest,
         )  # fmt: skip
+        pipeline.release()  # the export wants their room
         keep = None if keep_stages is None else _keeper(keep_stages)
         written = asset.to_glb(out, options.glb, record=manifest, keep=keep)
         waiting = time.perf_counter()
@@ -105,7 +107,16 @@ def _keeper(folder: Path) -> Callable[[str, Any], None]:
     return keep
 
 
-def _cap(device: torch.device, budget: float) -> None:
-    """Makes torch itself keep to the budget, so that a plan that is wrong fails here and not on the smaller card."""
+@contextmanager
+def _capped(device: torch.device, budget: float | None) -> Iterator[None]:
+    """Makes torch itself keep to a budget, so that a plan that is wrong fails here and not on the smaller card."""
+    if budget is None:
+        yield
+        return
+    before = getattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 1.0)(device)  # torch from 2.8 can say
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(max(0.0, min(1.0, (budget * 2**30 - CONTEXT) / total)), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(before, device)
