@@ -5,7 +5,8 @@
 Writes a random checkpoint in the public layout (16 GB; kept, and taken up again, if `--folder` is given), then runs the
 command once for each budget (GiB; 0 is what is free) in a process of its own, each with a manifest, and prints where the
 time went: start of Python to the first line, opening, the stages of the models and of the export, hashing. Draws the
-memory chart, passes the GLB through the validity checks of `trellis-gate`, and compares the bytes of all runs' GLBs.
+memory chart, passes the GLB through the validity checks of `trellis-gate` and compares the bytes of all runs' GLBs, which
+are opaque, as random weights draw a random alpha.
 With `--cold` the files are dropped from the page cache before each run.
 """
 
@@ -73,7 +74,7 @@ def _run(folder: Path, picture: Path, out: Path, budget: float, arguments: argpa
     glb, manifest, chart = (out / f"{name}.{e}" for e in ("glb", "json", "svg"))
     command = [
         sys.executable, "-X", "faulthandler", "-m", "trellis_pipeline", "generate", str(picture), "-o", str(glb), "--weights", str(folder),
-        "--type", arguments.type, "--device", arguments.device, "--manifest", str(manifest), "--seed", "1",
+        "--type", arguments.type, "--alpha", "opaque", "--device", arguments.device, "--manifest", str(manifest), "--seed", "1",
     ]  # fmt: skip
     if budget:
         command += ["--vram-budget", f"{budget:g}"]

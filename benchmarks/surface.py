@@ -53,6 +53,11 @@ class Surface:
             self._grids[resolution] = (keys.cpu(), local.cpu(), grid.intersected[order].cpu())
         return self._grids[resolution]
 
+    def prepare(self, resolution: int, structure_grid: int) -> None:
+        """Makes what runs of a type will ask for: within a stage it would count as the stage's memory and time."""
+        for side in (structure_grid, *(resolution >> shift for shift in range(5))):
+            self.level(resolution, side)
+
     def level(self, resolution: int, side: int) -> torch.Tensor:
         """Keys of the cells of a `side`^3 grid that hold a voxel of the `resolution`^3 one, in ascending order."""
         if (resolution, side) not in self._levels:

@@ -19,9 +19,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
-from trellis_pipeline import Pipeline
+from safetensors.torch import load_file, save_file
+from trellis_pipeline import Pipeline, generation
 from trellis_pipeline import pipeline as running
 from trellis_pipeline.cli import main
+from trellis_pipeline.errors import StageError
 from trellis_pipeline.export import asset as road
 from trellis_pipeline.export import gltf
 from trellis_pipeline.export.bake import _sample
@@ -36,6 +38,7 @@ QUICK = ("--steps", "1", "--faces", "800", "--texture", "64", "--device", "cpu",
 MODELS = ("encode", "structure", "occupancy", "shape", "texture", "decode_shape", "decode_texture")
 CASCADE = ("shape_low", "cascade")
 EXPORT = ("extract", "clean", "orient", "simplify", "unwrap", "bake", "write")
+CELLS = 24
 STAGES = ("prepare", *MODELS, *CASCADE, *EXPORT, "remesh")
 # What a run has kept when it comes to a stage.
 ORDER = ("conditioning", "structure", "shape_low", "shape", "texture", "voxels")
@@ -55,9 +58,30 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(checkpoint_folder, tmp_path_factory):
+def small_object(checkpoint_folder, tmp_path_factory):
+    """The checkpoint with a threshold of the structure that leaves `CELLS` cells: runs of it are quick."""
+    folder = Path(shutil.copytree(checkpoint_folder, tmp_path_factory.mktemp("small") / "checkpoint"))
+    seen = []
+
+    def spy(decoder, latent, _):
+        seen.append(decoder(latent))
+        raise StageError("occupancy", "seen")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(StageError, match="seen"):
+        patch.setattr(generation, "decode_structure", spy)
+        Pipeline.from_pretrained(folder, device="cpu").run(prepare(object_picture(), None), seed=5, type="512", steps=1)
+    cells = torch.nn.functional.max_pool3d(seen[0], seen[0].shape[2] // 32).flatten().sort(descending=True).values
+    path = next(folder.rglob("ss_dec_*.safetensors"))
+    tensors = load_file(path)
+    tensors["out_layer.2.bias"] -= (cells[CELLS - 1] + cells[CELLS]) / 2
+    save_file(tensors, path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(small_object, tmp_path_factory):
     """Undisturbed runs by what is special about them."""
-    folder = tmp_path_factory.mktemp("whole")
+    checkpoint_folder, folder = small_object, tmp_path_factory.mktemp("whole")
     object_picture().save(folder / "object.png")
     start = ("generate", str(folder / "object.png"), "--weights", str(checkpoint_folder), *QUICK)
     runs = {}

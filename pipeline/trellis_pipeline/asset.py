@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .artifacts import Conditioning, Latent, Structure, to_device
 from .export import VoxelAsset
 from .image import PreparedImage
 from .manifest import Manifest
+from .memory.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Asset:
 
         Args:
             device: where the work is done; by default where the asset was generated.
-            record: collects the steps' times and facts.
+            record: collects the steps' times, facts and memory.
             keep: is given the name and the result of each step.
 
         Returns:
@@ -55,11 +57,21 @@ class Asset:
         """
         options, record = options or GlbOptions(), record or Manifest("export", {}, quiet=True)
         place = torch.device(device or self.device)
+        ledger = Ledger(place)
+
+        @contextmanager
+        def stage(name: str) -> Iterator[dict[str, Any]]:
+            with record.stage(name) as facts, ledger.stage(name):
+                yield facts
+
         report = export.export_asset(
             to_device(self.voxels, place), path, faces=options.faces, texture=options.texture,
             min_fraction=options.min_fraction, remeshed=options.remesh, unwrap_method=options.unwrap, alpha=options.alpha,
-            image_format=options.image_format, stage=record.stage, keep=keep,
+            image_format=options.image_format, stage=stage, keep=keep,
         )  # fmt: skip
+        memory = record.facts.setdefault("memory", ledger.facts())
+        if memory["device"] == str(place) and memory["stages"] is not ledger.entries:
+            memory["stages"] += ledger.entries
         return report["write"]
 
 

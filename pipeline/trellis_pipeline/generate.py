@@ -16,6 +16,7 @@ from .asset import GlbOptions
 from .checkpoint import DEFAULT_WEIGHTS
 from .generation import MAX_TOKENS, TYPES
 from .hashes import Hashes, sha256
+from .hub import REVISIONS
 from .image import open_image
 from .manifest import Manifest
 from .memory.plan import CONTEXT
@@ -70,6 +71,8 @@ def generate(
         announce=announce,
     )  # fmt: skip
     manifest.device = pipeline.device
+    source = pipeline.checkpoint.source
+    manifest.facts["checkpoint"] = {"source": source, "revision": pipeline.checkpoint.revision or REVISIONS.get(source)}
     kind = options.type or pipeline.checkpoint.default_type
     files = pipeline.files(pipeline.open(kind))
     models = {role: found.config.get("name") for role, found in pipeline.checkpoint.files(TYPES[kind].roles).items()}
@@ -80,8 +83,8 @@ def generate(
     ):
         store = StageStore(keep_stages, resume=resume) if keep_stages else None
         asset = pipeline.run(
-            prepared, seed=options.seed, type=kind, max_tokens=options.max_tokens, steps=options.steps, store=store,
-            record=manifest,
+            prepared, seed=options.seed, type=kind, max_tokens=options.max_tokens, steps=options.steps,
+            export=options.glb, store=store, record=manifest,
         )  # fmt: skip
         pipeline.release()  # the export wants their room
         keep = None if keep_stages is None else _keeper(keep_stages)

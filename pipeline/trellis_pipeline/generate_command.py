@@ -81,6 +81,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     from .asset import GlbOptions
     from .generate import GenerateOptions, generate
     from .manifest import write_manifest
+    from .store import StageStore
 
     if arguments.resume and not arguments.keep_stages:
         raise ValueError("--resume: it needs --keep-stages DIR, the folder to take up")
@@ -96,6 +97,8 @@ def _generate(arguments: argparse.Namespace) -> None:
         require_writable("--manifest", arguments.manifest)
     if arguments.keep_stages:
         require_writable("--keep-stages", arguments.keep_stages, folder=True)
+        if arguments.resume:
+            StageStore(arguments.keep_stages, resume=True).kept()  # before anything that takes long
     glb = GlbOptions(
         arguments.faces, arguments.texture, remesh=arguments.remesh, unwrap=arguments.unwrap, alpha=arguments.alpha,
         image_format=arguments.format,

@@ -55,7 +55,6 @@ class Manifest:
                 "threads": torch.get_num_threads(),
             },
             "packages": {name: _installed(name) for name in _PACKAGES},
-            "native": trellis_native.report(),
             "stages": {},
         }
         self._start = time.perf_counter()
@@ -98,9 +97,24 @@ class Manifest:
             print(f"{again}{facts['seconds']:7.2f} s  {shown}", file=sys.stderr, flush=True)
 
     def finish(self) -> dict[str, Any]:
-        """Adds the seconds since construction and returns all facts."""
+        """Adds the seconds since construction, the native libraries that served and the device, and returns all facts."""
+        self.facts["native"] = trellis_native.report()
+        if self.device is not None and self.device.type == "cuda":
+            self.facts["machine"]["device"] = _device(self.device)
         self.facts["seconds"] = round(time.perf_counter() - self._start, 3)
         return self.facts
+
+
+def _device(device: torch.device) -> dict[str, Any]:
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "index": device.index,
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory": properties.total_memory,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
 
 
 def write_manifest(facts: dict[str, Any], path: str | Path) -> None:

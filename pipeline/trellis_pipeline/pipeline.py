@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,7 @@ from PIL import Image
 
 from . import attention, generation
 from .artifacts import Conditioning, Latent, Structure, to_device
-from .asset import Asset
+from .asset import Asset, GlbOptions
 from .checkpoint import DEFAULT_WEIGHTS, Checkpoint, open_checkpoint
 from .errors import CheckpointError, StageError, require_finite
 from .export import VoxelAsset
@@ -22,7 +23,7 @@ from .generation import MAX_TOKENS, TYPES, PipelineType
 from .image import ImageEncoder, PreparedImage, is_opaque, load_image_encoder, prepare, require_transformers
 from .image import background as backgrounds
 from .manifest import Manifest
-from .memory.costs import Cost, cost, encoder_activations, tokens_of_image
+from .memory.costs import Cost, cost, encoder_activations, export_cost, tokens_of_image
 from .memory.ledger import Ledger, free_workspaces
 from .memory.plan import MemoryPlan, Need, draw_up, free_bytes
 from .memory.residency import Weights
@@ -97,9 +98,9 @@ class Pipeline:
         backend = attention.choose(place, dtype, attention_backend)
         if announce:
             announce(f"attention: {backend.name} {backend.version}")
-        version = require_transformers()
-        if announce:
-            announce(f"transformers: {version}")
+        if announce and "transformers" not in sys.modules:
+            announce("transformers: importing it takes some seconds")
+        require_transformers()
         encoder = load_image_encoder(image_encoder or checkpoint.image_encoder)
         if announce:
             announce(f"image encoder: {image_encoder or checkpoint.image_encoder}")
@@ -116,8 +117,13 @@ class Pipeline:
         self._weights |= _open(self.checkpoint, missing, announce)
         return kind
 
-    def plan(self, type: str | None = None, max_tokens: int = MAX_TOKENS) -> MemoryPlan | None:  # noqa: A002
+    def plan(
+        self, type: str | None = None, max_tokens: int = MAX_TOKENS, export: GlbOptions | None = None,  # noqa: A002
+    ) -> MemoryPlan | None:  # fmt: skip
         """How a run would fit the device; None on the CPU, where nothing is planned.
+
+        Args:
+            export: how the asset becomes a GLB on the same device afterwards, if it does.
 
         Raises:
             MemoryPlanError: it cannot fit; the message says which stage and why.
@@ -127,10 +133,10 @@ class Pipeline:
         kind = self.open(type or self.checkpoint.default_type)
         given = self.settings.vram_budget
         budget = int(given * 2**30) if given else free_bytes(self.device) + self._resident_bytes()
-        return draw_up(self.needs(kind), budget, whole_card=given is not None, max_tokens=max_tokens)
+        return draw_up(self.needs(kind, export), budget, whole_card=given is not None, max_tokens=max_tokens)
 
-    def needs(self, kind: PipelineType) -> list[Need]:
-        """What the stages of a type need on a device, in their order."""
+    def needs(self, kind: PipelineType, export: GlbOptions | None = None) -> list[Need]:
+        """What the stages of a type, and the export if there is one, need on a device, in their order."""
         config = self.encoder.weights.module.config
         high = kind.resolution > LOW
         seen_tokens = sum(tokens_of_image(s) for s in ((LOW, HIGH) if high else (LOW,)))
@@ -162,6 +168,7 @@ class Pipeline:
             need("texture", kind.texture, typical, context, "texture"),
             need("decode_shape", "shape_slat_decoder", typical, 0),
             need("decode_texture", "tex_slat_decoder", typical, 0),
+            *([Need("export", "", export_cost(export.texture, export.remesh), typical)] if export else []),
         ]
 
     def _resident_bytes(self) -> int:
@@ -176,7 +183,7 @@ class Pipeline:
     def run(
         self, image: Image.Image | PreparedImage, *, seed: int = 42, type: str | None = None,  # noqa: A002
         max_tokens: int = MAX_TOKENS, background: str = "auto", steps: int | None = None,
-        store: StageStore | None = None, record: Manifest | None = None,
+        export: GlbOptions | None = None, store: StageStore | None = None, record: Manifest | None = None,
     ) -> Asset:  # fmt: skip
         """Generates an asset from a picture of an object.
 
@@ -187,6 +194,8 @@ class Pipeline:
             max_tokens: a cascade lowers its resolution while it has as many latent voxels, to no less than 1024.
             background: how an opaque picture's object is found, see `image.background.choose`.
             steps: of every sampler, instead of the checkpoint's.
+            export: how the asset is to become a GLB on this device (`Asset.to_glb`) when `release` has taken the models
+                away, so that the plan counts it too.
             store: keeps the stages, and gives back those that it has.
             record: collects timings, memory and facts of the stages.
 
@@ -200,7 +209,7 @@ class Pipeline:
         """
         kind = self.open(type or self.checkpoint.default_type)
         record = record or Manifest("generate", {}, quiet=True)
-        run = _Run(self, kind, seed, max_tokens, steps, store, record)
+        run = _Run(self, kind, seed, max_tokens, steps, export, store, record)
         record.facts["attention"] = asdict(self.settings.attention)
         if not isinstance(image, PreparedImage):
             image = prepare_image(image, background, record)
@@ -235,7 +244,7 @@ class _Run:
 
     def __init__(
         self, pipeline: Pipeline, kind: PipelineType, seed: int, max_tokens: int, steps: int | None,
-        store: StageStore | None, record: Manifest,
+        export: GlbOptions | None, store: StageStore | None, record: Manifest,
     ) -> None:  # fmt: skip
         self.pipeline, self.kind, self.store, self.record = pipeline, kind, store, record
         self.device = pipeline.device
@@ -244,7 +253,8 @@ class _Run:
         config = pipeline.checkpoint.samplers
         self.samplers = {k: replace(v, steps=steps) if steps else v for k, v in config.items()}
         name = next(k for k, v in TYPES.items() if v == kind)
-        self.plan = pipeline.plan(name, max_tokens)
+        self.plan = pipeline.plan(name, max_tokens, export)
+        self.exports = export is not None
         self.max_tokens = self.plan.max_tokens if self.plan else max_tokens
         self.type = name
         if self.plan:
@@ -260,6 +270,8 @@ class _Run:
             if not (self.plan and all(s.mode == "resident" for s in self.plan.stages)):
                 self.pipeline.release()
             free_workspaces()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # each recorded pass had a pool of its own, which nothing else could use
             self.record.facts["memory"] = self.ledger.facts()
 
     def _stages(self, image: PreparedImage) -> Asset:
@@ -269,6 +281,8 @@ class _Run:
         low, shape, texture = self._latents(conditioning, structure)
         conditioning = to_device(conditioning, host)  # the decoders want its room
         voxels = self._kept("voxels", VoxelAsset, lambda: to_device(self._decode(shape, texture), host), on=host)
+        if self.plan and self.exports:
+            self.plan.require("export", len(voxels.coords))
         return Asset(
             image, conditioning, to_device(structure, host), None if low is None else to_device(low, host),
             to_device(shape, host), to_device(texture, host), voxels, self.type, self.seed, str(self.device),
@@ -297,12 +311,12 @@ class _Run:
 
     def _kept(self, name: str, kind: type[T], make: Callable[[], T], on: torch.device | None = None) -> T:
         """A stage from the store, or made and kept there."""
-        found = self.store.find(name, kind) if self.store else None
-        if found is not None:
+        if self.store and (found := self.store.find(name, kind)):
             artifact, state = found
             if state is not None:
                 self.rng.set_state(state)
             self.record.facts["stages"][name] = {"resumed": True}
+            self.record.say(f"{name:<14}    taken up from {self.store.folder}")
             return to_device(artifact, on or self.device)
         artifact = make()
         if self.store:
@@ -338,6 +352,7 @@ class _Run:
                         parts, entry["planned"] = plan.parts(name, mode, resident, tokens, voxels)
                         if parts > 1:
                             facts["parts"] = parts
+                            torch.cuda.empty_cache()  # pieces of the coarser levels would lie between the finest's
                         return parts
 
                     module.parts_for = parts_for

@@ -34,12 +34,8 @@ class StageStore:
         Raises:
             CheckpointError: resuming from a folder of another run; the message names what differs.
         """
-        path = self.folder / _RUN
         if self.resume:
-            try:
-                kept = json.loads(path.read_text())
-            except (OSError, ValueError) as error:
-                raise CheckpointError(f"{self.folder}: there is no run to resume ({error})") from None
+            kept = self.kept()
             differ = [k for k in identity if kept.get(k) != identity[k]]
             if differ:
                 what = "; ".join(f"{k} was {kept.get(k)!r}, is {identity[k]!r}" for k in differ)
@@ -47,7 +43,23 @@ class StageStore:
             return
         for old in self.folder.glob("*.safetensors"):
             old.unlink()
+        path = self.folder / _RUN
         write_whole(path, lambda file: file.write_text(json.dumps(identity, indent=1) + "\n"))
+
+    def kept(self) -> dict[str, Any]:
+        """What the run in the folder was bound to.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        try:
+            content = json.loads((self.folder / _RUN).read_text())
+        except (OSError, ValueError) as error:
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            raise CheckpointError(f"{self.folder}: there is no run to resume ({_RUN}: {why})") from None
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{self.folder}: there is no run to resume ({_RUN} holds no object)")
+        return content
 
     def find(self, name: str, kind: type[T]) -> tuple[T, torch.Tensor | None] | None:
         """A kept stage and its noise generator's state, if resuming and it is there."""

@@ -66,20 +66,18 @@ class ImageEncoder:
         return F.layer_norm(seen[0].float(), seen[0].shape[-1:])
 
 
-def require_transformers() -> str:
-    """Imports what DINOv3 needs of transformers, which takes seconds, and returns the version.
+def require_transformers() -> None:
+    """Imports what DINOv3 needs of transformers, which takes seconds.
 
     Raises:
         CheckpointError: it is missing or too old.
     """
     try:
-        import transformers
         from transformers import DINOv3ViTModel  # noqa: F401
     except ImportError as error:
         raise CheckpointError(
             f"DINOv3 needs transformers {_MIN_TRANSFORMERS} or newer: pip install 'trellis-pipeline[generate]' ({error})"
         ) from None
-    return str(transformers.__version__)
 
 
 def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder:

@@ -113,7 +113,10 @@ def prepare(picture: Image.Image, remove_background: RemoveBackground | None) ->
     pixels = np.asarray(picture)
     rows, columns = np.nonzero(pixels[:, :, 3] > _SOLID * 255)
     if len(rows) == 0:
+        most = int(pixels[:, :, 3].max(initial=0)) / 255
         what = "the picture is fully transparent" if own else "background removal found no object"
+        if own and most > 0:
+            what = f"nothing in the picture is solid (alpha is at most {most:.2f})"
         raise ImageError(f"{what}: no pixel has alpha over {_SOLID}")
     left, right, top, bottom = columns.min(), columns.max(), rows.min(), rows.max()
     half = max(right - left, bottom - top) // 2

@@ -40,6 +40,8 @@ _MAP = 27 * 4 + 16 + 4
 """Bytes a voxel of a level that is kept: neighbour map, coordinates, plan."""
 _TABLE, _PLANNING = 60, 28
 """Bytes a voxel while a neighbour map is made, and for each row of a part whose convolution makes its own plan."""
+_EXPORT_TEXELS = 1 << 23
+"""Texels that baking looks up at a time (export/bake.py)."""
 _SHAPE = 16 + 12 + 3 + 4
 """Bytes a voxel of the dual grid, which lies there while the texture is decoded."""
 
@@ -164,6 +166,30 @@ def encoder_activations(config: Any, size: int) -> int:
     """DINOv3 in float32: the MLP's hidden layer before and after its GELU, and four tensors as wide as the stream."""
     tokens = tokens_of_image(size, config.patch_size)
     return int(tokens * 4 * (2 * config.intermediate_size + 4 * config.hidden_size)) + WORKSPACE
+
+
+def export_peak(voxels: int, texture: int, remeshed: bool) -> int:
+    """The export of an asset: simplifying holds most, or, with few voxels and a large texture, baking.
+
+    Unlike the models' these numbers are measured: benchmarks/memory.py --glb prints them.
+
+    Args:
+        texture: side in texels.
+        remeshed: whether the surface is closed anew.
+    """
+    texels = texture**2
+    at_once = min(texels, _EXPORT_TEXELS)
+    baking = 305 * voxels + 93 * at_once + 20 * (texels - at_once)
+    return max((1000 if remeshed else 745) * voxels, baking)
+
+
+def export_cost(texture: int, remeshed: bool) -> Cost:
+    """The export as a stage without a model, by the tokens of the shape latent or by its voxels."""
+
+    def peak(tokens: int, _: int = 1, voxels: int | None = None) -> int:
+        return export_peak(int(tokens * GROWTH**4) if voxels is None else voxels, texture, remeshed)
+
+    return Cost(0, 0, peak, decoder=peak)
 
 
 def cost(weights: Weights, *, context: int, guided: bool, voxels_only: bool = False) -> Cost:

@@ -30,7 +30,7 @@ class Need:
 
     Attributes:
         name: of the stage.
-        role: of its model.
+        role: of its model; "" if it has none.
         cost: of that model.
         typical: tokens of an ordinary object, for which the plan is drawn up.
         held: bytes that the run holds beside the stage, such as image features.
@@ -45,7 +45,7 @@ class Need:
     @property
     def choices(self) -> tuple[int, ...]:
         """Into how many parts its model can cut its work, least first."""
-        return PARTS if self.cost.decoder else (1,)
+        return PARTS if self.cost.decoder and self.role else (1,)
 
     def activations(self, tokens: int, parts: int = 1, voxels: int | None = None) -> int:
         """Bytes of activations. `voxels` is how many a decoder really makes, where that is known."""
@@ -69,7 +69,7 @@ class StagePlan:
     """What was decided for a stage; bytes are for its typical token count.
 
     Attributes:
-        mode: "resident", "swap" or "stream".
+        mode: "resident", "swap" or "stream"; "alone" for a stage without a model, which runs when all models are away.
         parts: in how many parts a decoder makes its finest level.
         peak: bytes on the device, resident models of other stages and recordings included.
         capacity: tokens that the stage can take within the budget, when it must.
@@ -147,6 +147,16 @@ class MemoryPlan:
                 return Decision(mode, resident > 0, need.peak(mode, tokens, parts), parts)
         raise _refusal(need, tokens, self.usable)
 
+    def require(self, name: str, voxels: int) -> None:
+        """Raises MemoryPlanError where a stage without a model, such as the export, cannot take so many voxels."""
+        need = next(n for n in self.needs if n.name == name)
+        peak = need.peak("alone", 1, voxels=voxels)
+        if peak > self.usable:
+            raise MemoryPlanError(
+                f"stage {name}: the shape has {voxels:,} voxels, for which {peak / GIB:.2f} GiB are needed, and "
+                f"{self.usable / GIB:.2f} GiB are usable: give more (--vram-budget), or take a smaller --type"
+            )
+
     def parts(self, name: str, mode: str, resident: int, tokens: int, voxels: int) -> tuple[int, int]:
         """In how many parts a running decoder makes its `voxels`, now that their number is known, and its peak.
 
@@ -169,12 +179,19 @@ _ANY = 1 << 24
 
 def _ways(need: Need) -> list[tuple[str, int]]:
     """How a stage can run when its model is alone on the device: the mode and the parts, the fastest first."""
+    if not need.role:
+        return [("alone", 1)]
     return [(mode, parts) for mode in ("swap", "stream") for parts in need.choices]
 
 
 def _refusal(need: Need, tokens: int, usable: int) -> MemoryPlanError:
     mode, parts = _ways(need)[-1]
     least = need.total(mode, tokens, parts)
+    if not need.role:
+        return MemoryPlanError(
+            f"stage {need.name} needs {least / GIB:.2f} GiB for the voxels of {tokens:,} tokens, and {usable / GIB:.2f} GiB are "
+            "usable: give more (--vram-budget), or take a smaller --type"
+        )
     split = f", in {parts} parts" if parts > 1 else ""
     return MemoryPlanError(
         f"stage {need.name} needs {least / GIB:.2f} GiB for {tokens:,} tokens even with streamed weights{split} "
@@ -223,11 +240,11 @@ def draw_up(needs: Sequence[Need], budget: int, *, whole_card: bool, max_tokens:
         if all(need.total(mode, need.typical, parts) > usable for mode, parts in _ways(need)):
             raise _refusal(need, need.typical, usable)
     weights = {n.role: n.cost.weights for n in needs}
-    highest = max(n.total("resident", n.typical) - n.cost.weights for n in needs)
+    highest = max((n.total("resident", n.typical) - n.cost.weights for n in needs if n.role), default=0)
     everything = sum(weights.values()) + highest <= usable
     stages = []
     for need in needs:
-        if everything:
+        if everything and need.role:
             mode, parts, others = "resident", 1, sum(weights.values()) - need.cost.weights
         else:
             mode, parts = next((m, p) for m, p in _ways(need) if need.total(m, need.typical, p) <= usable)
