@@ -100,7 +100,7 @@ def _runs(
     pipeline: Pipeline, kind: str, budget: float, picture: Any, arguments: argparse.Namespace, firsts: dict[str, Asset]
 ) -> int:
     """Runs of one type and budget; returns how much about them was not as planned."""
-    wrong = 0
+    wrong, failure = 0, ""
     for run in range(arguments.runs):
         record = Manifest("generate", {}, quiet=True, device=pipeline.device)
         before = torch.cuda.memory_allocated()
@@ -111,9 +111,10 @@ def _runs(
             print(f"\n{kind}, budget {budget:g}: refused: {error}")
             return wrong
         except StageError as error:
-            print(f"\n{kind}, budget {budget:g}: FAILED: {error}")
-            del error
-            gc.collect()  # its frames hold tensors
+            failure = str(error)
+        if failure:
+            print(f"\n{kind}, budget {budget:g}: FAILED: {failure}")
+            gc.collect()  # the error's frames held tensors
             return wrong + 1
         seconds = time.perf_counter() - begun
         voxels = len(asset.voxels.coords)

@@ -199,8 +199,8 @@ def test_what_cannot_fit_is_refused_with_the_reason():
 
 
 def test_the_export_is_planned_as_a_stage_without_a_model():
-    export = Need("export", "", export_cost(256, False), 1000)
-    tokens = export_cost(256, False).activations(1000)
+    export = Need("export", "", export_cost(64, False), 1000)
+    tokens = export_cost(64, False).activations(1000)
     assert tokens == pytest.approx(745 * 1000 * GROWTH**4, rel=1e-3)
     plan = draw_up([*NEEDS, export], 20 * GIB, whole_card=False, max_tokens=50_000)
     last = plan.stages[-1]

@@ -7,7 +7,7 @@ device, and the same as upstream.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -203,6 +203,13 @@ class DecodedShape:
     split_weight: torch.Tensor
     subdivisions: list[SparseTensor]
 
+    def grid_on(self, device: torch.device) -> DecodedShape:
+        """The dual grid on another device; the subdivisions stay where they are."""
+        return replace(
+            self, coords=self.coords.to(device), local_dual=self.local_dual.to(device),
+            intersected=self.intersected.to(device), split_weight=self.split_weight.to(device),
+        )  # fmt: skip
+
 
 @torch.no_grad()
 def decode_shape(decoder: Any, shape: Latent) -> DecodedShape:
@@ -239,7 +246,10 @@ def decode_texture(
 
 
 def voxel_asset(shape: DecodedShape, coords: torch.Tensor, attrs: dict[str, torch.Tensor], grid: int) -> VoxelAsset:
-    """Shape and attributes as the export road takes them."""
+    """Shape and attributes as the export road takes them, where the shape is."""
+    place = shape.coords.device
+    attrs = {name: values.to(place) for name, values in attrs.items()}
     return VoxelAsset(
-        shape.coords[:, 1:].contiguous(), shape.local_dual, shape.intersected, shape.split_weight, coords, attrs, grid
-    )
+        shape.coords[:, 1:].contiguous(), shape.local_dual, shape.intersected, shape.split_weight, coords.to(place), attrs,
+        grid,
+    )  # fmt: skip

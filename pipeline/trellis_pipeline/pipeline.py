@@ -176,9 +176,11 @@ class Pipeline:
 
     def release(self) -> None:
         """Takes every model off the device."""
-        for weights in self._weights.values():
-            if weights.placed:
-                weights.release()
+        placed = [weights for weights in self._weights.values() if weights.placed]
+        for weights in placed:
+            weights.release()
+        if placed and self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def run(
         self, image: Image.Image | PreparedImage, *, seed: int = 42, type: str | None = None,  # noqa: A002
@@ -402,6 +404,8 @@ class _Run:
         with self._stage("decode_shape", "shape_slat_decoder", len(shape.coords)) as (decoder, facts, _):
             decoded = generation.decode_shape(decoder, shape)
             facts["voxels"] = len(decoded.coords)
+        # The dual grid waits in main memory: in pieces of what the shape took it would keep all of that from the texture.
+        decoded = decoded.grid_on(torch.device("cpu"))
         with self._stage("decode_texture", "tex_slat_decoder", len(texture.coords)) as (decoder, _, _):
             coords, attrs = generation.decode_texture(decoder, texture, decoded.subdivisions)
         return generation.voxel_asset(decoded, coords, attrs, shape.resolution)

@@ -19,7 +19,6 @@ from ..models.flow import SLatFlowModel, SparseStructureFlowModel
 from ..models.replay import MOST_TOKENS
 from ..models.slat import (
     HIDDEN_ELEMENTS,
-    FlexiDualGridVaeDecoder,
     SparseResBlockC2S3d,
     SparseUnetVaeDecoder,
 )
@@ -40,10 +39,10 @@ _MAP = 27 * 4 + 16 + 4
 """Bytes a voxel of a level that is kept: neighbour map, coordinates, plan."""
 _TABLE, _PLANNING = 60, 28
 """Bytes a voxel while a neighbour map is made, and for each row of a part whose convolution makes its own plan."""
-_EXPORT_TEXELS = 1 << 23
-"""Texels that baking looks up at a time (export/bake.py)."""
-_SHAPE = 16 + 12 + 3 + 4
-"""Bytes a voxel of the dual grid, which lies there while the texture is decoded."""
+_BAKING = 72 << 20
+"""What baking takes whatever its size."""
+_REMESHED_SMALL = 4_000_000
+"""Up to so many voxels (1024^3) a surface closed anew takes less for each."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def flow_activations(module: Any, context: int, guided: bool) -> tuple[Callable[
 
 
 def decoder_activations(
-    module: SparseUnetVaeDecoder, *, beside: int = 0, voxels_only: bool = False
+    module: SparseUnetVaeDecoder, *, voxels_only: bool = False
 ) -> Callable[[int, int, int | None], int]:
     """A sparse U-Net decoder: the largest of its levels' live sets, with what earlier levels leave.
 
@@ -109,7 +108,6 @@ def decoder_activations(
     these the norm, the second convolution's result (then that without and with the skip) and the map.
 
     Args:
-        beside: bytes a finest voxel that lie there already.
         voxels_only: the last upsampling only says where its voxels are, as in a cascade.
     """
     last = len(module.blocks) - 1
@@ -144,7 +142,7 @@ def decoder_activations(
             most = max(most, kept + whole + grown)
         if not voxels_only and parts == 1:
             most = max(most, kept + rows[-1] * (widths[-1] * each + 4 * channels + 8))
-        return int(most + beside * rows[-1]) + WORKSPACE
+        return int(most) + WORKSPACE
 
     return peak
 
@@ -169,18 +167,18 @@ def encoder_activations(config: Any, size: int) -> int:
 
 
 def export_peak(voxels: int, texture: int, remeshed: bool) -> int:
-    """The export of an asset: simplifying holds most, or, with few voxels and a large texture, baking.
+    """The export of an asset: the widest of simplifying, baking and the encoding of textures.
 
-    Unlike the models' these numbers are measured: benchmarks/memory.py --glb prints them.
+    Unlike the models' these numbers are measured: benchmarks/memory.py --glb prints them. Those of a surface closed anew
+    are bounds.
 
     Args:
         texture: side in texels.
         remeshed: whether the surface is closed anew.
     """
     texels = texture**2
-    at_once = min(texels, _EXPORT_TEXELS)
-    baking = 305 * voxels + 93 * at_once + 20 * (texels - at_once)
-    return max((1000 if remeshed else 745) * voxels, baking)
+    simplifying = (1850 if voxels > _REMESHED_SMALL else 1000) if remeshed else 745
+    return max(simplifying * voxels, 305 * voxels + 75 * texels + _BAKING, 170 * voxels + 100 * texels)
 
 
 def export_cost(texture: int, remeshed: bool) -> Cost:
@@ -211,7 +209,6 @@ def cost(weights: Weights, *, context: int, guided: bool, voxels_only: bool = Fa
         dense = structure_activations(module)
         return Cost(whole, streaming, lambda _: dense)
     if isinstance(module, SparseUnetVaeDecoder):
-        texture = not isinstance(module, FlexiDualGridVaeDecoder)
-        of = decoder_activations(module, beside=_SHAPE if texture else 0, voxels_only=voxels_only)
+        of = decoder_activations(module, voxels_only=voxels_only)
         return Cost(whole, streaming, lambda tokens: of(tokens, 1, None), decoder=None if voxels_only else of)
     raise TypeError(f"no memory model for {type(module).__name__}")
