@@ -38,7 +38,7 @@ QUICK = ("--steps", "1", "--faces", "800", "--texture", "64", "--device", "cpu",
 MODELS = ("encode", "structure", "occupancy", "shape", "texture", "decode_shape", "decode_texture")
 CASCADE = ("shape_low", "cascade")
 EXPORT = ("extract", "clean", "orient", "simplify", "unwrap", "bake", "write")
-CELLS = 24
+CELLS, THREADS = 24, 2
 STAGES = ("prepare", *MODELS, *CASCADE, *EXPORT, "remesh")
 # What a run has kept when it comes to a stage.
 ORDER = ("conditioning", "structure", "shape_low", "shape", "texture", "voxels")
@@ -55,6 +55,15 @@ class Whole:
     arguments: tuple[str, ...]
     stages: tuple[str, ...]
     folder: Path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_threads():
+    """As many here as in the interrupted runs: sums of torch's CPU kernels follow the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +231,7 @@ def test_ctrl_c_at_any_stage_and_any_file_leaves_what_can_be_taken_up(whole, tmp
     targets += ["o.glb", "m.json"]
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("interrupts.py"), *targets, "--", *arguments, "--resume"],
-        capture_output=True, text=True, timeout=600, check=True,
+        capture_output=True, text=True, timeout=600, check=True, env={**os.environ, "OMP_NUM_THREADS": str(THREADS)},
     )  # fmt: skip
     *broken, last = map(json.loads, done.stdout.splitlines())
     assert [r["target"] for r in broken] == targets and len(targets) == len(run.stages) + 8
