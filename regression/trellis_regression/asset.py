@@ -18,15 +18,13 @@ import torch
 import trellis_mesh as mesh
 
 from . import opening
-from .glb import EmptySceneError, Glb, GlbError, check_geometry, parse_glb
+from .glb import Glb, GlbError, parse_glb
 from .once import once
-from .scene import Images, Part, Texture, load_parts
+from .scene import Part, Texture
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
-"""What a gate will look at; a larger scene is refused rather than allowed to fill the memory."""
 SAMPLES = 8192
 SEED = 20
 _LATTICE = 1 << 20  # welding: vertices in the same cell of extent / 2^20 are one
@@ -50,7 +48,7 @@ class Asset:
         glb: the checked container.
         name: for messages.
         device: where it is measured; all tensors are there.
-        images: its decoded pictures, if they are there already.
+        parts: what `opening.surfaces` made of it, if that was done already.
 
     Attributes:
         parts: its primitives in world space, as arrays; empty when the scene has no triangles.
@@ -60,16 +58,12 @@ class Asset:
     """
 
     def __init__(
-        self, glb: Glb, name: str = "", device: torch.device | str = "cpu", images: Images | None = None
+        self, glb: Glb, name: str = "", device: torch.device | str = "cpu", parts: list[Part] | None = None
     ) -> None:
         self.glb, self.name, self.device = glb, name, torch.device(device)
         self._textures: dict[int, torch.Tensor] = {}
         self._lock = Lock()
-        try:
-            check_geometry(glb, max_triangles=MAX_TRIANGLES, max_vertices=MAX_VERTICES)
-            self.parts: list[Part] = [p for p in load_parts(glb, images) if len(p.faces)]
-        except EmptySceneError:
-            self.parts = []
+        self.parts = opening.surfaces(glb) if parts is None else parts
         if self.parts and not self.extent < 1e18:
             raise GlbError(f"its extent is {self.extent:g}; positions of that size cannot be measured")
 
@@ -81,8 +75,8 @@ class Asset:
             GlbError: with the path in its text.
         """
         try:
-            glb, images = opening.take(path)
-            return cls(glb, Path(path).name, device, images)
+            glb, parts = opening.take(path)
+            return cls(glb, Path(path).name, device, parts)
         except GlbError as error:
             text = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
             raise GlbError(text) from error.__cause__

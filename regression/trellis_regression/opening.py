@@ -11,23 +11,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
-from .glb import Glb, read_glb
-from .scene import Images, cores, shown_images
+from .glb import EmptySceneError, Glb, check_geometry, read_glb
+from .scene import Images, Part, cores, load_parts, shown_images
 
-_begun: dict[Path, Future[tuple[Glb, Images]]] = {}
+MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
+"""What a gate will look at; a larger scene is refused rather than allowed to fill the memory."""
+_begun: dict[Path, Future[tuple[Glb, list[Part]]]] = {}
 
 
 def begin(*paths: Path) -> None:
     """Starts with these files on threads of their own; `take` gives each of them out once."""
     # The threads ask for the interpreter between pieces of a picture, and an import keeps it as long as it may.
     sys.setswitchinterval(0.0005)
-    pool = ThreadPoolExecutor(min(8, cores() + 1), thread_name_prefix="opening")
+    # A thread for each file, which waits for its pictures, and some for the pictures.
+    pool = ThreadPoolExecutor(min(8, cores() + 1) + len(paths), thread_name_prefix="opening")
 
-    def opened(path: Path) -> tuple[Glb, Images]:
+    def opened(path: Path) -> tuple[Glb, list[Part]]:
         glb = read_glb(path)
         images = Images(glb)
         images.decode(shown_images(glb), pool)
-        return glb, images
+        return glb, surfaces(glb, images)
 
     for path in paths:
         if path not in _begun:
@@ -65,8 +68,8 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def take(path: str | Path) -> tuple[Glb, Images]:
-    """A file and its pictures: what was begun, or read now.
+def take(path: str | Path) -> tuple[Glb, list[Part]]:
+    """A file and its surfaces: what was begun, or read now.
 
     Raises:
         GlbError: it is not a usable GLB.
@@ -75,4 +78,20 @@ def take(path: str | Path) -> tuple[Glb, Images]:
     if begun is not None:
         return begun.result()
     glb = read_glb(path)
-    return glb, Images(glb)
+    return glb, surfaces(glb)
+
+
+def surfaces(glb: Glb, images: Images | None = None) -> list[Part]:
+    """The scene's primitives that have triangles, checked; none of a scene without any.
+
+    Args:
+        images: the file's pictures, if some are decoded already.
+
+    Raises:
+        GlbError: they cannot be used, or are too many.
+    """
+    try:
+        check_geometry(glb, max_triangles=MAX_TRIANGLES, max_vertices=MAX_VERTICES)
+        return [p for p in load_parts(glb, images) if len(p.faces)]
+    except EmptySceneError:
+        return []

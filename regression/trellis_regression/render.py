@@ -87,14 +87,15 @@ class Renderer:
         light: the environment that lights "shaded" pictures; None if none will be drawn.
         device: where to draw.
         images: gives a texture's image, uint8 [H, W, 4], on the device, for a caller that has them there.
+        frame: what the camera frames; None for the parts themselves.
     """
 
     def __init__(
         self, parts: Sequence[Part], light: shade.EnvironmentLight | None, device: torch.device | str = "cpu",
-        images: Callable[[Texture], torch.Tensor] | None = None,
+        images: Callable[[Texture], torch.Tensor] | None = None, frame: Frame | None = None,
     ) -> None:  # fmt: skip
         self._light = light
-        self.frame = frame_of(parts)
+        self.frame = frame or frame_of(parts)
         materials: list[Material] = []
         for part in parts:
             if not any(part.material is m for m in materials):

@@ -19,7 +19,7 @@ import trellis_shade as shade
 
 from ..asset import Asset
 from ..compare import VIEWS
-from ..render import Renderer, load_environment
+from ..render import Frame, Renderer, load_environment
 from ..scene import cores
 from .flip import flip
 
@@ -54,9 +54,9 @@ def _light(device: torch.device) -> shade.EnvironmentLight:
     return load_environment(None, device)
 
 
-def renderer(asset: Asset) -> Renderer:
-    """What draws an asset on its device."""
-    return Renderer(asset.parts, light(asset.device), asset.device, asset.pixels)
+def renderer(asset: Asset, frame: Frame | None = None) -> Renderer:
+    """What draws an asset on its device, in a frame or in its own."""
+    return Renderer(asset.parts, light(asset.device), asset.device, asset.pixels, frame)
 
 
 def compare(asset: Asset, golden: Asset, *, size: int = SIZE, views: Any = VIEWS) -> list[View]:
@@ -66,9 +66,7 @@ def compare(asset: Asset, golden: Asset, *, size: int = SIZE, views: Any = VIEWS
     """
     with one_thread():
         theirs = renderer(golden)
-        ours = renderer(asset) if asset.has_surface else None
-        if ours is not None:
-            ours.frame = theirs.frame
+        ours = renderer(asset, theirs.frame) if asset.has_surface else None
         if golden.device.type != "cpu":  # the device is what works side by side
             return [view for v in views for view in _view(theirs, ours, v[0], v[1], size)]
         with ThreadPoolExecutor(cores()) as pool:
