@@ -15,6 +15,7 @@ from trellis_regression import opening
 from trellis_regression.asset import Asset, rows
 from trellis_regression.check import check
 from trellis_regression.fuzz import seeds
+from trellis_regression.glb import GlbError
 from trellis_regression.measure import pictures
 from trellis_regression.once import once
 from trellis_regression.profile import alone, side_by_side
@@ -106,6 +107,38 @@ def test_garbage_is_collected_again_after_an_import():
         assert not gc.isenabled()
         raise KeyError
     assert gc.isenabled()
+
+
+@pytest.fixture
+def switching():
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_files_that_are_begun_do_not_wait_for_each_other(monkeypatch, switching, tmp_path):
+    """On one core too there is a thread left for their pictures."""
+    monkeypatch.setattr(opening, "cores", lambda: 1)
+    other = tmp_path / "other.glb"
+    other.write_bytes(seeds()[0])
+    opening.begin(GOLDEN, other)
+    with ThreadPoolExecutor(1) as pool:
+        begun = [pool.submit(opening.take, path).result(60) for path in (GOLDEN, other)]
+    now = [opening.take(path) for path in (GOLDEN, other)]
+    for (glb, parts), (same_glb, same_parts) in zip(begun, now, strict=True):
+        assert glb.data == same_glb.data and len(parts) == len(same_parts) == 1
+        assert (parts[0].positions == same_parts[0].positions).all() and (parts[0].faces == same_parts[0].faces).all()
+        textures = parts[0].material.textures
+        assert textures.keys() == same_parts[0].material.textures.keys()
+        assert all((t.image == same_parts[0].material.textures[k].image).all() for k, t in textures.items())
+
+
+def test_a_file_that_was_begun_and_is_broken_is_named(switching, tmp_path):
+    broken = tmp_path / "broken.glb"
+    broken.write_bytes(seeds()[0][:-2000])
+    opening.begin(broken)
+    with pytest.raises(GlbError, match=r"broken\.glb: truncated"):
+        Asset.read(broken)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:3", "cuda:x", "nonsense", "cuda:99"])
