@@ -1,5 +1,7 @@
 """What a user sees of a file, a name or an argument that is wrong: one line that says so, and the right exit status."""
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -27,6 +29,19 @@ def said(capsys, monkeypatch):
         return status, out, err
 
     return run
+
+
+@contextlib.contextmanager
+def nobody():
+    """For root, who may read everything: the rights of nobody."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def lines(mode):
@@ -81,9 +96,10 @@ def test_folder_missing_and_unreadable_file(said, tmp_path):
     locked = tmp_path / "locked.glb"
     locked.write_bytes(GOLDEN.read_bytes())
     locked.chmod(0)
-    if os.access(locked, os.R_OK):
-        pytest.skip("this user may read everything")
-    status, _, err = said("check", locked)
+    import trellis_regression.check  # noqa: F401  before the rights to read it are gone
+
+    with nobody():
+        status, _, err = said("check", locked)
     assert status == 2 and err.endswith("locked.glb: cannot be read: Permission denied\n")
 
 
@@ -110,6 +126,17 @@ def test_a_misspelt_golden_is_answered_with_the_nearest(said, tmp_path, monkeypa
         (("check", GOLDEN, "--device", "cuda:99"), "cuda:99 was asked for, and torch"),
         (("check", GOLDEN, "--stages", "no/such"), "no/such: it holds no stages"),
         (("check", GOLDEN, "--json", "/proc/no/such.json"), "/proc/no"),
+        (("check", GOLDEN, "--json", ROOT), f"{ROOT}: it is a folder; name a file to write"),
+        (("diff", GOLDEN, GOLDEN, "--html", ROOT), f"{ROOT}: it is a folder; name a file to write"),
+        (("check", GOLDEN, "--html", GOLDEN / "x.html"), "asset.glb"),
+        (("check", GOLDEN, "--golden", ROOT / "docs"), "docs: a folder without a golden"),
+        (
+            ("approve", GOLDEN, "x", "--reason", "y", "--root", GOLDEN),
+            "asset.glb is a file, and goldens are kept in folders",
+        ),
+        (("faults", "--assets", "0"), "--assets: expected 1 or more, got 0"),
+        (("faults", "--trials", GOLDEN), "asset.glb: not trials kept by"),
+        (("fuzz", "--cases", "-3"), "--cases: expected 1 or more, got -3"),
         (("approve", GOLDEN, "robot"), "--reason"),
         (("approve", GOLDEN, "a/b", "--reason", "x"), "name: expected letters, digits"),
         (("faults", "--fault", "black-textures"), "did you mean 'black-texture'?"),
@@ -118,6 +145,62 @@ def test_a_misspelt_golden_is_answered_with_the_nearest(said, tmp_path, monkeypa
 def test_wrong_arguments_are_status_2(said, argv, message):
     status, _, err = said(*argv)
     assert status == 2 and message in err and "Traceback" not in err
+
+
+def test_json_to_standard_output_is_nothing_but_json(said, tmp_path):
+    path = tmp_path / "cloud.glb"
+    path.write_bytes(lines(0))
+    status, out, err = said("check", path, "--json", "-")
+    assert status == 1 and json.loads(out)["fired"] == ["empty"] and err.startswith("FAIL ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_names_the_file_and_does_not_lose_the_verdict(said, tmp_path):
+    path = tmp_path / "cloud.glb"
+    path.write_bytes(lines(0))
+    status, out, err = said("check", path, "--json", "/dev/full")
+    assert status == 2 and err == "trellis-gate: error: /dev/full: No space left on device\n"
+    assert "empty: the file" in out
+
+
+def test_a_pipe_that_closes_ends_the_command_quietly(tmp_path):
+    """`trellis-gate list | head -1`, and the same for the JSON that goes into a pipe."""
+    (tmp_path / "cloud.glb").write_bytes(lines(0))
+    for argv in (["list"], ["check", str(tmp_path / "cloud.glb"), "--json", "/dev/stdout"]):
+        program = "import sys; from trellis_regression import cli; sys.exit(cli.main(sys.argv[1:]))"
+        running = subprocess.Popen(
+            [sys.executable, "-c", program, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        running.stdout.close()
+        assert (running.stderr.read(), running.wait(120)) == ("", 141), argv
+
+
+def test_fixture_in_a_foreign_folder_approves_passes_and_fails_with_the_sentence(tmp_path):
+    """As someone's own project has it: their tests, their goldens, our plugin."""
+    (tmp_path / "ok.glb").write_bytes(GOLDEN.read_bytes())
+    (tmp_path / "cloud.glb").write_bytes(lines(0))
+    (tmp_path / "test_it.py").write_text(
+        "def test_ok(glb_gate): assert glb_gate('ok.glb', golden='mine', golden_root='kept').golden.name == 'mine'\n"
+        "def test_bad(glb_gate): glb_gate('cloud.glb')\n"
+        "def test_gone(glb_gate): glb_gate('gone.glb')\n"
+    )
+
+    def run(*argv):
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "trellis_regression.pytest_plugin", *argv],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        )  # fmt: skip
+
+    first = run()
+    assert first.returncode == 1 and "3 failed" in first.stdout, first.stdout
+    assert "no golden 'mine': there are no goldens in kept" in first.stdout
+    assert "empty: the file holds no surface" in first.stdout
+    assert "gone.glb: cannot be read: No such file or directory" in first.stdout
+    assert "Traceback" not in first.stdout and ".py:" not in first.stdout.split("short test summary")[0]
+    second = run("--approve-goldens", "looked at it", "-k", "ok")
+    assert second.returncode == 0, second.stdout
+    assert "looked at it" in (tmp_path / "kept/mine/cpu/provenance.json").read_text()
 
 
 def test_a_wrong_argument_is_told_before_torch_is_imported():

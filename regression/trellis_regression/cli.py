@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROAD = "trellis_pipeline.gating"
 PROFILES = ("default", "strict")
+_STDOUT = Path("-")
 
 
 @quiet
@@ -59,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--profile", choices=PROFILES, default="default")
     check.add_argument("--stages", type=Path, metavar="DIR", help="stages kept by `trellis remake --keep-stages`")
     check.add_argument("--again", type=Path, metavar="SECOND.glb", help="what a second run of the same job gave")
-    check.add_argument("--faces", type=int, metavar="N", help="how many faces the exporter was asked for")
+    check.add_argument("--faces", type=_count, metavar="N", help="how many faces the exporter was asked for")
     check.add_argument("--device", default="cpu", metavar="DEVICE", help="where to measure: cpu, cuda, cuda:1 (cpu)")
-    check.add_argument("--json", type=Path, metavar="FILE", help="write all figures and verdicts")
+    check.add_argument("--json", type=Path, metavar="FILE", help="write all figures and verdicts; - to standard output")
     check.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at, one self-contained file")
     check.set_defaults(run=_check)
 
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument(
         "--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR", help="where they are kept"
     )
-    faults.add_argument("--assets", type=int, default=5, metavar="N", help="held-out assets to put faults into (5)")
+    faults.add_argument("--assets", type=_count, default=5, metavar="N", help="held-out assets to put faults into (5)")
     faults.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be repeated")
     faults.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
     faults.add_argument(
@@ -122,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     fuzz = commands.add_parser(
         "fuzz", help="broken files by the thousand; every one must give findings or one clear error"
     )
-    fuzz.add_argument("--cases", type=int, default=10_000, metavar="N")
+    fuzz.add_argument("--cases", type=_count, default=10_000, metavar="N")
     fuzz.add_argument("--seed", type=int, default=0)
     fuzz.set_defaults(run=_fuzz)
     return parser
@@ -135,20 +136,47 @@ def _part(text: str) -> tuple[int, int]:
     return int(which), int(of)
 
 
-def _output(result: Any, arguments: argparse.Namespace) -> int:
-    if arguments.json:
-        _write(arguments.json, json.dumps(result.as_json(), indent=1) + "\n")
-    if arguments.html:
-        from .report import page
+def _count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return int(text)
 
-        _write(arguments.html, page([result]))
-    print("\n".join(result.lines()))
+
+def _output(result: Any, arguments: argparse.Namespace) -> int:
+    figures = json.dumps(result.as_json(), indent=1) + "\n" if arguments.json else ""
+    piped = arguments.json == _STDOUT
+    try:
+        if piped:
+            print(figures, end="")
+        elif arguments.json:
+            _write(arguments.json, figures)
+        if arguments.html:
+            from .report import page
+
+            _write(arguments.html, page([result]))
+    finally:  # a full disk must not lose the verdict
+        print("\n".join(result.lines()), file=sys.stderr if piped else sys.stdout)
     return 0 if result.verdict.ok else 1
 
 
+def _outputs(arguments: argparse.Namespace) -> None:
+    """What cannot be written is told before anything is measured."""
+    for path in filter(None, (arguments.json, arguments.html)):
+        if path == _STDOUT == arguments.json:
+            continue
+        if path.is_dir():
+            raise GlbError(f"{path}: it is a folder; name a file to write")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise GlbError(f"{path}: it may not be written")
+
+
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:  # that of a full disk names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _device(name: str, pictures: bool) -> str:
@@ -180,8 +208,7 @@ def _device(name: str, pictures: bool) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    if arguments.faces is not None and arguments.faces < 1:
-        raise GlbError(f"--faces: expected 1 or more, got {arguments.faces}")
+    _outputs(arguments)
     goldens = find(arguments.golden) if arguments.golden is not None else []
     khronos.begin(arguments.file)
     opening.begin(*dict.fromkeys([arguments.file, *(g.path for g in goldens[:1])]))
@@ -199,6 +226,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
+    _outputs(arguments)
     opening.begin(*dict.fromkeys([arguments.a, arguments.b]))
     opening.wake(arguments.device)
     with opening.uncollected():

@@ -54,6 +54,10 @@ def approve(
     for label, text in (("name", name), ("variant", variant)):
         if not _NAME.fullmatch(text):
             raise ApprovalError(f"{label}: expected letters, digits, '.', '_' and '-', got {text!r}")
+    folder = (root or golden_root()) / name / variant
+    for above in (folder, *folder.parents):
+        if above.exists() and not above.is_dir():
+            raise ApprovalError(f"{above} is a file, and goldens are kept in folders")
     asset = Asset.read(source)
     if len(asset.glb.data) > MAX_BYTES:
         raise ApprovalError(f"{source} has {len(asset.glb.data)} bytes; a golden may have {MAX_BYTES}")
@@ -68,7 +72,6 @@ def approve(
         raise ApprovalError(
             f"these faults, put into it, pass against it: {', '.join(missed)}; it cannot guard anything"
         )
-    folder = (root or golden_root()) / name / variant
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "asset.glb").write_bytes(asset.glb.data)
     provenance = {

@@ -38,10 +38,17 @@ def glb_gate(request: pytest.FixtureRequest) -> Callable[..., Result]:
         from .check import check  # torch is loaded by tests that use the fixture only
         from .golden import approve
 
-        place = Path(root) if root else options.pop("golden_root", None)
-        if reason is not None and golden is not None:
-            approve(Path(path), golden, reason=reason, root=place, stage_folder=options.get("stage_folder"))
-        result = check(Path(path), golden=golden, golden_root=place, **options)
+        for name in ("golden_root", "stage_folder", "again"):
+            if options.get(name) is not None:
+                options[name] = Path(options[name])
+        place = options.pop("golden_root", None)
+        place = Path(root) if root else place
+        try:
+            if reason is not None and golden is not None:
+                approve(Path(path), golden, reason=reason, root=place, stage_folder=options.get("stage_folder"))
+            result = check(Path(path), golden=golden, golden_root=place, **options)
+        except ValueError as error:  # GlbError and ApprovalError: a sentence says it, and a traceback would hide it
+            pytest.fail(str(error), pytrace=False)
         if not result.verdict.ok:
             pytest.fail("\n".join(result.lines()), pytrace=False)
         return result

@@ -58,6 +58,8 @@ def find(what: str, root: Path | None = None) -> list[Golden]:
         home = (root or golden_root()) / what
     folders = [home] if (home / "profile.json").is_file() else sorted(p.parent for p in home.glob("*/profile.json"))
     if not folders:
+        if Path(what).is_dir():
+            raise GlbError(f"{what}: a folder without a golden, which is asset.glb, profile.json and provenance.json")
         raise GlbError(_none(what, root or golden_root()))
     return [_read(f, home.name if f != home else home.parent.name) for f in folders]
 

@@ -16,16 +16,23 @@ from .thresholds import load
 
 
 def read(path: Path) -> list[Trial]:
-    """Trials kept by `matrix.save`; which gate follows from which is judged again, from the figures that were kept."""
+    """Trials kept by `matrix.save`; which gate follows from which is judged again, from the figures that were kept.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
     usual = load()["over-cleaned", "alone"].value
     found = []
-    for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-        trial = Trial(**{**row, "causes": tuple(row["causes"]), "consequences": tuple(row["consequences"])})
-        if trial.excess:
-            causes = causes_of(trial.excess, trial.cleaned, usual)
-            which = [tuple(n for n, cause in causes.items() if bool(cause) is follows) for follows in (False, True)]
-            trial = replace(trial, causes=which[0], consequences=which[1])
-        found.append(trial)
+    try:
+        for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+            trial = Trial(**{**row, "causes": tuple(row["causes"]), "consequences": tuple(row["consequences"])})
+            if trial.excess:
+                causes = causes_of(trial.excess, trial.cleaned, usual)
+                which = [tuple(n for n, cause in causes.items() if bool(cause) is follows) for follows in (False, True)]
+                trial = replace(trial, causes=which[0], consequences=which[1])
+            found.append(trial)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: not trials kept by `trellis-gate faults --trials`") from error
     return found
 
 
