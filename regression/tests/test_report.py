@@ -81,3 +81,9 @@ def test_viewer_serves_its_files_and_nothing_else(served, controls):
     request = urllib.request.Request(served + "/0.glb", headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(request)
+
+
+def test_a_port_that_is_taken_is_named(served, controls):
+    port = int(served.rsplit(":", 1)[1])
+    with pytest.raises(OSError, match=r"in use: '--port \d+'"):
+        serve.server([controls["vase"].path], port)

@@ -47,10 +47,11 @@ def glb_gate(request: pytest.FixtureRequest) -> Callable[..., Result]:
             if reason is not None and golden is not None:
                 approve(Path(path), golden, reason=reason, root=place, stage_folder=options.get("stage_folder"))
             result = check(Path(path), golden=golden, golden_root=place, **options)
-        except ValueError as error:  # GlbError and ApprovalError: a sentence says it, and a traceback would hide it
-            pytest.fail(str(error), pytrace=False)
-        if not result.verdict.ok:
-            pytest.fail("\n".join(result.lines()), pytrace=False)
+            wrong = [] if result.verdict.ok else result.lines()
+        except ValueError as error:  # GlbError and ApprovalError
+            wrong = [str(error)]
+        if wrong:  # outside the handler: the sentences say it all, and a traceback would hide them
+            pytest.fail("\n".join(wrong), pytrace=False)
         return result
 
     return gate

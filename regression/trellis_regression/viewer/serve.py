@@ -65,4 +65,7 @@ def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
             """Nothing: the terminal belongs to whoever started it."""
 
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"--port {port}") from error
