@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     faults.add_argument("--assets", type=_count, default=5, metavar="N", help="held-out assets to put faults into (5)")
     faults.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be repeated")
-    faults.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
+    faults.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes (1)")
     faults.add_argument(
         "--pairs", action="store_true", help="two faults at once instead: every pair that is independent"
     )
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser("calibrate", help="derive thresholds.json anew from the clean sample")
     calibrate.add_argument("--road", default=ROAD, metavar="MODULE")
     calibrate.add_argument("--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR")
-    calibrate.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (1)")
+    calibrate.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes (1)")
     calibrate.set_defaults(run=_calibrate)
 
     fuzz = commands.add_parser(
