@@ -1,3 +1,4 @@
+// Compiled without fused multiply-add, for the bits of the CPU: a face of which two corners lie at one place has no area.
 #include "normals.hpp"
 
 #include "trellis/cuda.cuh"

@@ -190,6 +190,18 @@ def test_normals(weighting: str) -> None:
     assert torch.equal(f.cuda().view(-1)[at], f.cuda().view(-1))
 
 
+@pytest.mark.parametrize("count", [0, 1, 257, 60_000], ids=lambda n: f"small-{n}" if n < 300 else str(n))
+def test_faces_without_area_are_those_of_the_cpu(count: int) -> None:
+    g = torch.Generator().manual_seed(count)
+    v = torch.randn(80, 3, generator=g) * 10.0 ** torch.randint(-9, 1, (80, 3), generator=g)
+    v = torch.cat([v, v.flip(0), torch.full((1, 3), torch.nan)])  # each place twice
+    f = torch.randint(len(v), (count, 3), generator=g)
+    assert torch.equal(mesh.face_normals(v.cuda(), f.cuda()).cpu(), mesh.face_normals(v, f))
+    ours, cpu = mesh.remove_degenerate_faces(v.cuda(), f.cuda()), mesh.remove_degenerate_faces(v, f)
+    assert bits([ours.faces, ours.vertices]) == bits([cpu.faces, cpu.vertices])
+    assert len(cpu.faces) < count or count < 2
+
+
 def test_indices_out_of_range_are_refused() -> None:
     v, f = torch.zeros(3, 3).cuda(), torch.tensor([[0, 1, 3]], dtype=torch.int32).cuda()
     for operation in (mesh.remove_duplicate_faces, mesh.repair_non_manifold_edges, mesh.unify_orientation):
