@@ -32,7 +32,7 @@ def tensors(value):
         parts = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
     else:
         return {}
-    return {f"{name}.{key}": t for name, part in parts for key, t in tensors(part).items()}
+    return {f"{name}.{key}".rstrip("."): t for name, part in parts for key, t in tensors(part).items()}
 
 
 def test_the_second_run_has_the_bits_of_the_first_and_so_have_runs_within_a_budget():
