@@ -48,7 +48,7 @@ def wake(device: str) -> None:
 def _retain(index: int) -> None:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    except OSError:  # no driver: torch says so, with a name, when it is asked for the device
         return
     device, context = ctypes.c_int(), ctypes.c_void_p()
     if driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(device), index) == 0:

@@ -24,8 +24,8 @@ SLACK = 0.02
 """Share of the budget left to the allocator's rounding."""
 PIECES = 0.35
 """Room for what lies in pieces too small to use, as a share of a stage's activations. Measured where a limit was met
-(`benchmarks/memory.py --types 1536_cascade --budgets 4 5`, an H200, 2026-11-27): 0.76 GiB beside 2.1 of activations in
-decode_shape, 0.53 beside 1.6 in shape."""
+(`benchmarks/memory.py --types 1536_cascade --budgets 4 5`, an H200, 2026-11-27): 0.76 GiB beside some 2.6 of
+activations in decode_shape, 0.53 beside 1.6 in shape."""
 
 
 @dataclass(frozen=True)
