@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 from .glb import EmptySceneError, Glb, check_geometry, read_glb
+from .reading import Reading, possible
 from .scene import Images, Part, cores, load_parts, shown_images
 
 MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
@@ -20,22 +21,30 @@ _begun: dict[Path, Future[tuple[Glb, list[Part]]]] = {}
 
 
 def begin(*paths: Path) -> None:
-    """Starts with these files on threads of their own; `take` gives each of them out once."""
-    # The threads ask for the interpreter between pieces of a picture, and an import keeps it as long as it may.
-    sys.setswitchinterval(0.0005)
+    """Starts with these files, each in a process of its own where that can be; `take` gives each of them out once."""
+    paths = tuple(p for p in dict.fromkeys(paths) if p not in _begun)
+    readings = {p: Reading(p, _read) for p in paths} if possible() else {}
+    if not readings:
+        # Threads ask for the interpreter between pieces of a picture, and an import keeps it as long as it may.
+        sys.setswitchinterval(0.0005)
     # A thread for each file, which waits for its pictures, and some for the pictures.
     pool = ThreadPoolExecutor(min(8, cores() + 1) + len(paths), thread_name_prefix="opening")
 
     def opened(path: Path) -> tuple[Glb, list[Part]]:
         glb = read_glb(path)
+        if path in readings and (found := readings[path].result()) is not None:
+            return glb, found[0]
         images = Images(glb)
         images.decode(shown_images(glb), pool)
         return glb, surfaces(glb, images)
 
     for path in paths:
-        if path not in _begun:
-            _begun[path] = pool.submit(opened, path)
+        _begun[path] = pool.submit(opened, path)
     # Not shut down: the pictures are submitted later. Its threads end with the process.
+
+
+def _read(path: Path) -> list[Part]:
+    return surfaces(read_glb(path))
 
 
 def wake(device: str) -> None:
