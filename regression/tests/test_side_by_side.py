@@ -152,7 +152,7 @@ def test_a_command_reads_in_another_process():
     """The surfaces are there although this process cannot make any."""
     script = (
         "import sys; from pathlib import Path; from trellis_regression import opening\n"
-        "opening.begin(Path(sys.argv[1])); opening.surfaces = None\n"
+        "opening.begin(Path(sys.argv[1]), apart=True); opening.surfaces = None\n"
         "glb, parts = opening.take(sys.argv[1]); print(len(parts[0].faces), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", script, GOLDEN], capture_output=True, text=True)

@@ -211,7 +211,7 @@ def _check(arguments: argparse.Namespace) -> int:
     _outputs(arguments)
     goldens = find(arguments.golden) if arguments.golden is not None else []
     khronos.begin(arguments.file)
-    opening.begin(*dict.fromkeys([arguments.file, *(g.path for g in goldens[:1])]))
+    opening.begin(arguments.file, *(g.path for g in goldens[:1]), apart=arguments.device != "cpu")
     opening.wake(arguments.device)
     with opening.uncollected():
         from .check import check
@@ -227,7 +227,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _diff(arguments: argparse.Namespace) -> int:
     _outputs(arguments)
-    opening.begin(*dict.fromkeys([arguments.a, arguments.b]))
+    opening.begin(arguments.a, arguments.b, apart=arguments.device != "cpu")
     opening.wake(arguments.device)
     with opening.uncollected():
         from .check import compare

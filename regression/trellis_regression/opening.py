@@ -20,10 +20,15 @@ MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
 _begun: dict[Path, Future[tuple[Glb, list[Part]]]] = {}
 
 
-def begin(*paths: Path) -> None:
-    """Starts with these files, each in a process of its own where that can be; `take` gives each of them out once."""
+def begin(*paths: Path, apart: bool = False) -> None:
+    """Starts with these files; `take` gives each of them out once.
+
+    Args:
+        apart: in processes of their own, where that can be. A copy of all arrays is its price, which a machine of two
+            cores would rather not pay.
+    """
     paths = tuple(p for p in dict.fromkeys(paths) if p not in _begun)
-    readings = {p: Reading(p, _read) for p in paths} if possible() else {}
+    readings = {p: Reading(p, _read) for p in paths} if apart and possible() else {}
     if not readings:
         # Threads ask for the interpreter between pieces of a picture, and an import keeps it as long as it may.
         sys.setswitchinterval(0.0005)
