@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import trellis_raster as raster
 import trellis_shade as shade
@@ -42,18 +41,26 @@ class Frame:
     radius: float
 
 
-def frame_of(parts: Sequence[Part]) -> Frame:
-    """The sphere around the middle of the bounding box that reaches to the farthest vertex."""
-    points = np.concatenate([p.positions[_used(p)] for p in parts]).astype(np.float64)
-    centre = (points.min(0) + points.max(0)) / 2
-    x, y, z = centre.tolist()
-    return Frame((x, y, z), max(float(np.linalg.norm(points - centre, axis=1).max()), 1e-9))
+def frame_of(parts: Sequence[Part], device: torch.device | str = "cpu") -> Frame:
+    """The sphere around the middle of the bounding box that reaches to the farthest vertex, found on a device."""
+    found = []
+    for part in parts:
+        positions = _there(part.positions, device)
+        used = torch.zeros(len(positions), dtype=torch.bool, device=positions.device)
+        used[_there(part.faces, device).long().reshape(-1)] = True
+        found.append(positions[used])
+    points = torch.cat(found).double()
+    centre = (points.amin(0) + points.amax(0)) / 2
+    # Written out: a norm rounds in its own way on every device.
+    x, y, z = ((points - centre) ** 2).unbind(1)
+    reach = float(((x + y) + z).amax().sqrt())
+    middle: tuple[float, float, float] = tuple(centre.tolist())
+    return Frame(middle, max(reach, 1e-9))
 
 
-def _used(part: Part) -> npt.NDArray[np.bool_]:
-    used = np.zeros(len(part.positions), np.bool_)
-    used[part.faces.reshape(-1)] = True
-    return used
+def _there(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """An array on a device; a copy where it is read-only, as torch wants none of those."""
+    return torch.from_numpy(np.ascontiguousarray(values) if values.flags.writeable else values.copy()).to(device)
 
 
 def camera(frame: Frame, azimuth: float, elevation: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,33 +102,32 @@ class Renderer:
         images: Callable[[Texture], torch.Tensor] | None = None, frame: Frame | None = None,
     ) -> None:  # fmt: skip
         self._light = light
-        self.frame = frame or frame_of(parts)
+        self.frame = frame or frame_of(parts, device)
         materials: list[Material] = []
         for part in parts:
             if not any(part.material is m for m in materials):
                 materials.append(part.material)
         self._materials = materials
-        offsets = np.cumsum([0] + [len(p.positions) for p in parts])
+        offsets = np.cumsum([0] + [len(p.positions) for p in parts]).tolist()
         uv_sets = sorted({t.uv_set for m in materials for t in m.textures.values()})
 
-        def to(values: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.array(values, order="C")).to(device)  # a copy: decoded images are read-only
+        def joined(arrays: Sequence[np.ndarray | None], width: int, default: float) -> torch.Tensor:
+            """An attribute of all vertices; the default where a part has none."""
+            return torch.cat([
+                torch.full((len(p.positions), width), default, device=device) if values is None else _there(values, device)
+                for p, values in zip(parts, arrays, strict=True)
+            ])  # fmt: skip
 
-        self._positions = to(np.concatenate([p.positions for p in parts]))
-        self._normals = to(np.concatenate([p.normals for p in parts]))
-        self._colors = to(np.concatenate([_or(p.colors, np.ones((len(p.positions), 4), np.float32)) for p in parts]))
-        self._faces = to(
-            np.concatenate([p.faces + o for p, o in zip(parts, offsets[:-1], strict=True)]).astype(np.int32)
-        )
+        self._positions = joined([p.positions for p in parts], 3, 0.0)
+        self._normals = joined([p.normals for p in parts], 3, 0.0)
+        self._colors = joined([p.colors for p in parts], 4, 1.0)
+        self._faces = torch.cat([_there(p.faces, device) + o for p, o in zip(parts, offsets[:-1], strict=True)])
         index = [next(i for i, m in enumerate(materials) if m is p.material) for p in parts]
-        self._material_of_face = to(
-            np.concatenate([np.full(len(p.faces), i) for p, i in zip(parts, index, strict=True)])
-        )
-        self._uv = {
-            s: to(np.concatenate([_or(p.uvs.get(s), np.zeros((len(p.positions), 2), np.float32)) for p in parts]))
-            for s in uv_sets
-        }
-        self._images = images or (lambda t: to(t.image))
+        self._material_of_face = torch.cat([
+            torch.full((len(p.faces),), i, device=device) for p, i in zip(parts, index, strict=True)
+        ])  # fmt: skip
+        self._uv = {s: joined([p.uvs.get(s) for p in parts], 2, 0.0) for s in uv_sets}
+        self._images = images or (lambda t: _there(t.image, device))
         self._sent: dict[int, torch.Tensor] = {}
         sided = torch.tensor([m.double_sided for m in materials], device=device)
         self._all_double_sided = bool(sided.all())
@@ -294,10 +300,6 @@ def _fold(x: torch.Tensor, wrap: str) -> torch.Tensor:
     if wrap == "mirror":
         return 1 - (x - 2 * torch.floor(x / 2) - 1).abs()
     return x.clamp(0, 1)
-
-
-def _or(values: np.ndarray | None, default: np.ndarray) -> np.ndarray:
-    return default if values is None else values
 
 
 def load_environment(path: Path | None, device: torch.device | str = "cpu") -> shade.EnvironmentLight:
