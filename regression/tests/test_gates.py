@@ -61,6 +61,7 @@ def test_a_fault_inside_the_road_is_named(fault, road, controls, limits, tmp_pat
 TWO = (
     ("floaters", "black-texture"), ("flipped-winding", "transparent"), ("double-shell", "black-texel-bleed"),
     ("blocky", "alpha-holes"), ("fp16-threshold", "edge-of-grid"),
+    ("over-decimated", "floaters"),
 )  # fmt: skip
 
 
@@ -70,6 +71,13 @@ def test_of_two_faults_at_once_both_are_named(pair, controls, limits):
     assert pair in matrix.independent_pairs(control)
     trial = matrix.pair_trial(limits, (control, *pair))
     assert trial.exact, trial
+
+
+def test_of_two_faults_the_second_may_be_hidden_by_the_first(controls, limits):
+    """Black bleeds from a black background into a black texture: nothing is there to be seen."""
+    trial = matrix.pair_trial(limits, (controls["robot"], "black-texture", "black-texel-bleed"))
+    assert trial.hidden == "only 0% of its texels are not black themselves" and not trial.excess
+    assert matrix.pair_trial(limits, (controls["robot"], "edge-of-grid", "black-texel-bleed")).exact
 
 
 def test_a_fault_and_what_follows_from_it_are_no_pair(controls):

@@ -224,10 +224,12 @@ def injected_trials(
 def independent_pairs(control: Control) -> list[tuple[str, str]]:
     """Faults that can be in an asset at once, at their historic strengths, of which neither follows from the other.
 
-    Those that leave nothing of an asset, and a second run, are not among them.
+    Those that leave nothing of an asset, and a second run, are not among them. Of two the one that makes the surface anew
+    is the first to be put in.
     """
     model = Model.of(control.asset())
     able = [i for i in INJECTORS if not i.second and i.name not in _WHOLE and i.applies(model)]
+    able.sort(key=lambda i: not i.anew)
     names = [i.name for i in able if not why_hidden(model, i.name, i.historic)]
     return [
         (a, b)
@@ -240,13 +242,15 @@ def independent_pairs(control: Control) -> list[tuple[str, str]]:
 def pair_trial(limits: Any, task: tuple[Control, str, str]) -> Trial | None:
     """Two faults in one control, the one put into the file that holds the other; none where the first rules it out.
 
-    The trial has the name of both, joined by " + ", and both must be among its causes.
+    The trial has the name of both, joined by " + ", and both must be among its causes, unless the first hides the second.
     """
     control, first, second = task
     once = inject(Model.of(control.asset()), first, BY_NAME[first].historic)
     model = Model.of(Asset.parse(once.data, control.name))
     if not BY_NAME[second].applies(model):
         return None
+    if why := why_hidden(model, second, BY_NAME[second].historic):
+        return Trial(f"{first} + {second}", "both", control.name, True, (), (), hidden=why)
     twice = inject(model, second, BY_NAME[second].historic)
     evidence = control.evidence(Asset.parse(twice.data, control.name))
     control.forget()
@@ -358,9 +362,11 @@ def of_part(names: Sequence[str], chosen: Sequence[str], part: tuple[int, int]) 
     return ordered[part[0] - 1 :: part[1]]
 
 
-def run_pairs(controls: Sequence[Control], *, jobs: int = 1, keep: Path | None = None) -> list[Trial]:
-    """Every two independent faults in each of the controls; the trials are also written to `keep`."""
-    tasks = [(c, a, b) for c in controls for a, b in independent_pairs(c)]
+def run_pairs(
+    controls: Sequence[Control], *, faults: Sequence[str] | None = None, jobs: int = 1, keep: Path | None = None
+) -> list[Trial]:
+    """Every two independent faults, or those of which one is in `faults`, in each of the controls; also written to `keep`."""
+    tasks = [(c, a, b) for c in controls for a, b in independent_pairs(c) if faults is None or {a, b} & set(faults)]
     for control in controls:
         control.forget()
     found = [t for t in spread(partial(pair_trial, thresholds.load()), tasks, jobs) if t is not None]

@@ -99,15 +99,16 @@ def relations(trials: Sequence[Trial]) -> str:
 
 def pairs(trials: Sequence[Trial]) -> str:
     """Two faults at once: in how many trials both were named, and each in which one was not, or another was."""
+    shown = [t for t in trials if not t.hidden]
     out = [
-        f"{len(trials)} trials, both named in {sum(t.caught for t in trials)}, and no other in {sum(t.exact for t in trials)}."
+        f"{len(shown)} trials, both named in {sum(t.caught for t in shown)}, and no other in {sum(t.exact for t in shown)}."
     ]
     out += [
         f"{t.fault} in {t.asset}: {', '.join(t.causes) or 'nothing'} (following: {', '.join(t.consequences) or 'nothing'})"
-        for t in trials
+        for t in shown
         if not t.exact
     ]
-    return "\n".join(out)
+    return "\n".join(out + hidden(trials))
 
 
 def text(trials: Sequence[Trial]) -> str:

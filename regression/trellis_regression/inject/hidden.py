@@ -50,11 +50,19 @@ def white(model: Model) -> str:
     return f"only {share:.0%} of its texels are not white themselves" * (share < _SEEN)
 
 
+def black(model: Model) -> str:
+    """Whether nearly all of it has the colour of a black background; of two faults the one that leaves a black texture."""
+    covered, _ = model.coverage()
+    share = float((model.base[covered][:, :3].max(1) > _BLEED).mean())
+    return f"only {share:.0%} of its texels are not black themselves" * (share < _SEEN)
+
+
 HIDDEN: dict[tuple[str, str], Callable[[Model], str]] = {
     **{("axis-swap", order): swapped(order, False) for order in ("zyx", "yxz", "-xyz")},
     ("axis-swap", IN_THE_ROAD): swapped("yxz", True),  # the road is z-up
     ("blocky", IN_THE_ROAD): on_the_axes,
     ("black-texel-bleed", "white"): white,
+    ("black-texel-bleed", "black"): black,
 }
 """Fault and strength -> why an asset cannot show it, or nothing."""
 
