@@ -104,7 +104,7 @@ def commands(path: Path, device: torch.device) -> None:
             command = [
                 sys.executable,
                 "-m",
-                "trellis_regression.cli",
+                "trellis_regression",
                 "check",
                 str(path),
                 "--device",

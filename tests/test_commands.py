@@ -10,8 +10,8 @@ COMMANDS = [
     ("trellis_doctor", "--list"),
     ("trellis_doctor", "--help"),
     ("trellis_doctor", "--json", "-", "--only", "python"),
-    ("trellis_regression.cli", "list"),
-    ("trellis_regression.cli", "check", "--help"),
+    ("trellis_regression", "list"),
+    ("trellis_regression", "check", "--help"),
     ("trellis_pipeline.cli", "--help"),
 ]
 

@@ -30,7 +30,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trellis-doctor",
         description="Tells why a Python environment for TRELLIS.2 is broken, before anything of it is imported.",
-        epilog="Exit status: 0 healthy, 1 something is broken, 2 the doctor itself failed or was misused.",
+        epilog="Exit status: 0 healthy, 1 something is broken, 2 the doctor itself failed or was misused, 130 Ctrl-C.",
     )
     parser.add_argument("--python", metavar="PATH", help="interpreter or environment to inspect (default: this one)")
     parser.add_argument(
@@ -78,9 +78,6 @@ def _main(argv: Sequence[str] | None) -> int:
         return _run(options)
     except UsageError as error:
         print(f"trellis-doctor: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("trellis-doctor: stopped", file=sys.stderr)
         return 2
     except BrokenPipeError:
         raise

@@ -57,6 +57,9 @@ def ask(command: list[str], env: Mapping[str, str], timeout: float) -> Answer:
         except subprocess.TimeoutExpired:  # a child outside the group holds the pipe
             out, err = b"", b""
         died = f"it gave no answer in {timeout:.0f} s and was stopped"
+    except BaseException:  # Ctrl-C, which a terminal does not send to another session
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     seconds = time.monotonic() - began
     stderr = err.decode("utf-8", "replace")
     data: dict[str, Any] = {}

@@ -1,19 +1,20 @@
 """``python -m trellis_pipeline`` and ``trellis``: the command, with an end in one line while it still loads too."""
 
-import signal
 import sys
+from collections.abc import Callable
 
-INTERRUPTED = 128 + signal.SIGINT
+from trellis_regression import interrupt
 
 
 def main() -> int:
     """Runs the command; see `trellis_pipeline.cli.main`."""
-    try:
-        from .cli import main as command  # loads torch, which takes seconds
-    except KeyboardInterrupt:
-        print("trellis: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    return command()
+    return interrupt.run("trellis", _command)
+
+
+def _command() -> Callable[[], int]:
+    from .cli import main as command  # loads torch, which takes seconds
+
+    return command
 
 
 if __name__ == "__main__":

@@ -165,10 +165,7 @@ def _view(arguments: argparse.Namespace) -> None:
         print(f"{address}  (stop with Ctrl-C)", flush=True)
         if not arguments.no_browser:
             webbrowser.open(address)
-        try:
-            serving.serve_forever()
-        except KeyboardInterrupt:
-            print()
+        serving.serve_forever()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
+from signal import pause
 from threading import Barrier, Event
 
 import numpy as np
@@ -138,8 +139,32 @@ def test_a_process_passes_on_its_error(tmp_path):
 def test_a_process_that_ends_without_an_answer_is_none(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(b"1234")
-    assert Reading(file, lambda path: os.kill(os.getpid(), signal.SIGKILL)).result() is None
     assert Reading(file, lambda path: 1 // 0).result() is None  # no ValueError: a bug, to be met where it can be seen
+
+
+@pytest.mark.parametrize("end", ["itself", "abandon"])
+def test_a_process_that_is_killed_is_an_error(tmp_path, end):
+    file = tmp_path / "file"
+    file.write_bytes(b"1234")
+    reading = Reading(file, lambda path: os.kill(os.getpid(), signal.SIGKILL) if end == "itself" else pause())
+    if end == "abandon":
+        reading.abandon()
+    with pytest.raises(ValueError, match=r"file: the process that read it was ended by SIGKILL"):
+        reading.result()
+    reading.abandon()  # nothing, by then
+
+
+def test_a_command_whose_reader_is_killed_says_so(tmp_path):
+    """From a command line, as a system short of memory would do it."""
+    script = (
+        "import os, sys; from trellis_regression import cli, opening\n"
+        "opening._read = lambda path: os.kill(os.getpid(), 9)\n"
+        "cli._device = lambda *_: 'cpu'\n"
+        "sys.exit(cli.main(['check', sys.argv[1], '--device', 'cuda']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, GOLDEN], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "asset.glb: the process that read it was ended by SIGKILL" in done.stderr
 
 
 def test_a_file_that_changes_while_it_is_read_is_none(tmp_path):
@@ -215,7 +240,7 @@ def test_a_second_golden_is_held_against_the_same_figures(tmp_path):
 
 
 def test_the_process_ends_with_the_commands_status_and_all_of_its_output():
-    command = [sys.executable, "-m", "trellis_regression.cli"]
+    command = [sys.executable, "-m", "trellis_regression"]
     listed = subprocess.run([*command, "list"], capture_output=True, text=True)
     assert listed.returncode == 0 and "second-run" in listed.stdout and "goldens in" in listed.stdout.splitlines()[-1]
     wrong = subprocess.run([*command, "check", __file__, "--golden", "robot"], capture_output=True, text=True)

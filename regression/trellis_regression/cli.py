@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from . import khronos, opening
+from . import interrupt, khronos, opening
 from .glb import GlbError
 from .pipe import quiet
 from .shelf import find, golden_root, names
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("trellis-gate: error: the file asks for more memory than there is", file=sys.stderr)
     finally:
         khronos.abandon()
+        opening.abandon()
     return 2
 
 
@@ -94,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         "--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR", help="where they are kept"
     )
     faults.add_argument("--assets", type=_count, default=5, metavar="N", help="held-out assets to put faults into (5)")
-    faults.add_argument("--fault", action="append", metavar="NAME", help="only this one; may be repeated")
+    faults.add_argument(
+        "--fault", action="append", metavar="NAME", help="only this one, or pairs with it; may be repeated"
+    )
     faults.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes (1)")
     faults.add_argument(
         "--pairs", action="store_true", help="two faults at once instead: every pair that is independent"
@@ -174,7 +177,8 @@ def _outputs(arguments: argparse.Namespace) -> None:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        with interrupt.finishing():
+            path.write_text(text, encoding="utf-8")
     except OSError as error:  # that of a full disk names no file
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -284,7 +288,7 @@ def _faults(arguments: argparse.Namespace) -> int:
         trials = _new_trials(arguments)
     if arguments.pairs:
         print(tables.pairs(trials))
-        return 0 if all(t.caught for t in trials) else 1
+        return 0 if all(t.caught or t.hidden for t in trials) else 1
     print(tables.markdown(trials) if arguments.markdown else tables.text(trials))
     if arguments.relations:
         print("\n" + tables.relations(trials))
@@ -303,7 +307,8 @@ def _new_trials(arguments: argparse.Namespace) -> list[Trial]:
     controls = matrix.make_controls(road, arguments.sample, dict.fromkeys(wanted), jobs=arguments.jobs)
     keep = arguments.trials[0] if arguments.trials else None
     if arguments.pairs:
-        return matrix.run_pairs([c for c in controls if c.name in names], jobs=arguments.jobs, keep=keep)
+        ours = [c for c in controls if c.name in names]
+        return matrix.run_pairs(ours, faults=arguments.fault, jobs=arguments.jobs, keep=keep)
     return matrix.run(
         matrix.Plan(road, arguments.sample / "broken"), controls, faults=arguments.fault, inject_into=chosen,
         jobs=arguments.jobs, only=names, keep=keep,
@@ -327,18 +332,3 @@ def _fuzz(arguments: argparse.Namespace) -> int:
     outcome = run(arguments.cases, seed=arguments.seed, report=lambda line: print(line, file=sys.stderr, flush=True))
     print(outcome.summary())
     return 0 if outcome.ok else 1
-
-
-def command() -> NoReturn:
-    """The command as a process of its own: it ends at once, and the system takes back what it held.
-
-    Python would first take apart every module and tensor, and the CUDA driver its context.
-    """
-    status = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
-if __name__ == "__main__":
-    command()

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from . import stages
+from . import interrupt, stages
 from .asset import Asset
 from .gate import judge
 from .inject import ALL as INJECTORS
@@ -72,8 +72,6 @@ def approve(
         raise ApprovalError(
             f"these faults, put into it, pass against it: {', '.join(missed)}; it cannot guard anything"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "asset.glb").write_bytes(asset.glb.data)
     provenance = {
         "sha256": hashlib.sha256(asset.glb.data).hexdigest(),
         "reason": reason.strip(),
@@ -81,8 +79,11 @@ def approve(
         "machine": platform.machine(),
         **(more or {}),
     }
-    for file, content in (("profile.json", profile), ("provenance.json", provenance)):
-        (folder / file).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    with interrupt.finishing():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "asset.glb").write_bytes(asset.glb.data)
+        for file, content in (("profile.json", profile), ("provenance.json", provenance)):
+            (folder / file).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return Golden(name, variant, folder, profile, provenance)
 
 

@@ -18,6 +18,7 @@ from .scene import Images, Part, cores, load_parts, shown_images
 MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
 """What a gate will look at; a larger scene is refused rather than allowed to fill the memory."""
 _begun: dict[Path, Future[tuple[Glb, list[Part]]]] = {}
+_readings: list[Reading] = []
 
 
 def begin(*paths: Path, apart: bool = False) -> None:
@@ -28,7 +29,11 @@ def begin(*paths: Path, apart: bool = False) -> None:
             cores would rather not pay.
     """
     paths = tuple(p for p in dict.fromkeys(paths) if p not in _begun)
-    readings = {p: Reading(p, _read) for p in paths} if apart and possible() else {}
+    readings: dict[Path, Reading] = {}
+    if apart and possible():
+        for path in paths:
+            _readings.append(Reading(path, _read))
+            readings[path] = _readings[-1]
     if not readings:
         # Threads ask for the interpreter between pieces of a picture, and an import keeps it as long as it may.
         sys.setswitchinterval(0.0005)
@@ -46,6 +51,12 @@ def begin(*paths: Path, apart: bool = False) -> None:
     for path in paths:
         _begun[path] = pool.submit(opened, path)
     # Not shut down: the pictures are submitted later. Its threads end with the process.
+
+
+def abandon() -> None:
+    """Ends the processes that still read; who waits for one hears that it was killed."""
+    while _readings:
+        _readings.pop().abandon()
 
 
 def _read(path: Path) -> list[Part]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 from unittest import mock
 
@@ -27,4 +30,19 @@ def spread(function: Callable[[T], R], things: Sequence[T], jobs: int) -> Iterat
         mock.patch.dict(os.environ, alone),
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
     ):
-        yield from pool.map(function, things)
+        with _unheard():
+            found = pool.map(function, things)
+        yield from found
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C, which a terminal sends to them too: one of the command's lines is enough."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

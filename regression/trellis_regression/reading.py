@@ -5,9 +5,11 @@ The process is a fork, so it must be made while this one has a single thread. Ar
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import pickle
+import signal
 import sys
 import threading
 import warnings
@@ -35,38 +37,57 @@ class Reading:
         self._path = path
         self._memory = os.memfd_create("surfaces")
         self._answer, end = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # numpy's BLAS has idle threads, and copes
-            self._process = os.fork()
-        if self._process == 0:
-            try:
-                _work(path, read, self._memory, end)
-            finally:
-                os._exit(0)
+        # A Ctrl-C that comes before the process has its own way with it waits.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # numpy's BLAS has idle threads, and copes
+                self._process: int | None = os.fork()
+            if self._process == 0:
+                try:
+                    signal.signal(signal.SIGINT, signal.SIG_DFL)
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                    _work(path, read, self._memory, end)
+                finally:
+                    os._exit(0)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(end)
 
     def result(self) -> tuple[Any] | None:
-        """What was read, or None: the process ended without an answer, or the file has changed since.
+        """What was read, or None: the process ended without an answer of its own accord, or the file has changed since.
 
         Raises:
-            ValueError: what `read` raised.
+            ValueError: what `read` raised, or that the process was killed. Reading again could end this one as well: a
+                system short of memory kills what asks for most.
         """
         with os.fdopen(self._answer, "rb") as pipe:
             answer = pipe.read()
-        os.waitpid(self._process, 0)
-        try:
-            stamp, places, body, error = pickle.loads(answer)
-        except (EOFError, pickle.UnpicklingError):
-            os.close(self._memory)
-            return None
-        size = os.fstat(self._memory).st_size
-        whole = memoryview(mmap.mmap(self._memory, size) if size else b"")
-        os.close(self._memory)
-        if stamp is None or stamp != _stamp(self._path):
-            return None
-        if error is not None:
-            raise error
+        process, self._process = self._process, None
+        assert process is not None  # asked for once
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        with os.fdopen(self._memory, "rb") as memory:
+            if status < 0:
+                raise ValueError(
+                    f"{self._path}: the process that read it was ended by {signal.Signals(-status).name}; is memory short?"
+                )
+            try:
+                stamp, places, body, error = pickle.loads(answer)
+            except (EOFError, pickle.UnpicklingError):
+                return None
+            if stamp is None or stamp != _stamp(self._path):
+                return None
+            if error is not None:
+                raise error
+            size = os.fstat(memory.fileno()).st_size
+            whole = memoryview(mmap.mmap(memory.fileno(), size) if size else b"")
         return (pickle.loads(body, buffers=[whole[at : at + length] for at, length in places]),)
+
+    def abandon(self) -> None:
+        """Ends the process, if it is still reading."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process, signal.SIGKILL)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
