@@ -4,11 +4,15 @@ import re
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from trellis_regression.check import check, compare
 from trellis_regression.inject import Model, inject
 from trellis_regression.profile import Looks
+from trellis_regression.render import NOTHING
 from trellis_regression.report import page
 from trellis_regression.viewer import serve
 
@@ -44,6 +48,26 @@ def test_report_on_nothing_to_see(controls, tmp_path):
     path.write_bytes(inject(Model.of(controls["robot"].asset()), "empty", "no mesh").data)
     html = page([check(path, looks=LOOKS)])
     assert "there is no surface to draw" in html and "the file holds no surface" in html
+
+
+@pytest.mark.parametrize("broken", ["empty", "elsewhere"])
+def test_where_nothing_is_to_be_seen_it_is_said_and_shown(controls, tmp_path, broken):
+    """Without a surface, and with one that lies where no camera looks: the golden's own shape is what differs, all of it."""
+    model, path = Model.of(controls["robot"].asset()), tmp_path / "x.glb"
+    far = replace(model, positions=model.positions + np.float32(9 * model.extent))
+    path.write_bytes(inject(model, "empty", "no mesh").data if broken == "empty" else far.write())
+    result = compare(controls["robot"].path, path, looks=LOOKS)
+    for view in result.evidence.views:
+        covered = (view.golden != torch.tensor(NOTHING, dtype=torch.uint8)).any(-1)
+        assert (view.error[covered] > 0.5).float().mean() > 0.9
+        assert float(view.error[:6, :6].max()) < 1e-6  # away from it both are the same background
+    html = page([result])
+    assert "The candidate shows nothing from any side" in html
+    assert html.count(f"<p>{'no surface' if broken == 'empty' else 'nothing in sight'}</p>") == 6
+
+
+def test_an_asset_that_is_seen_is_not_said_to_be_missing(failed):
+    assert "shows nothing" not in page([failed]) and "nothing in sight" not in page([failed])
 
 
 def test_what_could_not_be_judged_is_in_the_report_of_the_set(failed):

@@ -23,6 +23,8 @@ _LAYERS = 6
 _SUPERSAMPLE = 2
 _FIELD_OF_VIEW = math.radians(30)
 _BACKGROUND = (0.24, 0.25, 0.28)
+NOTHING = tuple(round(255 * x) for x in _BACKGROUND)
+"""A pixel of a picture where there is no surface."""
 
 
 @dataclass(frozen=True)

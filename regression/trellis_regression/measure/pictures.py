@@ -19,7 +19,7 @@ import trellis_shade as shade
 
 from ..asset import Asset
 from ..compare import VIEWS
-from ..render import Frame, Renderer, load_environment
+from ..render import NOTHING, Frame, Renderer, load_environment
 from ..scene import cores
 from .flip import flip
 
@@ -30,7 +30,7 @@ _TILE = 12
 
 @dataclass(frozen=True)
 class View:
-    """One camera: pictures of both [H, W, 3] uint8 and the error map [H, W]."""
+    """One camera: pictures of both [H, W, 3] uint8 (no candidate: it has no surface) and the error map [H, W]."""
 
     mode: str
     azimuth: float
@@ -81,7 +81,8 @@ def _view(theirs: Renderer, ours: Renderer | None, azimuth: float, elevation: fl
     alone = _alone(covered[0], covered[1] if candidate else torch.zeros_like(covered[0]))
     a = torch.stack([p.rgb for p in golden])
     b = torch.stack([p.rgb for p in candidate]) if candidate else None
-    error = flip(a.float() / 255, (torch.full_like(a, 62) if b is None else b).float() / 255)
+    nothing = torch.tensor(NOTHING, dtype=a.dtype, device=a.device).expand_as(a)
+    error = flip(a.float() / 255, (nothing if b is None else b).float() / 255)
     error = torch.where(alone, torch.ones_like(error), error)
     a, b, error = a.cpu(), None if b is None else b.cpu(), error.cpu()
     return [View(m, azimuth, elevation, a[i], None if b is None else b[i], error[i]) for i, m in enumerate(MODES)]

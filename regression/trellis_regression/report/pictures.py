@@ -16,6 +16,7 @@ from PIL import Image
 from ..check import Result
 from ..compare import VIEWS
 from ..measure.pictures import MODES, SIZE, View, measure, one_thread, renderer
+from ..render import NOTHING
 
 _LABEL = {"shaded": "shaded", "base_color": "base colour", "normal": "normals"}
 _VIEWER = {"shaded": "shaded", "base_color": "base", "normal": "normals"}
@@ -71,8 +72,8 @@ def cards(result: Result) -> str:
     sets = "".join(_set(m, rows[m], hidden=m != order[0]) for m in order)
     legend = ""
     if result.evidence.views:
-        legend = '<span class="legend">same <i></i> wholly different (FLIP)</span>'
-    return f'{_same(result)}<div class="bar modes">{buttons}{legend}</div><div class="sets">{sets}</div>'
+        legend = '<span class="legend">same <i></i> wholly different (FLIP), or only one has surface there</span>'
+    return f'{_same(result)}{_missing(result.evidence.views)}<div class="bar modes">{buttons}{legend}</div><div class="sets">{sets}</div>'
 
 
 def _same(result: Result) -> str:
@@ -90,6 +91,21 @@ def _same(result: Result) -> str:
     return f'<p class="note">{" ".join([said, *hints])}</p>'
 
 
+def _missing(views: Sequence[View]) -> str:
+    """For a candidate of which nothing is to be seen: that it is so, and what the heat maps show then."""
+    if not views or any(_shows(v) for v in views):
+        return ""
+    return (
+        '<p class="note">The candidate shows nothing from any side: it has no surface where the golden has its own. All that the '
+        "golden covers is missing, and counts as wholly different.</p>"
+    )
+
+
+def _shows(view: View) -> bool:
+    """Whether a candidate is to be seen at all."""
+    return view.candidate is not None and bool((view.candidate != torch.tensor(NOTHING, dtype=torch.uint8)).any())
+
+
 def _compared(views: Sequence[View]) -> dict[str, list[_Card]]:
     rows: dict[str, list[_Card]] = {}
     for place in dict.fromkeys((v.azimuth, v.elevation) for v in views):
@@ -97,9 +113,10 @@ def _compared(views: Sequence[View]) -> dict[str, list[_Card]]:
         figures = measure(of_camera)
         for v in of_camera:
             same = v.candidate is not None and float(v.error.max()) <= SAME
+            seen = v.candidate if v.candidate is not None and _shows(v) else None
             tiles = (
                 ("golden", v.golden),
-                ("candidate", "no surface" if v.candidate is None else v.candidate),
+                ("candidate", ("no surface" if v.candidate is None else "nothing in sight") if seen is None else seen),
                 ("difference", "no visible difference" if same else torch.from_numpy(_heat(v.error.numpy()))),
             )
             rows.setdefault(v.mode, []).append(_Card(*place, tiles, figures[f"flip_{v.mode}_worst_tile"]))
