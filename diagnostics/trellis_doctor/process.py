@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -58,7 +59,8 @@ def ask(command: list[str], env: Mapping[str, str], timeout: float) -> Answer:
             out, err = b"", b""
         died = f"it gave no answer in {timeout:.0f} s and was stopped"
     except BaseException:  # Ctrl-C, which a terminal does not send to another session
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         raise
     seconds = time.monotonic() - began
     stderr = err.decode("utf-8", "replace")

@@ -224,12 +224,12 @@ def injected_trials(
 def independent_pairs(control: Control) -> list[tuple[str, str]]:
     """Faults that can be in an asset at once, at their historic strengths, of which neither follows from the other.
 
-    Those that leave nothing of an asset, and a second run, are not among them. Of two the one that makes the surface anew
-    is the first to be put in.
+    Those that leave nothing of an asset, and a second run, are not among them. One that would simplify the other away is
+    the first to be put in.
     """
     model = Model.of(control.asset())
     able = [i for i in INJECTORS if not i.second and i.name not in _WHOLE and i.applies(model)]
-    able.sort(key=lambda i: not i.anew)
+    able.sort(key=lambda i: not i.simplifies)
     names = [i.name for i in able if not why_hidden(model, i.name, i.historic)]
     return [
         (a, b)

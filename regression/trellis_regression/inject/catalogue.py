@@ -23,7 +23,7 @@ class Injector:
         historic: the label at which the devlog or the public report saw it.
         applies: whether the fault can be put into this model at all.
         loses_stages: the kept stages after cleaning shrink by the strength as well.
-        anew: the surface is made again from what is there, and what another fault had put there is lost or another.
+        simplifies: what another fault had put there may be simplified away.
         second: the injected file is the second run of the job, beside the sound first.
     """
 
@@ -32,7 +32,7 @@ class Injector:
     historic: str
     applies: Callable[[Model], bool] = lambda model: True
     loses_stages: bool = False
-    anew: bool = False
+    simplifies: bool = False
     second: bool = False
 
 
@@ -60,11 +60,11 @@ ALL: tuple[Injector, ...] = (
     ),
     Injector("spconv-confetti", {f"{s:.0%}": (shape.confetti, s) for s in (0.1, 0.3, 1.0)}, "100%"),
     Injector("floaters", {f"{n}": (shape.floating_triangles, n) for n in (10, 40, 200)}, "40"),
-    Injector("blocky", {f"{n} cells": (shape.voxel_stairs, n) for n in (64, 32, 16)}, "32 cells", anew=True),
+    Injector("blocky", {f"{n} cells": (shape.voxel_stairs, n) for n in (64, 32, 16)}, "32 cells"),
     Injector("double-shell", {f"{s:.0%}": (shape.inner_shell, s) for s in (0.3, 0.6, 1.0)}, "100%"),
     Injector("flipped-winding", {f"{s:.0%}": (shape.turned_faces, s) for s in (0.03, 0.1, 0.5, 1.0)}, "10%"),
     Injector("fp16-threshold", {f"{s:.0%}": (shape.stray_quads, s) for s in (0.01, 0.03, 0.1)}, "3%"),
-    Injector("over-decimated", {f"{n}x": (shape.few_faces, n) for n in (10, 60, 115)}, "60x", anew=True),
+    Injector("over-decimated", {f"{n}x": (shape.few_faces, n) for n in (10, 60, 115)}, "60x", simplifies=True),
     Injector("axis-swap", {k: (look.swapped_axes, i) for k, i in _AXES.items()}, "zyx"),
     Injector("black-texture", {f"{s:.0%}": (look.black, s) for s in (0.5, 0.8, 1.0)}, "100%"),
     Injector(
