@@ -92,6 +92,15 @@ def test_the_environments_fail_for_the_reason_they_are_named_after(
             "flash-attn built against another torch",
             "torch 2.6.0 scaled_dot_product_attention; flash-attn cannot load here: it lacks 2 symbols of torch",
         ),
+        ("flash-attn 4 alone", "flash-attn-4 4.0.0; no attention matrix is stored"),
+        (
+            "flash-attn 4 beside flash-attn 2",
+            "flash-attn 2.7.4.post1, flash-attn-4 4.0.0; no attention matrix is stored",
+        ),
+        (
+            "flash-attn 4 without its compiler, beside flash-attn 2",
+            "flash-attn 2.7.4.post1; no attention matrix is stored",
+        ),
     ],
 )
 def test_attention_says_which_package_serves_and_what_the_others_lack(

@@ -1,12 +1,13 @@
 """Attention backends: the choice, and what is said when one that was asked for is missing."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from trellis_pipeline import attention, attention_backends
+from trellis_pipeline import Pipeline, attention, attention_backends
 from trellis_pipeline.attention import BACKENDS, AttentionError, attend, choose, using
 from trellis_pipeline.attention_backends import Kind, _torch_sdpa
 
@@ -88,8 +89,8 @@ def test_a_backend_that_answers_wrong_or_fails_is_refused(monkeypatch):
         raise RuntimeError("undefined symbol: _ZN3c10\nmore")
 
     for function, message in (
-        (wrong, "its answer is off by"),
-        (broken, "does not run .RuntimeError: undefined symbol"),
+        (wrong, "its answer with 128 channels a head is off by"),
+        (broken, "does not run with 128 channels a head .RuntimeError: undefined symbol"),
     ):
         kind = Kind(lambda function=function: function, "torch", cuda_only=False, dtypes=(torch.float32,))
         monkeypatch.setitem(BACKENDS, f"fake-{function.__name__}", kind)
@@ -198,10 +199,22 @@ def test_an_installed_library_is_taken_first_and_recorded(flash_attn_3, recwarn)
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("raise ImportError('undefined symbol: _ZN3c10')", "it does not run .ImportError: undefined symbol: _ZN3c10."),
-        (LIKE_FLASH.replace("func(q, k, v):", "func(q, k, v, scale):"), "it does not run .TypeError: .*scale"),
-        (LIKE_FLASH.replace("tolist()", "sub(1).tolist()"), "its answer is off by"),  # right for equal lengths alone
-        (LIKE_FLASH.replace("(1, 2)", "(2, 1)").replace("sdpa(*", "2 * sdpa(*"), "its answer is off by"),
+        (
+            "raise ImportError('undefined symbol: _ZN3c10')",
+            "it cannot be imported .ImportError: undefined symbol: _ZN3c10.",
+        ),
+        (
+            LIKE_FLASH.replace("func(q, k, v):", "func(q, k, v, scale):"),
+            "it does not run with 128 channels a head .TypeError: .*scale",
+        ),
+        (  # right for equal lengths alone
+            LIKE_FLASH.replace("tolist()", "sub(1).tolist()"),
+            "its answer with 128 channels a head is off by",
+        ),
+        (
+            LIKE_FLASH.replace("(1, 2)", "(2, 1)").replace("sdpa(*", "2 * sdpa(*"),
+            "its answer with 128 channels a head is off by",
+        ),
     ],
 )
 def test_a_broken_installation_is_reported_not_silently_passed_over(flash_attn_3, text, why):
@@ -222,7 +235,139 @@ def test_a_library_that_is_not_installed_is_passed_over_without_a_warning(flash_
     monkeypatch.setitem(sys.modules, "flash_attn_interface", None)  # where the real one is installed, too
     chosen = choose(CPU, torch.float32)
     assert chosen.name == "sdpa" and chosen.broken == () and not recwarn
-    assert "flash-attn-3: attention-of-nowhere is not installed: it does not run (ModuleNotFoundError" in chosen.reason
+    assert (
+        "flash-attn-3: attention-of-nowhere is not installed: it cannot be imported (ModuleNotFoundError"
+        in chosen.reason
+    )
+
+
+@pytest.mark.parametrize("name", [n for n, kind in BACKENDS.items() if kind.distribution != "torch"])
+def test_each_library_that_cannot_be_loaded_is_named_with_its_error(name, monkeypatch):
+    """As one built for another torch or CUDA is: installed, and an ImportError."""
+
+    def unloadable(module):
+        raise ImportError(f"{module}: undefined symbol: _ZN3c104cuda")
+
+    monkeypatch.setattr(attention_backends.importlib, "import_module", unloadable)
+    monkeypatch.setattr(attention_backends, "version", lambda distribution: "9.9")
+    monkeypatch.setitem(BACKENDS, name, replace(BACKENDS[name], cuda_only=False, dtypes=(torch.float32,)))
+    monkeypatch.setattr(attention, "order", lambda device: (name, "sdpa"))
+    monkeypatch.setattr(attention, "_function", lambda n: BACKENDS[n].make())
+    choose.cache_clear()
+    why = f"{BACKENDS[name].distribution} 9.9 is installed but it cannot be imported .ImportError: .*undefined symbol"
+    with pytest.warns(RuntimeWarning, match=f"{name}: {why}"):
+        chosen = choose(CPU, torch.float32)
+    choose.cache_clear()
+    assert chosen.name == "sdpa" and len(chosen.broken) == 1 and chosen.broken[0].startswith(f"{name}: ")
+    with pytest.raises(AttentionError, match=f"{name} was asked for, but {why}"):
+        choose(CPU, torch.float32, name)
+
+
+def of_one_width(q, k, v, lengths, key_lengths):
+    if q.shape[-1] != 128:
+        raise RuntimeError("head dimension must be 128")
+    return _torch_sdpa(None)(q, k, v, lengths, key_lengths)
+
+
+def test_a_library_must_serve_the_width_of_every_model(monkeypatch):
+    kind = Kind(lambda: of_one_width, "torch", cuda_only=False, dtypes=(torch.float32,))
+    monkeypatch.setitem(BACKENDS, "of-one-width", kind)
+    assert choose(CPU, torch.float32, "of-one-width").name == "of-one-width"
+    for widths in ((24,), (24, 128), (128, 24)):
+        with pytest.raises(
+            AttentionError, match=r"it does not run with 24 channels a head \(RuntimeError: head dimension"
+        ):
+            choose(CPU, torch.float32, "of-one-width", widths)
+
+
+def test_the_pipeline_asks_for_the_width_of_its_models(monkeypatch, checkpoint_folder):
+    kind = Kind(lambda: of_one_width, "torch", cuda_only=False, dtypes=(torch.float32,))
+    monkeypatch.setitem(BACKENDS, "of-one-width", kind)
+    with pytest.raises(AttentionError, match=r"of-one-width was asked for, but .* with 24 channels a head"):
+        Pipeline.from_pretrained(checkpoint_folder, device="cpu", attention_backend="of-one-width")
+
+
+LIKE_FLASH_4 = """
+import os, torch
+FOUND = {n: os.environ.get("FLASH_ATTENTION_CUTE_DSL_CACHE_" + n) for n in ("ENABLED", "DIR")}
+from torch.nn.functional import scaled_dot_product_attention as sdpa
+def flash_attn_func(q, k, v, qv=None):
+    return sdpa(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2), None
+def flash_attn_varlen_func(q, k, v, qv=None, cu_seqlens_q=None, cu_seqlens_k=None, max_seqlen_q=None, max_seqlen_k=None):
+    assert qv is None and cu_seqlens_q.dtype == cu_seqlens_k.dtype == torch.int32
+    assert max_seqlen_q == cu_seqlens_q.diff().max() and max_seqlen_k == cu_seqlens_k.diff().max()
+    cut = lambda x, s: x.tensor_split(s[1:-1].tolist())
+    parts = zip(cut(q, cu_seqlens_q), cut(k, cu_seqlens_k), cut(v, cu_seqlens_k))
+    return torch.cat([flash_attn_func(*(x[None] for x in p))[0][0] for p in parts]), None
+"""
+
+
+@pytest.fixture
+def flash_attn_4(monkeypatch, tmp_path):
+    """A flash-attn 4 as its wheel installs it, which the CPU may have; gives a folder for what programs keep."""
+    site, kept = tmp_path / "site", tmp_path / "kept"
+    (site / "flash_attn/cute").mkdir(parents=True)
+    (site / "flash_attn/cute/__init__.py").write_text(LIKE_FLASH_4)
+    info = site / "flash_attn_4-4.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flash-attn-4\nVersion: 4.0.0\n")
+    monkeypatch.syspath_prepend(site)
+    for module in [m for m in sys.modules if m.split(".")[0] == "flash_attn"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(
+        BACKENDS, "flash-attn-4", replace(BACKENDS["flash-attn-4"], cuda_only=False, dtypes=(torch.float32,))
+    )
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept))
+    for variable in ("ENABLED", "DIR"):
+        monkeypatch.setenv(f"FLASH_ATTENTION_CUTE_DSL_CACHE_{variable}", "")  # what the code sets ends with the test
+        monkeypatch.delenv(f"FLASH_ATTENTION_CUTE_DSL_CACHE_{variable}")
+    choose.cache_clear()
+    attention._function.cache_clear()
+    yield kept
+    choose.cache_clear()
+    attention._function.cache_clear()
+    for module in [m for m in sys.modules if m.split(".")[0] == "flash_attn"]:
+        del sys.modules[module]
+
+
+def test_flash_attn_4_is_called_by_its_own_names_and_keeps_its_kernels(flash_attn_4):
+    chosen = choose(CPU, torch.float32, "flash-attn-4")
+    assert chosen.version == "4.0.0"
+    torch.manual_seed(0)
+    for lengths, key_lengths in (([2, 0, 3], [1, 2, 6]), ([5], [9])):
+        q, k, v = (torch.randn(n, 2, 8) for n in (5, 9, 9))
+        with using(chosen):
+            torch.testing.assert_close(attend(q, k, v, lengths, key_lengths), formula(q, k, v, lengths, key_lengths))
+    folder = flash_attn_4 / "trellis/flash-attn-4"
+    assert {"ENABLED": "1", "DIR": str(folder)} == sys.modules["flash_attn.cute"].FOUND
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("variable", ["ENABLED", "DIR"])
+def test_what_the_user_says_of_flash_attn_4s_kernels_stands(flash_attn_4, monkeypatch, variable):
+    monkeypatch.setenv(f"FLASH_ATTENTION_CUTE_DSL_CACHE_{variable}", "0")
+    choose(CPU, torch.float32, "flash-attn-4")
+    assert {"ENABLED": None, "DIR": None} | {variable: "0"} == sys.modules["flash_attn.cute"].FOUND
+    assert not flash_attn_4.exists()
+
+
+def test_flash_attn_4_serves_where_nothing_can_be_kept(flash_attn_4):
+    flash_attn_4.write_text("a file, where the folder would be")
+    assert choose(CPU, torch.float32, "flash-attn-4").name == "flash-attn-4"
+    assert sys.modules["flash_attn.cute"].FOUND == {"ENABLED": None, "DIR": None}
+
+
+def test_a_first_call_that_takes_long_is_told_before_it(flash_attn_4, monkeypatch):
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert "compiles" in attention.notice(device, "flash-attn-4")
+    assert attention.notice(device, "sdpa") is None and attention.notice(device, "no such") is None
+    assert attention.notice(device) is None  # Hopper's first are compiled already
+    monkeypatch.setattr(attention, "order", lambda device: ("attention-of-nowhere", "flash-attn-4", "sdpa"))
+    assert "compiles" in attention.notice(device)
+    monkeypatch.setattr(attention, "order", lambda device: ("sdpa", "flash-attn-4"))
+    assert attention.notice(device) is None
 
 
 @pytest.mark.cuda

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import torch
 
@@ -59,13 +60,23 @@ def order(device: torch.device) -> tuple[str, ...]:
     return _HOPPER if major == 9 else _NEWER if major > 9 else _AMPERE
 
 
+def notice(device: torch.device, requested: str = "auto") -> str | None:
+    """What a user should read before `choose`, which runs a library for the first time: that it may take long."""
+    names = order(device) if requested == "auto" else (requested,)
+    first = next((kind for n in names if (kind := BACKENDS.get(n)) and kind.version() is not None), None)
+    return first.notice if first and device.type == "cuda" else None
+
+
 @lru_cache(maxsize=16)
-def choose(device: torch.device, dtype: torch.dtype, requested: str = "auto") -> Backend:
+def choose(
+    device: torch.device, dtype: torch.dtype, requested: str = "auto", widths: tuple[int, ...] = (128,)
+) -> Backend:
     """The backend for `dtype` on `device`, after it has given right answers there.
 
     Args:
         requested: a name in `BACKENDS`, or "auto": the first of `order(device)` that works. A library that is installed
             but does not work is passed over with a RuntimeWarning and recorded in the result.
+        widths: channels of a head, of each model that will run: some libraries, or builds of them, know a few alone.
 
     Raises:
         AttentionError: the backend asked for is unknown, missing, wrong, or not for this device or dtype.
@@ -73,14 +84,14 @@ def choose(device: torch.device, dtype: torch.dtype, requested: str = "auto") ->
     if requested != "auto":
         if requested not in BACKENDS:
             raise AttentionError(f"attention: expected auto or one of {', '.join(BACKENDS)}, got {requested!r}")
-        reason = _refusal(requested, device, dtype)
+        reason = _refusal(requested, device, dtype, widths)
         if reason:
             raise AttentionError(f"attention: {requested} was asked for, but {reason}")
         return _backend(requested, device, dtype, "asked for by name")
     passed_over: list[str] = []
     broken: list[str] = []
     for name in order(device):
-        reason = _refusal(name, device, dtype)
+        reason = _refusal(name, device, dtype, widths)
         if not reason:
             for line in broken:
                 warnings.warn(f"attention: {line}; {name} is used", RuntimeWarning, stacklevel=2)
@@ -93,7 +104,11 @@ def choose(device: torch.device, dtype: torch.dtype, requested: str = "auto") ->
     raise AttentionError(f"attention: none works for {dtype} on {device}: {'; '.join([*passed_over, *broken])}")
 
 
-def _refusal(name: str, device: torch.device, dtype: torch.dtype) -> str:
+_PROOF = (((260, 3), (7, 130)), ((34, 34), (130, 130)))
+"""Lengths of queries and of keys; more queries than a tile holds, for below that libraries take, and compile, another kernel."""
+
+
+def _refusal(name: str, device: torch.device, dtype: torch.dtype, widths: tuple[int, ...] = (128,)) -> str:
     """Why a backend cannot serve here; empty when it can. Runs it on unequal and on equal lengths against the formula."""
     kind = BACKENDS[name]
     if kind.cuda_only and device.type != "cuda":
@@ -102,20 +117,24 @@ def _refusal(name: str, device: torch.device, dtype: torch.dtype) -> str:
         return f"it does not compute in {str(dtype).removeprefix('torch.')}"
     version = kind.version()
     has = f"{kind.distribution} {version} is installed but" if version else f"{kind.distribution} is not installed:"
+    try:
+        function = _function(name)
+    except Exception as error:  # foreign libraries fail in many ways, an undefined symbol among them
+        return f"{has} it cannot be imported ({type(error).__name__}: {_short(error)})"
     generator = torch.Generator().manual_seed(0)
-    for lengths, key_lengths in (((65, 3), (7, 130)), ((34, 34), (130, 130))):
+    for width, (lengths, key_lengths) in product(widths, _PROOF):
         q, k, v = (
-            torch.randn(sum(n), 2, 128, generator=generator).to(device, dtype)
+            torch.randn(sum(n), 2, width, generator=generator).to(device, dtype)
             for n in (lengths, key_lengths, key_lengths)
         )
         try:
-            out = _function(name)(q, k, v, lengths, key_lengths).float()
-        except Exception as error:  # foreign libraries fail in many ways, an undefined symbol among them
-            return f"{has} it does not run ({type(error).__name__}: {_short(error)})"
+            out = function(q, k, v, lengths, key_lengths).float()
+        except Exception as error:  # in many ways here, too
+            return f"{has} it does not run with {width} channels a head ({type(error).__name__}: {_short(error)})"
         expected = _function("math")(q.float(), k.float(), v.float(), lengths, key_lengths)
         off = float((out - expected).abs().max())
         if not off < 0.03:
-            return f"{has} its answer is off by {off:.2g}"
+            return f"{has} its answer with {width} channels a head is off by {off:.2g}"
     return ""
 
 

@@ -7,9 +7,12 @@ inputs: queries, keys and values may be slices of one tensor as long as a head's
 from __future__ import annotations
 
 import importlib
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,6 +119,9 @@ def _first(out: Any) -> torch.Tensor:
 
 
 def _flash_attn_4() -> Attend:
+    _keep_compiled_kernels()
+    # Its compiler (to nvidia-cutlass-dsl 4.7.1) says this of an argument that its own call leaves empty.
+    warnings.filterwarnings("ignore", "Argument aux_data .* cannot be converted to a JitArgument", UserWarning)
     module = importlib.import_module("flash_attn.cute")
 
     def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
@@ -131,6 +137,27 @@ def _flash_attn_4() -> Attend:
             )
 
     return _flash(dense, packed)
+
+
+def _keep_compiled_kernels() -> None:
+    """Has flash-attn 4 keep its kernels for later processes; by itself it compiles them anew in each.
+
+    Below `kernel_cache`, for its own default is a folder that others may have made; its variables, where the user has set
+    one, stay as they are. Where that folder cannot be made nothing is kept. It reads them when it is imported.
+    """
+    switch, folder = "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR"
+    if switch in os.environ or folder in os.environ:
+        return
+    try:
+        kernel_cache().mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return
+    os.environ |= {switch: "1", folder: str(kernel_cache())}
+
+
+def kernel_cache() -> Path:
+    """Where compiled kernels are kept: ``~/.cache/trellis/flash-attn-4`` (XDG_CACHE_HOME)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trellis" / "flash-attn-4"
 
 
 def _flash_attn_3() -> Attend:
@@ -188,6 +215,7 @@ class Kind:
         make: imports the library.
         distribution: the package whose version is recorded, and that is installed or not.
         kernel: of a library that has several, the name of the one that serves a device and a dtype.
+        notice: what its first call costs, said before it.
     """
 
     make: Callable[[], Attend]
@@ -195,6 +223,7 @@ class Kind:
     cuda_only: bool = True
     dtypes: tuple[torch.dtype, ...] = _HALF
     kernel: Callable[[torch.device, torch.dtype], str] | None = None
+    notice: str | None = None
 
     def version(self) -> str | None:
         """The library's version; None where it is not installed."""
@@ -207,7 +236,11 @@ class Kind:
 
 
 BACKENDS: dict[str, Kind] = {
-    "flash-attn-4": Kind(_flash_attn_4, "flash-attn-4"),
+    "flash-attn-4": Kind(
+        _flash_attn_4,
+        "flash-attn-4",
+        notice="flash-attn 4 compiles its kernels, which takes a while once and is kept for later runs",
+    ),
     "flash-attn-3": Kind(_flash_attn_3, "flash-attn-3"),
     "sdpa-cudnn": Kind(lambda: _torch_sdpa(SDPBackend.CUDNN_ATTENTION), "torch"),
     "flash-attn-2": Kind(_flash_attn_2, "flash-attn"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from PIL import Image
@@ -95,7 +95,10 @@ class Pipeline:
         kind = pipeline_type(type or checkpoint.default_type)
         weights = _open(checkpoint, kind.roles, announce)
         dtype = weights["sparse_structure_flow_model"].module.torso_dtype
-        backend = attention.choose(place, dtype, attention_backend)
+        widths = tuple(sorted({cast("int", w.module.head_dim) for role, w in weights.items() if "flow" in role}))
+        if announce and (notice := attention.notice(place, attention_backend)):
+            announce(f"attention: {notice}")
+        backend = attention.choose(place, dtype, attention_backend, widths)
         if announce:
             announce(f"attention: {backend.name} {backend.version}")
         if announce and "transformers" not in sys.modules:

@@ -5,11 +5,28 @@ from __future__ import annotations
 from ..check import Check
 from ..context import Context, TorchFacts
 from ..finding import Evidence, NotApplicableError, Outcome
-from ..site import Distribution
+from ..site import Distribution, normalised
 from ..symbols import is_torch_linked, misfit
 
 ID = "flash-attn-absent"
 _HEADS, _TOKENS = 12, 49_152  # of the largest flow model, and the limit of its cascade
+_FLASH = {
+    "flash-attn": {
+        "flash_attn": "its package folder is missing",
+        "flash_attn_2_cuda": "its compiled half (flash_attn_2_cuda) is missing: the build was skipped",
+    },
+    "flash-attn-3": {
+        "flash_attn_interface": "its module flash_attn_interface is missing",
+        "flash_attn_3": "its compiled half (flash_attn_3) is missing",
+    },
+    "flash-attn-4": {
+        "flash_attn.cute": "its package folder flash_attn/cute is missing",
+        "nvidia_cutlass_dsl": "its compiler (nvidia-cutlass-dsl) is missing",
+        "quack": "quack-kernels, which it imports, is missing",
+        "tvm_ffi": "apache-tvm-ffi, which calls its kernels, is missing",
+    },
+}
+"""For each distribution what it cannot do without, and what is said where that is not there."""
 _OLDEST_FLASH, _OLDEST_EFFICIENT = (8, 0), (5, 0)
 
 
@@ -17,34 +34,37 @@ def run(context: Context) -> Outcome:
     torch, gpus = context.torch, context.machine.gpus
     if torch is None:
         raise NotApplicableError("torch is not installed")
-    packages = [d for d in map(context.site.get, ("flash-attn", "flash-attn-3", "flash-attn-4", "xformers")) if d]
-    flash = next((d for d in packages if d.name.lower().startswith("flash")), None)
+    flashes = [d for d in map(context.site.get, _FLASH) if d]
+    packages = [*flashes, *(d for d in [context.site.get("xformers")] if d)]
     matrix = _HEADS * _TOKENS**2 * 2
     if torch.cuda is None or not gpus:
         return Outcome("torch's own attention on the CPU (flash-attn and xformers need a GPU)")
     oldest = min(g.capability for g in gpus)
-    findings = []
-    if flash is not None and (why := _unfit(context, flash)):
-        findings.append(
-            context.finding(
-                ID,
-                "error",
-                f"{flash.text} is installed but cannot serve: {why}",
-                seen=[Evidence(why, file=str(flash.folder), version=flash.version)],
-                leads_to="code that tries flash-attn first fails, or takes a slower path without a word",
-                remedy=[
-                    context.pip("uninstall", "-y", flash.name),
-                    f"# or build it for this torch: nox -s flash_attn -- --row {context.row.name if context.row else 'ROW'}",
-                ],
-            )
+    unfit = {d.text: why for d in flashes if (why := _unfit(context, d))}
+    findings = [
+        context.finding(
+            ID,
+            "error",
+            f"{d.text} is installed but cannot serve: {unfit[d.text]}",
+            seen=[Evidence(unfit[d.text], file=str(d.folder), version=d.version)],
+            leads_to="code that tries flash-attn first fails, or takes a slower path without a word",
+            remedy=[
+                context.pip("uninstall", "-y", d.name),
+                f"# or build it for this torch: nox -s flash_attn -- --row {context.row.name if context.row else 'ROW'}"
+                if normalised(d.name) == "flash-attn"
+                else f"# or install it whole: {context.pip('install', '--force-reinstall', f'{d.name}=={d.version}')}",
+            ],
         )
+        for d in flashes
+        if d.text in unfit
+    ]
     lacking = {d.name: what for d in packages if (what := _lacks(context, torch, d))}
-    usable = [d.text for d in packages if d.name not in lacking and (d is not flash or not findings)]
+    usable = [d.text for d in packages if d.name not in lacking and d.text not in unfit]
     refused = "".join(f"; {name} cannot load here: it lacks {what}" for name, what in lacking.items())
     if usable and oldest >= _OLDEST_FLASH:
         return Outcome(f"{', '.join(usable)}{refused}; no attention matrix is stored", tuple(findings))
     if oldest >= _OLDEST_FLASH:
-        none = "flash-attn is not installed" if flash is None else f"{flash.text} cannot serve"
+        none = f"{', '.join(d.text for d in flashes)} cannot serve" if flashes else "flash-attn is not installed"
         summary = f"{none}; torch's own flash kernel serves dense batches"
         cost = (
             "packed sequences of different lengths run one by one: slower, with a padded copy where code batches them"
@@ -61,7 +81,7 @@ def run(context: Context) -> Outcome:
     size = f"{matrix / 2**30:.0f} GiB ({_HEADS} heads, 2 bytes)"
     plain = f"where a mask or dtype forces the plain path, the scores of {_TOKENS} tokens alone take {size}"
     memory = min(g.memory for g in gpus)
-    if flash is None and context.site.module("trellis2") is not None:
+    if not flashes and context.site.module("trellis2") is not None:
         severity = "warning"  # upstream's default backend is flash_attn, and it has no varlen path over torch's own
         summary = "flash-attn is not installed, and the upstream pipeline here asks for it by default"
     findings.append(
@@ -98,10 +118,9 @@ def _lacks(context: Context, torch: TorchFacts, package: Distribution) -> str:
 
 def _unfit(context: Context, flash: Distribution) -> str | None:
     """Why an installed flash-attn cannot work here."""
-    if context.site.module("flash_attn") is None and context.site.module("flash_attn_interface") is None:
-        return "its package folder is missing"
-    if flash.name.lower() in ("flash-attn", "flash_attn") and context.site.module("flash_attn_2_cuda") is None:
-        return "its compiled half (flash_attn_2_cuda) is missing: the build was skipped"
+    for module, what in _FLASH[normalised(flash.name)].items():
+        if context.site.module(module) is None:
+            return what
     oldest = min(g.capability for g in context.machine.gpus)
     if oldest < _OLDEST_FLASH:
         return f"it needs a GPU of capability 8.0 or newer, this one is {oldest[0]}.{oldest[1]}"

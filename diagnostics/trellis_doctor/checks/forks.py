@@ -6,6 +6,7 @@ from .. import calls
 from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, NotApplicableError, Outcome
+from ..site import Distribution, normalised
 
 ID = "fork-api"
 # What the upstream pipeline calls, by import name.
@@ -44,17 +45,19 @@ CALLED: dict[str, tuple[str, ...]] = {
     "spconv": ("pytorch.SparseConvTensor",),
     "xformers": ("ops.memory_efficient_attention",),
 }
+# Packages that put a subpackage of their own below another's import name, and nothing else there.
+LODGERS = {"flash_attn": ("flash-attn-4",)}  # flash_attn.cute
 
 
 def run(context: Context) -> Outcome:
     site = context.site
-    present = [name for name in CALLED if site.module(name) is not None]
+    present = [name for name in CALLED if site.module(name) is not None and not _only_lodgers(context, name)]
     if not present:
         raise NotApplicableError("none of the upstream extensions is installed")
     findings: list[Finding] = []
     for name in present:
         place = site.module(name)
-        owners = site.owners_of_import(name)
+        owners = [d for d in site.owners_of_import(name) if not _lodges(d, name)]
         if place is not None and place.name == "__init__.py":
             owners = [d for d in owners if place.is_relative_to(d.folder.parent)]
         who = ", ".join(d.text for d in owners) or "no installed package"
@@ -94,6 +97,17 @@ def run(context: Context) -> Outcome:
         f"{', '.join(present)}: every function that is called exists" if not findings else ", ".join(present),
         tuple(findings),
     )
+
+
+def _lodges(package: Distribution, name: str) -> bool:
+    return normalised(package.name) in LODGERS.get(name, ())
+
+
+def _only_lodgers(context: Context, name: str) -> bool:
+    """Whether the import name is no package of its own: a folder that holds only what lodges there."""
+    owners = context.site.owners_of_import(name)
+    place = context.site.module(name)
+    return place is not None and place.is_dir() and bool(owners) and all(_lodges(d, name) for d in owners)
 
 
 CHECK = Check(ID, "Import names", "error", run, ("fork-api",))

@@ -224,6 +224,16 @@ class Bench:
         files = {"flash_attn/__init__.py": "from .interface import *\n", "flash_attn/interface.py": functions}
         self.package("flash-attn", "2.7.4.post1", files, record=[library])
 
+    def flash_attn_4(self) -> None:
+        """Beside `flash_attn`, or alone: its files are below that one's folder, which then has no __init__."""
+        self.package("flash-attn-4", "4.0.0", {"flash_attn/cute/__init__.py": "def flash_attn_func(): ...\n"})
+        for module, distribution in (
+            ("nvidia_cutlass_dsl", "nvidia-cutlass-dsl"),
+            ("quack", "quack-kernels"),
+            ("tvm_ffi", "apache-tvm-ffi"),
+        ):
+            self.package(distribution, "1.0", {f"{module}/__init__.py": ""})
+
     def flex_gemm(self, autotuner: str = stubs.FLEX_GEMM_AUTOTUNER) -> None:
         files = {
             "flex_gemm/__init__.py": "from . import ops\n",

@@ -438,6 +438,23 @@ def _(b: Bench) -> None:
     next(b.site.glob("flash_attn_2_cuda*")).unlink()
 
 
+@environment("flash-attn 4 alone")
+def _(b: Bench) -> None:
+    b.healthy().remove("flash-attn")
+    b.flash_attn_4()
+
+
+@environment("flash-attn 4 beside flash-attn 2")
+def _(b: Bench) -> None:
+    b.healthy().flash_attn_4()
+
+
+@environment("flash-attn 4 without its compiler, beside flash-attn 2", "flash-attn-absent")
+def _(b: Bench) -> None:
+    b.healthy().flash_attn_4()
+    b.remove("nvidia-cutlass-dsl")
+
+
 @environment("flash-attn on a GPU that cannot run it", "flash-attn-absent", "wrong-arch")
 def _(b: Bench) -> None:
     b.healthy().gpu("NVIDIA GeForce RTX 2080 Ti", "7.5", 22528)
