@@ -167,6 +167,38 @@ def test_wrong_arguments_name_the_argument(capsys, arguments, message):
     assert message in err
 
 
+def test_no_command_writes_over_what_it_reads(painted, tmp_path, capsys):
+    source = tmp_path / "own.glb"
+    source.write_bytes(painted.read_bytes())
+    (tmp_path / "link.glb").hardlink_to(source)
+    other = tmp_path / "o.glb"
+    for arguments, option in [
+        (("remake", source, "-o", source), "--out"),
+        (("remake", source, "-o", tmp_path / "link.glb"), "--out"),
+        (("remake", source, "-o", tmp_path / "sub/../own.glb"), "--out"),
+        (("remake", source, "-o", other, "--manifest", source), "--manifest"),
+        (("remake", source, "-o", other, "--manifest", other), "--manifest"),
+        (("render", source, "-o", source), "--out"),
+    ]:
+        status, out, error = run(capsys, *arguments)
+        assert (status, out) == (2, "") and error.startswith(f"trellis: error: {option}: ") and error.count("\n") == 1
+        assert source.read_bytes() == painted.read_bytes() and not other.exists()
+
+
+def test_what_cannot_be_served_is_said_before_the_work(painted, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for arguments, message in [
+        (("remake", "absent.glb", "-o", tmp_path / "file/o.glb"), "--out: "),
+        (("remake", "absent.glb", "-o", tmp_path / "o.glb", "--manifest", tmp_path), "is a folder"),
+        (("remake", "absent.glb", "-o", tmp_path / "o.glb", "--keep-stages", tmp_path / "file"), "is a file"),
+        (("render", "absent.glb", "-o", tmp_path / "o.jpg"), "must end in .png, as a PNG is what is written"),
+        (("render", painted, "-o", tmp_path / "o.png", "--environment", "sky.hdr"), "--environment: sky.hdr: there is"),
+    ]:
+        status, _, error = run(capsys, *arguments)
+        assert status == 2 and message in error and "absent" not in error and error.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_texture_too_small_for_the_charts_is_one_line_and_leaves_nothing(tmp_path, capsys):
     """A stage in the middle of the road refuses: its sentence reaches the user without a traceback."""
     source = files("trellis_pipeline") / "samples/controller.glb"
@@ -207,6 +239,11 @@ def test_help_and_module_entry():
     assert done.returncode == 0
     for option in ("--resolution", "--faces", "--texture", "--device", "--manifest"):
         assert option in done.stdout
+
+
+def test_version(capsys):
+    status, out, _ = run(capsys, "--version")
+    assert status == 0 and out.startswith("trellis ") and len(out.split()) > 1
 
 
 def test_written_file_is_a_new_version_of_glb_that_our_reader_takes(remade):

@@ -7,9 +7,11 @@ import torch
 from PIL import Image
 from trellis_pipeline import attention, generate_command, generation
 from trellis_pipeline.cli import main
+from trellis_pipeline.errors import CheckpointError
 from trellis_pipeline.hashes import sha256
 from trellis_pipeline.image import background
 from trellis_pipeline.memory.plan import GIB
+from trellis_pipeline.store import StageStore
 from trellis_pipeline.testing import object_picture
 
 
@@ -71,8 +73,11 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(picture, checkpoint_folder
         ((picture, "--weights", tmp_path), "holds no pipeline.json"),
         ((picture, "--weights", "no/such/place"), "neither a folder nor a hub id"),
         ((picture, *weights, "--attention", "flash-attn-2"), "flash-attn-2 was asked for"),
+        ((picture, "--attention", "flash"), "attention: expected auto or one of"),
+        ((picture, *weights, "--revision", "v2"), "is a folder, which has none"),
+        ((picture, *weights, "--image-encoder", "dino"), "image encoder: dino: neither a folder nor a hub id"),
         ((picture, *weights, "--resume"), "--resume: it needs --keep-stages"),
-        ((picture, *weights, "--manifest", picture), "object.png is the picture or the GLB"),
+        ((picture, *weights, "--manifest", picture), "object.png would take the place of"),
         ((tmp_path, *weights), "it is a folder, not a picture"),
         ((picture, *weights, "--vram-budget", "8"), "limits a CUDA device"),
     ]:
@@ -82,6 +87,27 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(picture, checkpoint_folder
         assert len(lines) == 1 and message in lines[0]
         assert "Traceback" not in error and text == ""
     assert not out.parent.exists()
+
+
+def test_a_folder_of_weights_is_no_place_for_stages(picture, copied, tmp_path, capsys):
+    """A new run removes the stages of the one before, and must not take a model's files for such."""
+    weights = {p.name: p.stat().st_size for p in (copied / "ckpts").iterdir()}
+    status, _, error = run(
+        capsys,
+        "generate",
+        picture,
+        "-o",
+        tmp_path / "o.glb",
+        "--weights",
+        copied,
+        *QUICK,
+        "--keep-stages",
+        copied / "ckpts",
+    )
+    assert status == 2 and "give a folder of its own" in error and error.count("\n") == 1
+    with pytest.raises(CheckpointError, match="give a folder of its own"):
+        StageStore(copied / "ckpts").begin({"seed": 1})
+    assert {p.name: p.stat().st_size for p in (copied / "ckpts").iterdir()} == weights
 
 
 @pytest.mark.parametrize("option", ["-o", "--manifest", "--keep-stages"])
@@ -157,6 +183,9 @@ def test_memory_draws_a_manifest(tmp_path, capsys):
     out = tmp_path / "chart.svg"
     assert run(capsys, "memory", tmp_path / "m.json", "-o", out)[0] == 0
     assert out.read_text().startswith("<svg")
+    manifest = (tmp_path / "m.json").read_text()
+    status, _, error = run(capsys, "memory", tmp_path / "m.json", "-o", tmp_path / "m.json")
+    assert status == 2 and "--out: " in error and (tmp_path / "m.json").read_text() == manifest
     (tmp_path / "m.json").write_text("{}")
     out.unlink()
     status, _, error = run(capsys, "memory", tmp_path / "m.json", "-o", out)

@@ -291,11 +291,47 @@ def test_unusable_results_name_their_stage(
         ({"type": "2048"}, "type: expected one of 512, 1024, 1024_cascade, 1536_cascade"),
         ({"device": "cpu", "vram_budget": 8}, "vram_budget: it limits a CUDA device"),
         ({"device": "cpu", "attention_backend": "flash-attn-3"}, "flash-attn-3 was asked for"),
+        ({"device": "gpu"}, "device: expected cpu, cuda or cuda:N, got 'gpu'"),
+        ({"device": "cuda:99"}, "device: cuda:99 is not here"),
+        ({"device": "cpu", "revision": "main"}, "revision: .* is a folder"),
     ],
 )
 def test_wrong_arguments_are_named(checkpoint_folder, arguments, message):
     with pytest.raises(ValueError, match=message):
         Pipeline.from_pretrained(checkpoint_folder, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, "seed: expected a whole number from 0 to 9223372036854775807, got -1"),
+        ({"seed": 2**64}, ValueError, "seed: "),
+        ({"seed": 1.5}, ValueError, "seed: "),
+        ({"steps": 0}, ValueError, "steps: expected a whole number from 1"),
+        ({"steps": -2}, ValueError, "steps: "),
+        ({"max_tokens": 0}, ValueError, "max_tokens: "),
+        ({"background": "green"}, ValueError, "background: expected one of auto"),
+        ({"image": np.zeros((8, 8, 4), np.uint8)}, TypeError, "image: expected a PIL image or a path, got ndarray"),
+        ({"image": "absent.png"}, FileNotFoundError, "absent.png"),
+    ],
+)
+def test_wrong_arguments_of_a_run_are_named(pipeline, picture, arguments, error, message):
+    with pytest.raises(error, match=message):
+        pipeline.run(**({"image": picture, "type": "512"} | arguments))
+
+
+def test_a_picture_may_be_given_as_its_file(pipeline, single, tmp_path):
+    object_picture().save(tmp_path / "p.png")
+    for path in (tmp_path / "p.png", str(tmp_path / "p.png")):
+        asset = pipeline.run(path, seed=2, type="512", steps=1)
+        assert torch.equal(asset.texture.feats, single.asset.texture.feats)
+
+
+def test_an_asset_is_named_in_a_line_and_writes_glbs_only(asset, tmp_path):
+    assert repr(asset).startswith("Asset(type='1024_cascade', seed=7, device='cpu': ") and len(repr(asset)) < 200
+    with pytest.raises(ValueError, match=r"must end in \.glb"):
+        asset.to_glb(tmp_path / "chair.obj")
+    assert not list(tmp_path.iterdir())
 
 
 def test_opaque_pictures_without_a_background_model_are_refused(pipeline, tmp_path, monkeypatch):

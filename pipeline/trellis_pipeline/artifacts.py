@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -91,33 +90,6 @@ def write_whole(path: Path, write: Callable[[Path], object], *, sync: bool = Fal
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def require_writable(option: str, path: Path, *, folder: bool = False) -> None:
-    """Tries, before work that takes long, whether `write_whole` could write `path`; leaves nothing behind.
-
-    Args:
-        folder: whether `path` is a folder for files.
-
-    Raises:
-        ValueError: it could not; the message names `option`.
-    """
-    if path.exists() and path.is_dir() != folder:
-        raise ValueError(f"{option}: {path} is a {'file' if folder else 'folder'}")
-    place = path if folder else path.parent
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    try:
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise ValueError(f"{option}: {path} cannot be written: {error.strerror or error} ({place})") from None
-
-
-def require_glb(option: str, path: Path) -> None:
-    """Raises ValueError where what a command makes would stand under the name of another kind of file."""
-    if path.suffix.lower() != ".glb":
-        raise ValueError(f"{option}: {path} must end in .glb, as a GLB is what is written")
 
 
 def _tuples(value: Any) -> Any:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from . import export
+from .arguments import device_of, require_glb
 from .artifacts import Conditioning, Latent, Structure, to_device
 from .export import VoxelAsset
 from .image import PreparedImage
@@ -18,7 +17,7 @@ from .manifest import Manifest
 from .memory.ledger import Ledger
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Asset:
     """A generated asset.
 
@@ -43,6 +42,11 @@ class Asset:
     seed: int
     device: str
 
+    def __repr__(self) -> str:
+        made = f"type={self.type!r}, seed={self.seed}, device={self.device!r}"
+        grid, count = self.voxels.grid_size, len(self.voxels.coords)
+        return f"Asset({made}: {len(self.shape.coords):,} latent voxels, {count:,} voxels of {grid}^3)"
+
     def to_glb(self, path: str | Path, options: GlbOptions | None = None, *, device: str | None = None,
                record: Manifest | None = None, keep: Callable[[str, Any], None] | None = None) -> dict[str, Any]:  # fmt: skip
         """Makes a textured mesh of the voxels and writes it as a GLB, whole or not at all.
@@ -54,9 +58,14 @@ class Asset:
 
         Returns:
             facts about the file.
+
+        Raises:
+            ValueError: a path that does not end in .glb, or an option out of range.
+            StageError: a step's result is unusable; it names the step.
         """
+        require_glb("path", Path(path))
         options, record = options or GlbOptions(), record or Manifest("export", {}, quiet=True)
-        place = torch.device(device or self.device)
+        place = device_of(device or self.device)
         ledger = Ledger(place)
 
         @contextmanager

@@ -67,6 +67,12 @@ def notice(device: torch.device, requested: str = "auto") -> str | None:
     return first.notice if first and device.type == "cuda" else None
 
 
+def require_backend(requested: str) -> None:
+    """Raises AttentionError where `requested` is neither "auto" nor a name in `BACKENDS`."""
+    if requested != "auto" and requested not in BACKENDS:
+        raise AttentionError(f"attention: expected auto or one of {', '.join(BACKENDS)}, got {requested!r}")
+
+
 @lru_cache(maxsize=16)
 def choose(
     device: torch.device, dtype: torch.dtype, requested: str = "auto", widths: tuple[int, ...] = (128,)
@@ -82,8 +88,7 @@ def choose(
         AttentionError: the backend asked for is unknown, missing, wrong, or not for this device or dtype.
     """
     if requested != "auto":
-        if requested not in BACKENDS:
-            raise AttentionError(f"attention: expected auto or one of {', '.join(BACKENDS)}, got {requested!r}")
+        require_backend(requested)
         reason = _refusal(requested, device, dtype, widths)
         if reason:
             raise AttentionError(f"attention: {requested} was asked for, but {reason}")

@@ -7,17 +7,15 @@ weights today and in a year.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
-from .hub import HubUnreachableError, fetch, page
+from .hub import HUB_ID, HubUnreachableError, fetch, page
 
 DEFAULT_WEIGHTS = "microsoft/TRELLIS.2-4B"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SAMPLER = "FlowEulerGuidanceIntervalSampler"
 
 
@@ -132,12 +130,14 @@ def open_checkpoint(source: str | Path, revision: str | None = None) -> Checkpoi
     """
     source = str(source)
     if Path(source).is_dir():
+        if revision:
+            raise CheckpointError(f"revision: {source} is a folder, which has none; a hub id has")
         path = Path(source) / "pipeline.json"
         if not path.is_file():
             raise CheckpointError(
                 f"{source}: it holds no pipeline.json; expected a folder in the layout of {page(DEFAULT_WEIGHTS)}"
             )
-    elif _HUB_ID.fullmatch(source) and not Path(source).exists():
+    elif HUB_ID.fullmatch(source) and not Path(source).exists():
         path = fetch(source, "pipeline.json", revision)
     else:
         raise CheckpointError(f"{source}: neither a folder nor a hub id (organisation/name)")

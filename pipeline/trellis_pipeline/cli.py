@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NoReturn
 
-import torch
 from trellis_regression.pipe import quiet
 
+from .arguments import device_of, require_apart, require_glb, require_suffix, require_writable
 from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
 from .generate_command import add_parsers
 
@@ -39,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"trellis: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"trellis: error: {where}{error.strerror or error}", file=sys.stderr)
         return 2
     return 0
 
@@ -57,14 +59,17 @@ def _bounded(low: int, high: int) -> Callable[[str], int]:
 
 def _device(text: str) -> str:
     try:
-        device = torch.device(text)
-    except RuntimeError:
-        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise argparse.ArgumentTypeError(f"{text} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
+        device_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("device: ")) from None
     return text
+
+
+def _version() -> str:
+    try:
+        return version("trellis-pipeline")
+    except PackageNotFoundError:
+        return "(from sources that are not installed)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -76,6 +81,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="trellis", description="Textured 3-D assets, with nothing silent on the way.")
+    parser.add_argument("--version", action="version", version=f"trellis {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     remake = commands.add_parser("remake", help="take a GLB through voxels and back out as a new GLB")
@@ -125,11 +131,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _remake(arguments: argparse.Namespace) -> None:
-    from .artifacts import require_glb
     from .manifest import write_manifest
     from .remake import RemakeOptions, remake
 
     require_glb("--out", arguments.out)
+    require_apart("--out", arguments.out, arguments.source)
+    require_writable("--out", arguments.out)
+    if arguments.manifest:
+        require_apart("--manifest", arguments.manifest, arguments.source, arguments.out)
+        require_writable("--manifest", arguments.manifest)
+    if arguments.keep_stages:
+        require_writable("--keep-stages", arguments.keep_stages, folder=True)
     if not 0 <= arguments.min_fraction < 1:
         raise UsageError(f"--min-fraction: expected a share in [0, 1), got {arguments.min_fraction}")
     options = RemakeOptions(
@@ -146,12 +158,17 @@ def _remake(arguments: argparse.Namespace) -> None:
 def _render(arguments: argparse.Namespace) -> None:
     from trellis_regression.render import load_environment, turntable_sheet
 
+    from .artifacts import write_whole
+
+    require_suffix("--out", arguments.out, ".png", "a PNG")
+    require_writable("--out", arguments.out)
+    if arguments.environment and not arguments.environment.is_file():
+        raise UsageError(f"--environment: {arguments.environment}: there is no such file")
     image = turntable_sheet(
         arguments.sources, load_environment(arguments.environment, arguments.device),
         views=arguments.views, size=arguments.size, mode=arguments.mode, device=arguments.device,
     )  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    image.save(arguments.out, "PNG")
+    write_whole(arguments.out, lambda file: image.save(file, "PNG"))
     print(f"{arguments.out}: {image.width} x {image.height}")
 
 

@@ -77,8 +77,9 @@ _gibibytes.__name__ = "number"
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from .artifacts import require_glb, require_writable
+    from .arguments import require_apart, require_glb, require_writable
     from .asset import GlbOptions
+    from .attention import require_backend
     from .generate import GenerateOptions, generate
     from .manifest import write_manifest
     from .store import StageStore
@@ -89,16 +90,19 @@ def _generate(arguments: argparse.Namespace) -> None:
         raise ImageError(f"{arguments.source}: it is a folder, not a picture")
     if not arguments.source.is_file():
         raise ImageError(f"{arguments.source}: there is no such file")
+    require_backend(arguments.attention)
     require_writable("--out", arguments.out)
     require_glb("--out", arguments.out)
     if arguments.manifest:
-        if arguments.manifest.resolve() in (arguments.source.resolve(), arguments.out.resolve()):
-            raise ValueError(f"--manifest: {arguments.manifest} is the picture or the GLB")
+        require_apart("--manifest", arguments.manifest, arguments.source, arguments.out)
         require_writable("--manifest", arguments.manifest)
     if arguments.keep_stages:
         require_writable("--keep-stages", arguments.keep_stages, folder=True)
-        if arguments.resume:
-            StageStore(arguments.keep_stages, resume=True).kept()  # before anything that takes long
+        store = StageStore(arguments.keep_stages, resume=arguments.resume)
+        if arguments.resume:  # before anything that takes long
+            store.kept()
+        else:
+            store.require_own()
     glb = GlbOptions(
         arguments.faces, arguments.texture, remesh=arguments.remesh, unwrap=arguments.unwrap, alpha=arguments.alpha,
         image_format=arguments.format,
@@ -119,9 +123,12 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _memory(arguments: argparse.Namespace) -> None:
+    from .arguments import require_apart, require_writable
     from .artifacts import write_whole
     from .memory.chart import chart
 
+    require_apart("--out", arguments.out, arguments.manifest)
+    require_writable("--out", arguments.out)
     try:
         facts = json.loads(arguments.manifest.read_text())
     except ValueError as error:

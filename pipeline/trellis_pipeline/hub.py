@@ -29,6 +29,9 @@ UNGATED = {
 }
 """Repositories behind an approval, and ones with the same role that need none."""
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""organisation/name."""
+
 CONNECT_SECONDS = 8.0
 """How long a connection may take. HF_HUB_ETAG_TIMEOUT, the client's own variable, sets it too."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")

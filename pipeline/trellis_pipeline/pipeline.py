@@ -14,13 +14,22 @@ import torch
 from PIL import Image
 
 from . import attention, generation
+from .arguments import device_of
 from .artifacts import Conditioning, Latent, Structure, to_device
 from .asset import Asset, GlbOptions
 from .checkpoint import DEFAULT_WEIGHTS, Checkpoint, open_checkpoint
 from .errors import CheckpointError, StageError, require_finite
 from .export import VoxelAsset
 from .generation import MAX_TOKENS, TYPES, PipelineType
-from .image import ImageEncoder, PreparedImage, is_opaque, load_image_encoder, prepare, require_transformers
+from .image import (
+    ImageEncoder,
+    PreparedImage,
+    is_opaque,
+    load_image_encoder,
+    open_image,
+    prepare,
+    require_transformers,
+)
 from .image import background as backgrounds
 from .manifest import Manifest
 from .memory.costs import Cost, cost, encoder_activations, export_cost, tokens_of_image
@@ -86,7 +95,7 @@ class Pipeline:
             CheckpointError: something is missing, gated, or not what its configuration says.
             AttentionError: the backend asked for cannot serve.
         """
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        place = device_of(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if place.type == "cuda" and place.index is None:
             place = torch.device("cuda", torch.cuda.current_device())
         if vram_budget is not None and place.type != "cuda":
@@ -186,14 +195,14 @@ class Pipeline:
             torch.cuda.empty_cache()
 
     def run(
-        self, image: Image.Image | PreparedImage, *, seed: int = 42, type: str | None = None,  # noqa: A002
+        self, image: Image.Image | str | Path | PreparedImage, *, seed: int = 42, type: str | None = None,  # noqa: A002
         max_tokens: int = MAX_TOKENS, background: str = "auto", steps: int | None = None,
         export: GlbOptions | None = None, store: StageStore | None = None, record: Manifest | None = None,
     ) -> Asset:  # fmt: skip
         """Generates an asset from a picture of an object.
 
         Args:
-            image: as PIL reads it, with its background or without; or already prepared.
+            image: as PIL reads it, or its file, with its background or without; or already prepared.
             seed: of the noise, which is drawn on the CPU and so the same on every device.
             type: "512", "1024", "1024_cascade" or "1536_cascade"; by default what pipeline.json names.
             max_tokens: a cascade lowers its resolution while it has as many latent voxels, to no less than 1024.
@@ -208,10 +217,12 @@ class Pipeline:
             The asset, on the CPU, with its intermediate results.
 
         Raises:
+            ValueError: an argument out of range.
             ImageError: the picture cannot serve.
             StageError: a stage's result is unusable; it names the stage.
             MemoryPlanError: a stage does not fit the budget.
         """
+        _require_run(seed, steps, max_tokens, background)
         kind = self.open(type or self.checkpoint.default_type)
         record = record or Manifest("generate", {}, quiet=True)
         run = _Run(self, kind, seed, max_tokens, steps, export, store, record)
@@ -414,16 +425,33 @@ class _Run:
         return generation.voxel_asset(decoded, coords, attrs, shape.resolution)
 
 
-def prepare_image(image: Image.Image, background: str, record: Manifest) -> PreparedImage:
+def prepare_image(image: Image.Image | str | Path, background: str, record: Manifest) -> PreparedImage:
     """The first stage, which needs no model of the checkpoint.
 
     Raises:
         ImageError: the picture cannot serve.
+        TypeError: it is neither a picture nor a path.
     """
+    if isinstance(image, (str, Path)):
+        image = open_image(image)
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"image: expected a PIL image or a path, got {type(image).__name__}")
     with record.stage("prepare") as facts:
         prepared = prepare(image, backgrounds.choose(background) if is_opaque(image) else None)
         facts.update(size=prepared.image.width, alpha=prepared.alpha)
     return prepared
+
+
+def _require_run(seed: int, steps: int | None, max_tokens: int, background: str) -> None:
+    for name, value, least, most in (
+        ("seed", seed, 0, 2**63 - 1),
+        ("steps", 1 if steps is None else steps, 1, 1000),
+        ("max_tokens", max_tokens, 1, 1 << 24),
+    ):
+        if not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+    if background not in backgrounds.METHODS:
+        raise ValueError(f"background: expected one of {', '.join(backgrounds.METHODS)}, got {background!r}")
 
 
 def pipeline_type(name: str) -> PipelineType:

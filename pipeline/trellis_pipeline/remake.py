@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from . import export
+from .arguments import device_of
 from .hashes import sha256
 from .manifest import Manifest
 
@@ -52,7 +51,7 @@ def remake(
         GlbError: the source is not a usable GLB.
         ValueError: an option out of range.
     """
-    device = torch.device(options.device)
+    device = device_of(options.device)
     manifest = Manifest("remake", asdict(options), quiet=quiet, device=device)
 
     def keep(name: str, stage: Any) -> None:

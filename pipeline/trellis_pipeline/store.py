@@ -32,7 +32,8 @@ class StageStore:
         """Binds the folder to a run.
 
         Raises:
-            CheckpointError: resuming from a folder of another run; the message names what differs.
+            CheckpointError: resuming from a folder of another run, and the message names what differs; or a folder
+                with files of something else.
         """
         if self.resume:
             kept = self.kept()
@@ -41,10 +42,24 @@ class StageStore:
                 what = "; ".join(f"{k} was {kept.get(k)!r}, is {identity[k]!r}" for k in differ)
                 raise CheckpointError(f"{self.folder}: its stages come from another run: {what}")
             return
+        self.require_own()
         for old in self.folder.glob("*.safetensors"):
             old.unlink()
         path = self.folder / _RUN
         write_whole(path, lambda file: file.write_text(json.dumps(identity, indent=1) + "\n"))
+
+    def require_own(self) -> None:
+        """Looks whether the .safetensors files in the folder are a run's, as a new run removes them.
+
+        Raises:
+            CheckpointError: the folder holds some that no run kept, a model's perhaps.
+        """
+        other = next(iter(sorted(self.folder.glob("*.safetensors"))), None)
+        if other and not (self.folder / _RUN).is_file():
+            raise CheckpointError(
+                f"{self.folder}: it holds {other.name} but no {_RUN}, so that its files are not a run's stages, and a new "
+                "run would remove them; give a folder of its own"
+            )
 
     def kept(self) -> dict[str, Any]:
         """What the run in the folder was bound to.

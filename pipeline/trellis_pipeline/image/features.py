@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ..errors import CheckpointError
-from ..hub import fetch
+from ..hub import HUB_ID, fetch
 from ..memory.residency import Weights
 from . import timm
 
@@ -94,6 +94,8 @@ def load_image_encoder(source: str, revision: str | None = None) -> ImageEncoder
 
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise CheckpointError(f"{source}: it holds no config.json; expected DINOv3 as transformers saves it")
+    if not Path(source).is_dir() and not HUB_ID.fullmatch(source):
+        raise CheckpointError(f"image encoder: {source}: neither a folder nor a hub id (organisation/name)")
     name = source
     if not Path(source).is_dir():
         fetch(source, "config.json", revision)

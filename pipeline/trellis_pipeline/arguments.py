@@ -1,0 +1,65 @@
+"""What a user gives, checked before any work that takes long. Each message begins with the argument's name."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """A device that is here.
+
+    Raises:
+        ValueError: another kind than cpu and cuda, or one that torch does not see.
+    """
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        place = None
+    if place is None or place.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected cpu, cuda or cuda:N, got {str(device)!r}")
+    if place.type == "cuda" and (not torch.cuda.is_available() or (place.index or 0) >= torch.cuda.device_count()):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise ValueError(f"device: {place} is not here: torch sees {count} CUDA devices")
+    return place
+
+
+def require_apart(option: str, path: Path, *others: Path) -> None:
+    """Raises ValueError where writing `path` would take the place of a file that the same run reads or writes."""
+    for other in others:
+        if path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other)):
+            raise ValueError(f"{option}: {path} would take the place of {other}, which this run reads or writes too")
+
+
+def require_suffix(option: str, path: Path, suffix: str, what: str) -> None:
+    """Raises ValueError where what a command makes would stand under the name of another kind of file."""
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"{option}: {path} must end in {suffix}, as {what} is what is written")
+
+
+def require_glb(option: str, path: Path) -> None:
+    """`require_suffix` for the file that most commands write."""
+    require_suffix(option, path, ".glb", "a GLB")
+
+
+def require_writable(option: str, path: Path, *, folder: bool = False) -> None:
+    """Tries, before work that takes long, whether `artifacts.write_whole` could write `path`; leaves nothing behind.
+
+    Args:
+        folder: whether `path` is a folder for files.
+
+    Raises:
+        ValueError: it could not.
+    """
+    if path.exists() and path.is_dir() != folder:
+        raise ValueError(f"{option}: {path} is a {'file' if folder else 'folder'}")
+    place = path if folder else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option}: {path} cannot be written: {error.strerror or error} ({place})") from None
