@@ -61,22 +61,7 @@ def main() -> int:
     parser.add_argument("--size", default="full", choices=("full", "tiny"))
     arguments = parser.parse_args()
     device = torch.device("cuda", torch.cuda.current_device())
-    start = time.perf_counter()
-    if arguments.mesh:
-        surface = Surface(arguments.mesh, device)
-        for kind in {TYPES[t] for t in arguments.types}:
-            for resolution in {kind.resolution, 512 if kind.low else kind.resolution}:
-                surface.prepare(resolution, kind.structure_grid)
-        impose(surface)
-    else:
-        costs.GROWTH = 4.0
-    roles = list(dict.fromkeys(role for t in arguments.types for role in TYPES[t].roles))
-    checkpoint, weights, encoder = random_models(arguments.size, roles, device="cuda")
-    torch.cuda.empty_cache()
-    dtype = weights[roles[0]].module.torso_dtype
-    backend = attention.choose(device, dtype)
-    made = time.perf_counter() - start
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, attention {backend.name}; made in {made:.1f} s")
+    checkpoint, weights, encoder, backend = opened(arguments.mesh, arguments.types, arguments.size, device)
     picture = prepare(object_picture(), None)
     total = torch.cuda.get_device_properties(device).total_memory
     firsts: dict[str, Asset] = {}
@@ -94,6 +79,26 @@ def main() -> int:
             pipeline.release()
             torch.cuda.empty_cache()
     return int(wrong > 0)
+
+
+def opened(mesh: Path | None, types: list[str], size: str, device: torch.device) -> tuple[Any, Any, Any, Any]:
+    """What a `Pipeline` is made of: random models for these types, whose decoders keep the mesh's voxels if there is one."""
+    start = time.perf_counter()
+    if mesh:
+        surface = Surface(mesh, device)
+        for kind in {TYPES[t] for t in types}:
+            for resolution in {kind.resolution, 512 if kind.low else kind.resolution}:
+                surface.prepare(resolution, kind.structure_grid)
+        impose(surface)
+    else:
+        costs.GROWTH = 4.0
+    roles = list(dict.fromkeys(role for t in types for role in TYPES[t].roles))
+    checkpoint, weights, encoder = random_models(size, roles, device="cuda")
+    torch.cuda.empty_cache()
+    backend = attention.choose(device, weights[roles[0]].module.torso_dtype)
+    made = time.perf_counter() - start
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, attention {backend.name}; made in {made:.1f} s")
+    return checkpoint, weights, encoder, backend
 
 
 def _runs(

@@ -35,9 +35,18 @@ def tensors(value):
     return {f"{name}.{key}".rstrip("."): t for name, part in parts for key, t in tensors(part).items()}
 
 
-def test_the_second_run_has_the_bits_of_the_first_and_so_have_runs_within_a_budget():
-    kind, device = "1024_cascade", torch.device("cuda", 0)
-    checkpoint, weights, encoder = random_models("full", TYPES[kind].roles, device="cuda")
+KIND = "1024_cascade"
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Random ones of the public sizes; making them takes as long as several runs."""
+    return random_models("full", TYPES[KIND].roles, device="cuda")
+
+
+def test_the_second_run_has_the_bits_of_the_first_and_so_have_runs_within_a_budget(models):
+    kind, device = KIND, torch.device("cuda", 0)
+    checkpoint, weights, encoder = models
     backend = attention.choose(device, torch.bfloat16)
     picture = prepare(object_picture(), None)
     torch.cuda.empty_cache()
