@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -74,6 +75,20 @@ def test_a_large_result_is_closed_and_the_same_on_any_stream() -> None:
         again = remesh_dual_contouring(v, f, resolution=400, bvh=Bvh(v, f))
     stream.synchronize()
     assert bits(tuple(again)) == bits(tuple(expected))
+
+
+def test_nothing_is_left_until_the_garbage_is_collected() -> None:
+    v, f = (x.cuda() for x in soup(20_000, 0.02))
+    tree = Bvh(v, f)
+    gc.collect()
+    before = torch.cuda.memory_allocated()
+    gc.disable()
+    try:
+        result = remesh_dual_contouring(v, f, resolution=400, bvh=tree)
+        result = (result.vertices, result.faces)
+        assert torch.cuda.memory_allocated() - before < 1.01 * sum(12 * len(x) for x in result) + 4096
+    finally:
+        gc.enable()
 
 
 def test_no_memory_is_torchs_error() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trellis_mesh import Bvh, remesh_dual_contouring
-from trellis_mesh._library import EXTENSION
+from trellis_mesh._library import EXTENSION, DeviceMemory
 from trellis_native.testing import assert_same_bits_for_any_thread_count
 
 Mesh = tuple[torch.Tensor, torch.Tensor]
@@ -416,3 +419,18 @@ def test_operator_passes_opcheck() -> None:
     tree = (bvh.nodes, bvh.leaves.nan_to_num(), bvh.ids, bvh.num_faces)
     arguments = (*tree, [-0.75] * 3, 0.1, 15, 1.0, 0.9, True)
     torch.library.opcheck(torch.ops.trellis_mesh.remesh_dual_contouring.default, arguments, test_utils=("test_schema",))
+
+
+def test_memory_of_a_native_call_goes_back_without_the_garbage_collector() -> None:
+    gc.disable()
+    try:
+        memory = DeviceMemory(torch.device("meta"))
+        allocate = memory.allocate
+        assert allocate is not None
+        ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(allocate.value)(16)
+        piece = weakref.ref(memory._pieces[0])
+        assert piece() is not None
+        memory.release()
+        assert piece() is None
+    finally:
+        gc.enable()

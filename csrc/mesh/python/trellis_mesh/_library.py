@@ -34,7 +34,7 @@ def call_with_scratch(verb: str, *arguments: Any, device: torch.device) -> torch
 class DeviceMemory:
     """Memory of torch for a C function that asks for it piece by piece, ``void* (*allocate)(int64_t bytes)``.
 
-    The pieces live as long as this object.
+    The pieces live until `release`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -42,7 +42,6 @@ class DeviceMemory:
         self._errors = errors = list[Exception]()
         self._pieces = pieces = list[torch.Tensor]()
 
-        # Not a method: a reference to this object would keep the pieces until the garbage is collected.
         def take(size: int) -> int | None:
             try:
                 pieces.append(torch.empty(size, dtype=torch.uint8, device=device))
@@ -57,6 +56,11 @@ class DeviceMemory:
     def allocate(self) -> ctypes.c_void_p | None:
         """The function to pass; null on the CPU, which allocates by itself."""
         return None if self._device.type == "cpu" else ctypes.cast(self._function, ctypes.c_void_p)
+
+    def release(self) -> None:
+        """Gives the pieces back. It has to be said: `ctypes.cast` ties the function into a ring with itself, which keeps all
+        that it refers to until the garbage is collected."""
+        self._pieces.clear()
 
     @contextmanager
     def errors(self) -> Iterator[None]:

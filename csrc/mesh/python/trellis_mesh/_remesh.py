@@ -51,14 +51,19 @@ def _remesh(
     settings = (*origin, cell, resolution, band, project, int(fill))
     device = nodes.device
     memory = DeviceMemory(device)
-    with memory.errors():
-        EXTENSION.call("remesh_begin", nodes, leaves, ids, num_faces, *settings, *sizes, memory.allocate, device=device)
     try:
-        vertices = nodes.new_empty(num_vertices.value, 3)
-        faces = ids.new_empty(num_new_faces.value, 3)
-        EXTENSION.call("remesh_fill", state, vertices, faces, device=device)
+        with memory.errors():
+            EXTENSION.call(
+                "remesh_begin", nodes, leaves, ids, num_faces, *settings, *sizes, memory.allocate, device=device
+            )
+        try:
+            vertices = nodes.new_empty(num_vertices.value, 3)
+            faces = ids.new_empty(num_new_faces.value, 3)
+            EXTENSION.call("remesh_fill", state, vertices, faces, device=device)
+        finally:
+            EXTENSION.call("remesh_end", state, device=device)
     finally:
-        EXTENSION.call("remesh_end", state, device=device)
+        memory.release()
     return vertices, faces, torch.tensor(held_back.value)
 
 
