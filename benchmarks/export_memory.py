@@ -4,7 +4,8 @@
         [--faces 200000 1000000] [--textures 1024 2048 4096] [--roads raw remesh] [--trace]
 
 Each mesh (one made here, if none is given) is made voxels with the attributes of a generated asset, and these become a
-GLB in every setting. A line for each says the largest peak, with its step, and what the plan expects. With ``--trace`` the
+GLB in every setting. A line for each says the largest peak, with its step; what the plan expects by what each step makes
+known to the next, and before all of them; and each step's peak and the ratio of the planned to it. With ``--trace`` the
 first and the last setting of each resolution and road also say which tensors live at the widest point of each step, by
 the line that made them.
 The exit status is 1 if a setting's peak is not within 10 % of the plan.
@@ -31,7 +32,7 @@ from export import voxels_of
 from run import fitted, made_mesh, read_mesh
 from trellis_pipeline.errors import StageError
 from trellis_pipeline.export import VoxelAsset, export_asset, load_source, voxelize
-from trellis_pipeline.memory import costs
+from trellis_pipeline.memory.export import ExportSizes
 from trellis_pipeline.memory.ledger import Ledger
 
 GIB = 1 << 30
@@ -87,15 +88,19 @@ def _export(voxels: VoxelAsset, remesh: bool, faces: int, texture: int, trace: b
     """One export: its peak, what was planned, and a line about it. The voxels count as its own."""
     device = voxels.coords.device
     ledger, sizes, traced = Ledger(device), {"voxels": len(voxels.coords)}, {}
+    done: dict[str, dict[str, Any]] = {}
+    planned: dict[str, int] = {}
     own = sum(t.numel() * t.element_size() for t in _tensors(voxels))
     outside = torch.cuda.memory_allocated() - own
     history = _History(device) if trace else None
 
     @contextmanager
     def stage(name: str) -> Iterator[dict[str, Any]]:
-        facts: dict[str, Any] = {}
+        of = ExportSizes.expected(len(voxels.coords), faces, texture, remesh, done, opaque=True)
+        planned[name] = of.peaks()[name]
+        done[name] = {}
         with ledger.stage(name):
-            yield facts
+            yield done[name]
         if history:
             traced[name] = history.widest()
 
@@ -117,13 +122,15 @@ def _export(voxels: VoxelAsset, remesh: bool, faces: int, texture: int, trace: b
         history.end()
     peaks = {e["stage"]: e["peak"] - outside for e in ledger.entries}
     step = max(peaks, key=lambda name: peaks[name])
-    planned = costs.export_peak(len(voxels.coords), texture, remesh)
-    ratio = planned / peaks[step]
-    steps = " ".join(f"{k} {p / GIB:.3f}" for k, p in peaks.items())
+    before = ExportSizes.expected(len(voxels.coords), faces, texture, remesh).peak
+    known = max(p for name, p in planned.items() if name != "remesh")
+    ratio = known / peaks[step]
+    steps = " ".join(f"{k} {p / GIB:.3f} {planned[k] / p:.2f}" for k, p in peaks.items())
+    shell = done.get("remesh", {}).get("faces_out", 0) / len(voxels.coords)
     print(
-        f"  {'remesh' if remesh else 'raw':<6} {faces:>9,} faces {texture:>5} texels: planned {planned / GIB:6.3f}  "
+        f"  {'remesh' if remesh else 'raw':<6} {faces:>9,} {texture:>5}^2: planned {known / GIB:6.3f} (before {before / GIB:6.3f}) "
         f"peak {peaks[step] / GIB:6.3f}  ratio {ratio:.3f}{' ' if 0.9 <= ratio <= 1.1 else '!'} in {step:<8} ({steps})"
-        f" {failure} sizes {sizes}",
+        f" faces {sizes.get('raw', [0, 0])[1]:,} {done.get('clean', {}).get('faces_out', 0):,}, shell {shell:.2f} a voxel {failure}",
         flush=True,
     )
     for name, lines in traced.items():
@@ -133,7 +140,7 @@ def _export(voxels: VoxelAsset, remesh: bool, faces: int, texture: int, trace: b
         )
         for line, size in lines[:14]:
             print(f"      {size:>13,} {size / len(voxels.coords):7.1f} a voxel  {line}")
-    return {"remesh": remesh, "faces": faces, "texture": texture, "ratio": ratio, "planned": planned,
+    return {"remesh": remesh, "faces": faces, "texture": texture, "ratio": ratio, "planned": planned, "before": before, "shell": shell,
             "peaks": peaks, "sizes": sizes, "trace": traced}  # fmt: skip
 
 

@@ -184,7 +184,7 @@ def _export(asset: Asset, run: int, arguments: argparse.Namespace) -> bool:
     seconds = time.perf_counter() - begun
     peaks = {e["stage"]: e["peak"] - before for e in record.facts["memory"]["stages"]}
     shown = ", ".join(f"{k} {s['seconds']:.3f} {peaks[k] / GIB:.3f}" for k, s in record.facts["stages"].items())
-    planned = costs.export_peak(len(asset.voxels.coords), arguments.texture, arguments.remesh)
+    planned = max(e["planned"] or 0 for e in record.facts["memory"]["stages"]) - before
     ratio = planned / max(peaks.values())
     print(
         f"  GLB, run {run + 1}: {seconds:.2f} s, {facts['faces']:,} faces, planned {planned / GIB:.3f} "

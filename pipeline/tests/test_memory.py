@@ -1,6 +1,7 @@
 """Where weights are, what a plan decides, and that nothing stays behind."""
 
 import gc
+import itertools
 import json
 import weakref
 import xml.etree.ElementTree as ET
@@ -9,7 +10,8 @@ import pytest
 import torch
 from trellis_pipeline.errors import MemoryPlanError
 from trellis_pipeline.memory.chart import chart
-from trellis_pipeline.memory.costs import GROWTH, Cost, cost, export_cost, export_peak
+from trellis_pipeline.memory.costs import GROWTH, Cost, cost, export_cost
+from trellis_pipeline.memory.export import SIDES, ExportSizes
 from trellis_pipeline.memory.ledger import Ledger
 from trellis_pipeline.memory.plan import GIB, PIECES, Need, draw_up
 from trellis_pipeline.memory.residency import Weights, stream_units
@@ -208,9 +210,10 @@ def test_what_cannot_fit_is_refused_with_the_reason():
 
 
 def test_the_export_is_planned_as_a_stage_without_a_model():
-    export = Need("export", "", export_cost(64, False), 1000)
-    tokens = export_cost(64, False).activations(1000)
-    assert tokens == pytest.approx(745 * 1000 * GROWTH**4, rel=1e-3)
+    export = Need("export", "", export_cost(100_000, 64, False), 1000)
+    tokens = export.activations(1000)
+    # Two faces a voxel: the voxels, the surface, the same welded, and what simplifying takes.
+    assert tokens == pytest.approx((49 + 2 * (18 + 16 + 309)) * 1000 * GROWTH**4, rel=0.02)
     plan = draw_up([*NEEDS, export], 20 * GIB, whole_card=False, max_tokens=50_000)
     last = plan.stages[-1]
     # It runs when the models are away, so it does not take from the room in which they stay.
@@ -220,21 +223,42 @@ def test_the_export_is_planned_as_a_stage_without_a_model():
     small = draw_up([export], GIB, whole_card=False, max_tokens=50_000)
     assert small.max_tokens == small.stages[0].capacity
     assert export.room("alone", small.max_tokens) <= small.usable < export.room("alone", small.max_tokens + 1)
-    voxels = int(small.usable / 745 / (1 + PIECES))
+    voxels = next(n for n in itertools.count(900_000, 100) if export.room("alone", 1, voxels=n) > small.usable) - 100
     small.require("export", voxels)
-    with pytest.raises(MemoryPlanError, match=f"stage export: the shape has {voxels + 1:,} voxels, for which 0.98 GiB"):
-        small.require("export", voxels + 1)
+    with pytest.raises(
+        MemoryPlanError, match=f"stage export: the shape has {voxels + 100:,} voxels, for which 0.98 GiB"
+    ):
+        small.require("export", voxels + 100)
     with pytest.raises(
         MemoryPlanError, match=r"stage export needs 0\.25 GiB for the voxels of 1,000 tokens, and 0\.10 GiB"
     ):
         draw_up([export], GIB // 10, whole_card=False, max_tokens=50_000)
 
 
+def of_export(voxels, texture=2048, remeshed=False, faces=200_000, done=None, **options):
+    return ExportSizes.expected(voxels, faces, texture, remeshed, done, **options)
+
+
 def test_a_large_texture_can_need_more_than_the_voxels():
-    assert export_peak(10_000, 2048, False) < export_peak(10_000, 4096, False) < export_peak(10_000, 8192, False)
-    assert (
-        export_peak(6_000_000, 2048, False) == export_peak(6_000_000, 1024, False) < export_peak(6_000_000, 1024, True)
+    assert of_export(10_000, 2048).peak < of_export(10_000, 4096).peak < of_export(10_000, 8192).peak
+    assert of_export(6_000_000, 1024).peak == of_export(6_000_000, 2048).peak
+    assert of_export(10_000, 4096, opaque=True).peak < of_export(10_000, 4096).peak
+
+
+def test_an_export_is_planned_by_what_its_steps_have_made():
+    before = of_export(1_000_000, remeshed=True)
+    assert before.shell == SIDES * 1_000_000 and before.peak == before.peaks()["simplify"]
+    closed = of_export(
+        1_000_000, remeshed=True, done={"clean": {"faces_out": 1_900_000}, "remesh": {"faces_out": 2_000_000}}
     )
+    assert (closed.fine, closed.shell, closed.coarse) == (1_900_000, 2_000_000, 200_000)
+    assert 0.5 < closed.peak / before.peak < 0.6
+    few = of_export(1_000_000, done={"clean": {"faces_out": 150_000}})
+    assert few.coarse == 150_000 and few.peaks()["simplify"] < few.peaks()["clean"]  # it has few enough already
+    every = of_export(1_000_000, faces=None)
+    assert every.coarse == every.shell and every.peak == every.peaks()["unwrap"]
+    known = of_export(1_000, done={"unwrap": {"utilisation": 0.25}})
+    assert known.covered == 2048**2 // 4
 
 
 def test_a_whole_card_has_room_for_its_context_to_spare():

@@ -12,8 +12,10 @@ from . import export
 from .arguments import device_of, require_glb
 from .artifacts import Conditioning, Latent, Structure, to_device
 from .export import VoxelAsset
+from .export.gltf import OPAQUE
 from .image import PreparedImage
 from .manifest import Manifest
+from .memory.export import ExportSizes
 from .memory.ledger import Ledger
 
 
@@ -66,11 +68,19 @@ class Asset:
         require_glb("path", Path(path))
         options, record = options or GlbOptions(), record or Manifest("export", {}, quiet=True)
         place = device_of(device or self.device)
-        ledger = Ledger(place)
+        ledger, done = Ledger(place), dict[str, dict[str, Any]]()
+        opaque = self._opaque(options.alpha)
 
         @contextmanager
         def stage(name: str) -> Iterator[dict[str, Any]]:
-            with record.stage(name) as facts, ledger.stage(name):
+            planned = None
+            if place.type == "cuda" and name != "remesh":  # how large the shell will be nobody knows before
+                sizes = ExportSizes.expected(
+                    len(self.voxels.coords), options.faces, options.texture, options.remesh, done, opaque=opaque
+                )
+                planned = ledger.baseline + sizes.peaks()[name]
+            with record.stage(name) as facts, ledger.stage(name, planned):
+                done[name] = facts
                 yield facts
 
         report = export.export_asset(
@@ -82,6 +92,11 @@ class Asset:
         if memory["device"] == str(place) and memory["stages"] is not ledger.entries:
             memory["stages"] += ledger.entries
         return report["write"]
+
+    def _opaque(self, alpha: str) -> bool:
+        """Whether the textures will have no alpha for certain."""
+        values = self.voxels.attrs.get("alpha")
+        return alpha == "opaque" or (alpha == "auto" and (values is None or int(values.min()) >= OPAQUE))
 
 
 @dataclass(frozen=True)

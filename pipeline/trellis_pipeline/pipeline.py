@@ -180,8 +180,12 @@ class Pipeline:
             need("texture", kind.texture, typical, context, "texture"),
             need("decode_shape", "shape_slat_decoder", typical, 0),
             need("decode_texture", "tex_slat_decoder", typical, 0),
-            *([Need("export", "", export_cost(export.texture, export.remesh), typical)] if export else []),
+            *([Need("export", "", self._export_cost(export), typical)] if export else []),
         ]
+
+    @staticmethod
+    def _export_cost(options: GlbOptions) -> Cost:
+        return export_cost(options.faces, options.texture, options.remesh, opaque=options.alpha == "opaque")
 
     def _resident_bytes(self) -> int:
         return sum(w.nbytes for w in self._weights.values() if w.placed)

@@ -25,7 +25,7 @@ IMAGE_FORMATS = ("png", "webp")
 ALPHA_MODES = ("auto", "opaque", "mask", "blend")
 
 # 8-bit alpha at or above this is opaque for the eye; voxel averaging leaves such values on opaque assets.
-_OPAQUE = 250
+OPAQUE = 250
 # An asset is called transparent when more than this share of its texels is not opaque.
 _TRANSPARENT_SHARE = 1e-3
 # Of those, when fewer than this share is half-transparent the asset is cut out rather than see-through.
@@ -35,7 +35,7 @@ _SOFT_SHARE = 0.2
 def choose_alpha_mode(alpha: torch.Tensor) -> str:
     """OPAQUE, MASK or BLEND, from the alpha (uint8) of the covered texels."""
     count = torch.bincount(alpha.flatten().int(), minlength=256).cpu()
-    below = int(count[:_OPAQUE].sum())
+    below = int(count[:OPAQUE].sum())
     if below <= _TRANSPARENT_SHARE * max(1, alpha.numel()):
         return "OPAQUE"
     soft = int(count[33:224].sum())

@@ -41,7 +41,7 @@ def clean(raw: Mesh, *, min_fraction: float) -> tuple[Mesh, dict[str, Any]]:
     counts["faces_filled"] = len(f)
     kept = mesh.remove_small_components(v, f, min_fraction=min_fraction)
     v, f = mesh.repair_non_manifold_edges(*kept)
-    counts["faces_out"] = len(f)
+    counts |= {"faces_out": len(f), "vertices": len(v)}
     counts |= {"removed_components": len(kept.report.removed), "removed_faces": kept.report.removed_faces}
     return Mesh(v, f), counts
 
@@ -124,7 +124,13 @@ def _turn_components(
 def remesh(fine: Mesh, resolution: int) -> tuple[Mesh, dict[str, Any]]:
     """One closed shell around the surface, contoured on a grid of `resolution`^3: no openings, no inner layers."""
     result = mesh.remesh_dual_contouring(fine.vertices, fine.faces, resolution=resolution)
-    facts = {"faces_in": len(fine.faces), "faces_out": len(result.faces), "cell_size": result.report.cell_size}
+    faces, vertices = len(result.faces), len(result.vertices)
+    facts = {
+        "faces_in": len(fine.faces),
+        "faces_out": faces,
+        "vertices": vertices,
+        "cell_size": result.report.cell_size,
+    }
     return Mesh(*result), facts
 
 

@@ -23,6 +23,7 @@ from ..models.slat import (
     SparseUnetVaeDecoder,
 )
 from ..models.structure import SparseStructureDecoder
+from .export import ExportSizes
 from .residency import Weights
 
 SIDE = 16
@@ -39,10 +40,6 @@ _MAP = 27 * 4 + 16 + 4
 """Bytes a voxel of a level that is kept: neighbour map, coordinates, plan."""
 _TABLE, _PLANNING = 60, 28
 """Bytes a voxel while a neighbour map is made, and for each row of a part whose convolution makes its own plan."""
-_BAKING = 72 << 20
-"""What baking takes whatever its size."""
-_REMESHED_SMALL = 4_000_000
-"""Up to so many voxels (1024^3) a surface closed anew takes less for each."""
 
 
 @dataclass(frozen=True)
@@ -166,26 +163,19 @@ def encoder_activations(config: Any, size: int) -> int:
     return int(tokens * 4 * (2 * config.intermediate_size + 4 * config.hidden_size)) + WORKSPACE
 
 
-def export_peak(voxels: int, texture: int, remeshed: bool) -> int:
-    """The export of an asset: the widest of simplifying, baking and the encoding of textures.
-
-    Unlike the models' these numbers are measured: benchmarks/memory.py --glb prints them. Those of a surface closed anew
-    are bounds.
+def export_cost(faces: int | None, texture: int, remeshed: bool, *, opaque: bool = False) -> Cost:
+    """The export as a stage without a model, by the tokens of the shape latent or by its voxels.
 
     Args:
+        faces: that the asset is simplified to.
         texture: side in texels.
         remeshed: whether the surface is closed anew.
+        opaque: whether the textures have no alpha.
     """
-    texels = texture**2
-    simplifying = (1850 if voxels > _REMESHED_SMALL else 1000) if remeshed else 745
-    return max(simplifying * voxels, 305 * voxels + 75 * texels + _BAKING, 170 * voxels + 100 * texels)
-
-
-def export_cost(texture: int, remeshed: bool) -> Cost:
-    """The export as a stage without a model, by the tokens of the shape latent or by its voxels."""
 
     def peak(tokens: int, _: int = 1, voxels: int | None = None) -> int:
-        return export_peak(int(tokens * GROWTH**4) if voxels is None else voxels, texture, remeshed)
+        count = int(tokens * GROWTH**4) if voxels is None else voxels
+        return ExportSizes.expected(count, faces, texture, remeshed, opaque=opaque).peak
 
     return Cost(0, 0, peak, decoder=peak)
 
