@@ -143,6 +143,35 @@ def test_rotary_products_depend_on_the_offset_alone():
     assert product([5, 6, 7], [1, 2, 3]) != pytest.approx(product([6, 5, 7], [2, 2, 3]), abs=1e-4)
 
 
+def test_a_configuration_may_give_its_rotary_frequencies():
+    # Head of 8: one pair an axis, which turns by a position times the first number; the fourth pair does not turn.
+    turns = rotary_turns(torch.tensor([[1, 2, 3]]), 8, (0.5, 100.0))
+    angles = torch.tensor([0.5, 1.0, 1.5, 0.0])
+    torch.testing.assert_close(turns[0], torch.stack([angles.cos(), angles.sin()], 1))
+    # Head of 12: two pairs an axis, the second slower by the root of the second number.
+    turns = rotary_turns(torch.tensor([[1, 0, 0]]), 12, (0.5, 100.0))
+    torch.testing.assert_close(turns[0, :2, 1], torch.tensor([0.5, 0.05]).sin())
+    torch.manual_seed(0)
+    flow = {**FLOW, "in_channels": 4, "out_channels": 4, "model_channels": 24, "cond_channels": 8, "num_heads": 2, "num_blocks": 1,
+            "dtype": "float32"}  # fmt: skip
+    models = [from_config({"name": "SLatFlowModel", "args": flow | more}) for more in ({}, {"rope_freq": [1.0, 10.0]})]
+    models[1].load_state_dict(models[0].state_dict())
+    x, cond = (
+        SparseTensor(torch.randn(5, 4), torch.arange(20).view(5, 4).int() * torch.tensor([0, 1, 1, 1]).int()),
+        torch.randn(1, 3, 8),
+    )
+    one, other = (m(x, torch.tensor([500.0]), cond).feats for m in models)
+    assert not torch.equal(one, other)
+    with pytest.raises(ValueError, match="pe_mode: only 'rope' is known, got 'ape'"):
+        from_config({"name": "SLatFlowModel", "args": {k: v for k, v in flow.items() if k != "pe_mode"}})
+
+
+def test_a_structure_decoder_may_have_no_middle_blocks():
+    args = {**PUBLIC["ss_dec_conv3d_16l8_fp16"][1], "channels": [8, 4], "num_res_blocks_middle": 0, "use_fp16": False}
+    model = from_config({"name": "SparseStructureDecoder", "args": args})
+    assert model(torch.zeros(1, 8, 2, 2, 2)).shape == (1, 1, 4, 4, 4)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

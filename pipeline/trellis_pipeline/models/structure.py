@@ -78,7 +78,9 @@ class _Structure(nn.Module):
 
     @property
     def _torso_dtype(self) -> torch.dtype:
-        return next(m for m in self.middle_block.modules() if isinstance(m, nn.Conv3d)).weight.dtype
+        return next(
+            m for m in [*self.middle_block.modules(), *self.blocks.modules()] if isinstance(m, nn.Conv3d)
+        ).weight.dtype
 
 
 class SparseStructureEncoder(_Structure):

@@ -58,13 +58,14 @@ class HeadRMSNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(heads, head_dim))
 
 
-def rotary_turns(positions: torch.Tensor, head_dim: int) -> torch.Tensor:
+def rotary_turns(positions: torch.Tensor, head_dim: int, scale: tuple[float, float] = (1.0, 10000.0)) -> torch.Tensor:
     """Cosines and sines float32 [T, head_dim / 2, 2] of the 3-D rotary embedding of integer `positions` [T, 3].
 
-    Each axis takes head_dim // 2 // 3 frequencies 1 / 10000^(i/n) (Su et al. 2021); pairs left over do not turn.
+    Each axis takes n = head_dim // 2 // 3 frequencies a / b^(i/n), (a, b) = `scale` (Su et al. 2021); pairs left over do
+    not turn.
     """
     n = head_dim // 2 // 3
-    frequencies = 1.0 / 10000.0 ** (torch.arange(n, dtype=torch.float32, device=positions.device) / n)
+    frequencies = scale[0] / scale[1] ** (torch.arange(n, dtype=torch.float32, device=positions.device) / n)
     angles = (positions.float()[:, :, None] * frequencies).flatten(1)
     angles = F.pad(angles, (0, head_dim // 2 - angles.shape[1]))
     return torch.stack([angles.cos(), angles.sin()], -1)
@@ -236,15 +237,16 @@ class FlowTransformer(nn.Module):
     def __init__(
         self, *, resolution: int, in_channels: int, model_channels: int, cond_channels: int, out_channels: int,
         num_blocks: int, num_heads: int | None = None, num_head_channels: int = 64, mlp_ratio: float = 4.0,
-        pe_mode: str = "rope", dtype: str = "float32", share_mod: bool = False, initialization: str = "vanilla",
-        qk_rms_norm: bool = False, qk_rms_norm_cross: bool = False, use_checkpoint: bool = False,
+        pe_mode: str = "ape", rope_freq: Sequence[float] = (1.0, 10000.0), dtype: str = "float32", share_mod: bool = False,
+        initialization: str = "vanilla", qk_rms_norm: bool = False, qk_rms_norm_cross: bool = False, use_checkpoint: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        if pe_mode != "rope":
+        if pe_mode != "rope":  # where a configuration leaves it out, upstream takes "ape"
             raise ValueError(f"pe_mode: only 'rope' is known, got {pe_mode!r}")
         heads = num_heads or model_channels // num_head_channels
         self.resolution, self.in_channels, self.out_channels = resolution, in_channels, out_channels
         self.cond_channels, self.head_dim = cond_channels, model_channels // heads
+        self.rope_freq = (float(rope_freq[0]), float(rope_freq[1]))
         self.t_embedder = TimestepEmbedder(model_channels)
         if share_mod:
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(model_channels, 6 * model_channels))
@@ -292,7 +294,7 @@ class FlowTransformer(nn.Module):
         if len(lengths) > 1:
             each = [tokens.new_full((n,), i, dtype=torch.int32) for i, n in enumerate(lengths)]
             entries = torch.cat(each)  # no copy from the host, which a recording could not hold
-        step = Step(lengths, condition.lengths, rotary_turns(positions, self.head_dim), entries)
+        step = Step(lengths, condition.lengths, rotary_turns(positions, self.head_dim, self.rope_freq), entries)
         stream = Stream(self.input_layer(tokens.to(self.input_layer.weight.dtype)).to(self.torso_dtype))
         time = time.to(self.torso_dtype)
         for block, context in zip(self._blocks(), condition.blocks, strict=True):
