@@ -15,7 +15,7 @@ from .matrix import Matrix, Row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0 done, 1 something failed, 2 it cannot be done (one line says why)."""
+    """Runs one command; returns the exit status: 0 done, 1 something failed, 2 it cannot be done (one line says why), 130 Ctrl-C."""
     own, rest = list(sys.argv[1:] if arguments is None else arguments), []
     if "--" in own:  # what follows is for the program that a session runs
         own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:
+        print("trellis-build: interrupted", file=sys.stderr, flush=True)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
