@@ -60,11 +60,12 @@ def inside(asked: float, arguments: list[str]) -> None:
     """The command, in this process."""
     _rows.append((asked, time.time(), "MainThread", "Python's start"))
     begin = time.time()
-    from trellis_regression import cli, opening
+    from trellis_regression import cli, opening, reading
 
     _rows.append((begin, time.time(), "MainThread", "import of the command"))
     cli._device = _watched("cli._device", cli._device)
     opening._retain = _watched("CUDA context", opening._retain)
+    reading.Reading.result = _watched("waiting for a file's process", reading.Reading.result)
     opening.begin = _watched("opening.begin", opening.begin)
     opening.take = _watched("opening.take", opening.take)
     uncollected = opening.uncollected
