@@ -308,9 +308,10 @@ def flash_attn_4(monkeypatch, tmp_path):
     site, kept = tmp_path / "site", tmp_path / "kept"
     (site / "flash_attn/cute").mkdir(parents=True)
     (site / "flash_attn/cute/__init__.py").write_text(LIKE_FLASH_4)
-    info = site / "flash_attn_4-4.0.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flash-attn-4\nVersion: 4.0.0\n")
+    for distribution, version in (("flash-attn-4", "4.0.0"), ("nvidia-cutlass-dsl", "4.7.1")):
+        info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
     monkeypatch.syspath_prepend(site)
     for module in [m for m in sys.modules if m.split(".")[0] == "flash_attn"]:
         monkeypatch.delitem(sys.modules, module)
@@ -333,7 +334,7 @@ def flash_attn_4(monkeypatch, tmp_path):
 
 def test_flash_attn_4_is_called_by_its_own_names_and_keeps_its_kernels(flash_attn_4):
     chosen = choose(CPU, torch.float32, "flash-attn-4")
-    assert chosen.version == "4.0.0"
+    assert chosen.version == "4.0.0 (compiled by nvidia-cutlass-dsl 4.7.1)"
     torch.manual_seed(0)
     for lengths, key_lengths in (([2, 0, 3], [1, 2, 6]), ([5], [9])):
         q, k, v = (torch.randn(n, 2, 8) for n in (5, 9, 9))

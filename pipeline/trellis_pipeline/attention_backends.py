@@ -214,7 +214,7 @@ class Kind:
     Attributes:
         make: imports the library.
         distribution: the package whose version is recorded, and that is installed or not.
-        kernel: of a library that has several, the name of the one that serves a device and a dtype.
+        kernel: of a library that has several, the name of the one that serves a device and a dtype; or what made it.
         notice: what its first call costs, said before it.
     """
 
@@ -227,18 +227,21 @@ class Kind:
 
     def version(self) -> str | None:
         """The library's version; None where it is not installed."""
-        if self.distribution == "torch":
-            return str(torch.__version__)
-        try:
-            return version(self.distribution)
-        except PackageNotFoundError:
-            return None
+        return str(torch.__version__) if self.distribution == "torch" else _version(self.distribution)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 BACKENDS: dict[str, Kind] = {
     "flash-attn-4": Kind(
         _flash_attn_4,
         "flash-attn-4",
+        kernel=lambda *_: f"compiled by nvidia-cutlass-dsl {_version('nvidia-cutlass-dsl')}",
         notice="flash-attn 4 compiles its kernels, which takes a while once and is kept for later runs",
     ),
     "flash-attn-3": Kind(_flash_attn_3, "flash-attn-3"),
