@@ -1,5 +1,6 @@
 """Attention backends: the choice, and what is said when one that was asked for is missing."""
 
+import os
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -353,8 +354,12 @@ def test_what_the_user_says_of_flash_attn_4s_kernels_stands(flash_attn_4, monkey
     assert not flash_attn_4.exists()
 
 
-def test_flash_attn_4_serves_where_nothing_can_be_kept(flash_attn_4):
-    flash_attn_4.write_text("a file, where the folder would be")
+@pytest.mark.parametrize("how", ["no folder", "read-only"])
+def test_flash_attn_4_serves_where_nothing_can_be_kept(flash_attn_4, monkeypatch, how):
+    if how == "no folder":
+        flash_attn_4.write_text("a file, where the folder would be")
+    else:
+        monkeypatch.setattr(attention_backends.os, "access", lambda path, mode: mode != os.W_OK)
     assert choose(CPU, torch.float32, "flash-attn-4").name == "flash-attn-4"
     assert sys.modules["flash_attn.cute"].FOUND == {"ENABLED": None, "DIR": None}
 

@@ -143,7 +143,7 @@ def _keep_compiled_kernels() -> None:
     """Has flash-attn 4 keep its kernels for later processes; by itself it compiles them anew in each.
 
     Below `kernel_cache`, for its own default is a folder that others may have made; its variables, where the user has set
-    one, stay as they are. Where that folder cannot be made nothing is kept. It reads them when it is imported.
+    one, stay as they are. Where that folder cannot be made or written nothing is kept. It reads them when it is imported.
     """
     switch, folder = "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR"
     if switch in os.environ or folder in os.environ:
@@ -151,6 +151,8 @@ def _keep_compiled_kernels() -> None:
     try:
         kernel_cache().mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return
+    if not os.access(kernel_cache(), os.W_OK):  # as in a home that is mounted read-only: its import would fail
         return
     os.environ |= {switch: "1", folder: str(kernel_cache())}
 
