@@ -23,9 +23,9 @@ template <int groups, int columns, int stages>
 struct Layout {
     static constexpr int rows = groups * group_rows;
     static constexpr int map_stride = rows + 1;  // odd, so that taps of a row lie in different banks
-    static constexpr int a = 0, b = a + stages * rows * line, ids = b + stages * columns * line;
-    static constexpr int barriers = ids + rows * 4, full = barriers, empty = full + 8 * stages, map_full = empty + 8 * stages,
-                         item_full = map_full + 16, item_empty = item_full + 16, items = item_empty + 16, maps = items + 8;
+    static constexpr int a = 0, b = a + stages * rows * line, full = b + stages * columns * line;
+    static constexpr int empty = full + 8 * stages, map_full = empty + 8 * stages, item_full = map_full + 16,
+                         item_empty = item_full + 16, items = item_empty + 16, maps = items + 8;
     static int bytes(int most_taps) { return 1024 + maps + 2 * most_taps * map_stride * 4; }
 };
 
@@ -44,6 +44,7 @@ struct Args {
 struct Item {
     int part, tile, column;
 
+    Item() = default;
     __device__ Item(const Args& a, int index) {
         column = index % a.column_tiles;
         const int entry = a.tiles ? a.tiles[index / a.column_tiles] : index / a.column_tiles;
@@ -61,52 +62,55 @@ __device__ __forceinline__ uint32_t tile_mask(const Args& a, const Item& item, i
     return all;
 }
 
-// The gathering warpgroup: fills stages with neighbours' features and weights, and hands out tiles.
+// The gathering warpgroup: fills stages with neighbours' features and weights, and hands out tiles. With one warp for each
+// scheduler it is a chain of dependent instructions that nothing hides, so they are kept few.
 template <class T, int groups_of_tile, int columns, int stages>
 __device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight, uint32_t base, uint8_t* memory) {
     using L = Layout<groups_of_tile, columns, stages>;
     constexpr int rows = L::rows, mine = rows / 16;  // eight threads read a row's line
+    constexpr int rows_of_warp = rows / (gatherers / 32), held = (rows_of_warp + 31) / 32;
     constexpr int channels = line / static_cast<int>(sizeof(T));
-    const int thread = threadIdx.x % gatherers, chunk = thread % 8, first_row = thread / 8;
-    int32_t* ids = reinterpret_cast<int32_t*>(memory + L::ids);
+    const int thread = threadIdx.x, chunk = thread % 8, first_row = thread / 8;
+    const int lane = thread % 32, first_of_warp = thread / 32 * rows_of_warp;
     int32_t* maps = reinterpret_cast<int32_t*>(memory + L::maps);
     volatile int* items = reinterpret_cast<volatile int*>(memory + L::items);
     const int steps = (a.row_bytes + line - 1) / line;
     const auto sync = [] { asm volatile("bar.sync 1, 128;\n" ::: "memory"); };
 
-    // Starts the copies of an item's part of the neighbour map.
-    int32_t id[(rows + gatherers - 1) / gatherers];
-    const auto read_ids = [&](int index) {
+    // What a tile needs is read while the one before it is under way: first its masks and which rows it has, a row a
+    // lane, then their part of the neighbour map.
+    Item ahead;
+    int32_t id[held];
+    uint32_t next_mask[groups_of_tile];
+    const auto read_rows = [&](int index) {
         if (index >= a.count) return;
-        const Item item(a, index);
+        ahead = Item(a, index);
 #pragma unroll
-        for (int i = 0; i * gatherers < rows; ++i) {
-            const int64_t row = static_cast<int64_t>(item.tile) * rows + i * gatherers + thread;
-            id[i] = row < a.plan.rows && i * gatherers + thread < rows ? a.order[item.part * a.plan.rows + row] : -1;
+        for (int i = 0; i < held; ++i) {
+            // Beyond the last row stands the last one again; what becomes of it is not stored.
+            const int64_t row = static_cast<int64_t>(ahead.tile) * rows + first_of_warp + i * 32 + lane;
+            id[i] = a.order[ahead.part * a.plan.rows + (row < a.plan.rows ? row : a.plan.rows - 1)];
+        }
+#pragma unroll
+        for (int g = 0; g < groups_of_tile; ++g) {
+            const int group = ahead.tile * groups_of_tile + g;
+            next_mask[g] = group < a.groups ? a.masks[static_cast<int64_t>(ahead.part) * a.groups + group] : 0;
         }
     };
     const auto read_map = [&](int index, int buffer) {
         if (index < a.count) {
-            const Item item(a, index);
-#pragma unroll
-            for (int i = 0; i * gatherers < rows; ++i)
-                if (i * gatherers + thread < rows) ids[i * gatherers + thread] = id[i];
-            sync();
-            int32_t* map = maps + buffer * a.most_taps * L::map_stride;
-            const int first_tap = a.plan.first_tap(item.part), taps = a.plan.taps_of(item.part);
             // A warp copies a row's taps at once; there are at most 32.
-            const int tap = thread % 32;
-            if (tap < taps) {
-                int32_t* to = map + tap * L::map_stride;
-                const int32_t* from = a.neighbors + first_tap + tap;
+            const bool any = lane < a.plan.taps_of(ahead.part);
+            const uint32_t to = shared_address(maps + (buffer * a.most_taps + lane) * L::map_stride + first_of_warp);
+            const auto* from = reinterpret_cast<const uint8_t*>(a.neighbors + a.plan.first_tap(ahead.part) + lane);
+            const uint32_t bytes = 4 * static_cast<uint32_t>(a.plan.taps);
+#pragma unroll
+            for (int i = 0; i < held; ++i)
 #pragma unroll 8
-                for (int row = thread / 32; row < rows; row += gatherers / 32) {
-                    if (ids[row] < 0)
-                        to[row] = -1;
-                    else
-                        copy_4(shared_address(to + row), from + static_cast<int64_t>(ids[row]) * a.plan.taps);
+                for (int row = i * 32; row < (i < held - 1 ? i * 32 + 32 : rows_of_warp); ++row) {
+                    const uint32_t which = __shfl_sync(~0u, id[i], row % 32);
+                    if (any) copy_4(to + 4 * row, from + static_cast<uint64_t>(which) * bytes);
                 }
-            }
         }
         barrier_arrive_after_copies(base + L::map_full + 8 * buffer);
     };
@@ -115,19 +119,7 @@ __device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight,
     uint32_t phase = 1;  // of `empty`: the first round of stages waits for nobody
     int upcoming = 0;
     if (thread == 0) upcoming = static_cast<int>(gridDim.x) + atomicAdd(a.next, 1);
-    // What a tile needs is read while the one before it is under way.
-    uint32_t next_mask[groups_of_tile];
-    const auto read_masks = [&](int of) {
-        if (of >= a.count) return;
-        const Item item(a, of);
-#pragma unroll
-        for (int g = 0; g < groups_of_tile; ++g) {
-            const int group = item.tile * groups_of_tile + g;
-            next_mask[g] = group < a.groups ? a.masks[static_cast<int64_t>(item.part) * a.groups + group] : 0;
-        }
-    };
-    read_ids(index);
-    read_masks(index);
+    read_rows(index);
     read_map(index, 0);
     while (index < a.count) {
         const int buffer = turn & 1;
@@ -145,17 +137,16 @@ __device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight,
         uint32_t mask[groups_of_tile], all = 0;
 #pragma unroll
         for (int g = 0; g < groups_of_tile; ++g) all |= mask[g] = next_mask[g];
-        const Item item(a, index);
-        read_ids(next);
-        read_masks(next);
-        const int32_t* map = maps + buffer * a.most_taps * L::map_stride;
+        const Item item = ahead;
+        read_rows(next);
+        const int32_t* map = maps + buffer * a.most_taps * L::map_stride + first_row;
         const int first_tap = a.plan.first_tap(item.part);
-        bool told = false;
+        int until_map = 3;  // stages to fill before the next map is read: by then its rows have arrived
         for (uint32_t left = all; left; left &= left - 1) {
             const int tap = __ffs(left) - 1;
             int32_t from[mine];
 #pragma unroll
-            for (int i = 0; i < mine; ++i) from[i] = map[tap * L::map_stride + first_row + 16 * i];
+            for (int i = 0; i < mine; ++i) from[i] = map[tap * L::map_stride + 16 * i];
             for (int step = 0; step < steps; ++step) {
                 barrier_wait(base + L::empty + 8 * stage, phase);
                 const uint32_t full = base + L::full + 8 * stage;
@@ -165,21 +156,24 @@ __device__ __forceinline__ void gather(const Args& a, const CUtensorMap* weight,
                              item.column * columns, full);
                 }
                 const int at = step * line + chunk * 16;
+                const bool inside = at < a.row_bytes;
+                const uint8_t* row[mine];
+#pragma unroll
+                for (int i = 0; i < mine; ++i) {
+                    // 32 by 32 bits are one instruction. Where there is no neighbour, the address is no address, and not read.
+                    row[i] = a.feats + at + static_cast<uint64_t>(static_cast<uint32_t>(from[i])) * static_cast<uint32_t>(a.row_bytes);
+                    asm volatile("" : "+l"(row[i]));  // all before the first copy, so that none waits for another's register
+                }
                 const uint32_t to = base + L::a + stage * rows * line + first_row * line + ((chunk ^ (first_row & 7)) << 4);
 #pragma unroll
                 for (int i = 0; i < mine; ++i)
-                    if (mask[i / 4] >> tap & 1)
-                        copy_16(to + i * 16 * line, a.feats + static_cast<int64_t>(from[i] < 0 ? 0 : from[i]) * a.row_bytes + (at < a.row_bytes ? at : 0),
-                                from[i] >= 0 && at < a.row_bytes ? 16 : 0);
+                    if (mask[i / 4] >> tap & 1) copy_16(to + i * 16 * line, row[i], from[i] >= 0 && inside ? 16 : 0);
                 barrier_arrive_after_copies(full);
                 if (++stage == stages) stage = 0, phase ^= 1;
-                if (!told) {
-                    told = true;
-                    read_map(next, buffer ^ 1);
-                }
+                if (--until_map == 0) read_map(next, buffer ^ 1);
             }
         }
-        if (!told) read_map(next, buffer ^ 1);
+        if (until_map > 0) read_map(next, buffer ^ 1);
         index = next;
         ++turn;
     }
@@ -261,8 +255,8 @@ __device__ __forceinline__ void multiply(const Args& a, uint32_t base, uint8_t* 
     }
 }
 
-template <class T, int groups_of_tile, int columns, int stages>
-__global__ __launch_bounds__((groups_of_tile + 1) * 128, 1) void convolve(const __grid_constant__ CUtensorMap weight, const Args a) {
+template <class T, int groups_of_tile, int columns, int stages, int blocks>
+__global__ __launch_bounds__((groups_of_tile + 1) * 128, blocks) void convolve(const __grid_constant__ CUtensorMap weight, const Args a) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     using L = Layout<groups_of_tile, columns, stages>;
     extern __shared__ uint8_t dynamic[];
@@ -315,7 +309,8 @@ CUtensorMap weight_map(const TensorConv& c, int element_bytes, int columns) {
     return map;
 }
 
-template <class T, int groups_of_tile, int columns, int stages>
+// blocks: how many share a multiprocessor.
+template <class T, int groups_of_tile, int columns, int stages, int blocks = 1>
 void launch(const TensorConv& c) {
     using L = Layout<groups_of_tile, columns, stages>;
     Args a{};
@@ -335,10 +330,10 @@ void launch(const TensorConv& c) {
     a.count = static_cast<int>(count);
     a.row_bytes = c.channels_in * static_cast<int>(sizeof(T));
     for (int part = 0; part < c.plan.parts; ++part) a.most_taps = std::max(a.most_taps, c.plan.taps_of(part));
-    const auto kernel = convolve<T, groups_of_tile, columns, stages>;
+    const auto kernel = convolve<T, groups_of_tile, columns, stages, blocks>;
     const int bytes = L::bytes(a.most_taps);
     TK_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    kernel<<<std::min(a.count, c.processors), (groups_of_tile + 1) * 128, bytes, c.stream>>>(
+    kernel<<<std::min(a.count, blocks * c.processors), (groups_of_tile + 1) * 128, bytes, c.stream>>>(
         weight_map(c, static_cast<int>(sizeof(T)), columns), a);
     TK_CUDA(cudaGetLastError());
 }
@@ -352,7 +347,7 @@ void choose(const TensorConv& c) {
     else if (c.channels_out > 64)
         launch<T, 3, 128, 4>(c);
     else
-        launch<T, 3, 64, 5>(c);
+        launch<T, 2, 64, 3, 2>(c);
 }
 
 }  // namespace

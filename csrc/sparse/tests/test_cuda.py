@@ -220,6 +220,29 @@ def test_convolution(kernels, tf32, precision, rows, channels_in, channels_out, 
     assert relative(without_bias, expected - real[2].to(expected.dtype)) < 2 * TOLERANCE[precision]
 
 
+@pytest.mark.parametrize("channels", [64, 128, 256])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "tf32"])
+def test_convolution_of_more_tiles_than_blocks(monkeypatch, tf32, precision: str, channels: int) -> None:
+    g = torch.Generator().manual_seed(channels)
+    cells = torch.randperm(64**3, generator=g)[:100_003].sort().values
+    coords = torch.stack([cells * 0, cells // 4096, cells // 64 % 64, cells % 64], 1).int().cuda()
+    neighbors = neighbor_map(coords, (1, 64, 64, 64))
+    dtype = getattr(torch, precision, torch.float32)
+    feats = torch.randn(len(cells), channels, generator=g).to(dtype).cuda()
+    weight = (torch.randn(channels, 3, 3, 3, channels, generator=g) / (8 * channels) ** 0.5).to(dtype).cuda()
+    tf32(precision == "tf32")
+    plan = conv_plan(neighbors)
+    got = submanifold_conv3d(feats, weight, None, neighbors, plan=plan)
+    assert torch.equal(got, submanifold_conv3d(feats, weight, None, neighbors, plan=plan))
+    monkeypatch.setenv("TRELLIS_CUDA", "mma")
+    other = submanifold_conv3d(feats, weight, None, neighbors, plan=plan)
+    assert float((got.float() - other.float()).norm() / other.float().norm()) < TOLERANCE[precision]
+    for row in (0, 50_000, 100_002):  # the kernels share plans: a few rows by themselves
+        taps = [t for t in range(27) if neighbors[row, t] >= 0]
+        sums = sum(weight.reshape(channels, 27, -1)[:, t].double() @ feats[neighbors[row, t]].double() for t in taps)
+        assert relative(got[row], sums.cpu()) < 4 * TOLERANCE[precision]
+
+
 @pytest.mark.parametrize("precision", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("repeated", [False, True])
 def test_gradients_of_convolution_small(precision: str, repeated: bool) -> None:
