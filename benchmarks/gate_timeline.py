@@ -65,7 +65,7 @@ def inside(asked: float, arguments: list[str]) -> None:
     _rows.append((begin, time.time(), "MainThread", "import of the command"))
     cli._device = _watched("cli._device", cli._device)
     opening._retain = _watched("CUDA context", opening._retain)
-    reading.Reading.result = _watched("waiting for a file's process", reading.Reading.result)
+    setattr(reading.Reading, "result", _watched("waiting for a file's process", reading.Reading.result))  # noqa: B010
     opening.begin = _watched("opening.begin", opening.begin)
     opening.take = _watched("opening.take", opening.take)
     uncollected = opening.uncollected
