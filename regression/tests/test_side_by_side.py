@@ -184,6 +184,17 @@ def test_a_command_reads_in_another_process():
     assert done.stdout.split() == [str(len(Asset.read(GOLDEN).faces)), "False"], done.stderr
 
 
+@pytest.mark.parametrize("without", ["fork", "memfd_create"])
+def test_a_system_without_forks_reads_in_threads(without):
+    script = (
+        f"import os, sys; from pathlib import Path; from trellis_regression import opening; del os.{without}\n"
+        "opening.begin(Path(sys.argv[1]), apart=True)\n"
+        "print(len(opening._begun), len(opening._readings)); opening.take(sys.argv[1]); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-u", "-c", script, GOLDEN], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, ["1", "0"]), done.stderr
+
+
 @pytest.fixture
 def switching():
     before = sys.getswitchinterval()
