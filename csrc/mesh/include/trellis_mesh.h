@@ -90,6 +90,18 @@ TK_API int tk_mesh_split_fans(const int32_t* faces, int64_t num_faces, int64_t n
 TK_API int tk_mesh_unify_orientation(const float* vertices, const int32_t* faces, int64_t num_faces,
                                      int64_t num_vertices, int outward, uint8_t* flip, int64_t* num_conflicts,
                                      void* scratch, int64_t* scratch_bytes, int device, void* stream);
+/* Marks the faces that may have boundary edges, without sorting edges. mark uint64[V]: other than 0 at the ends of every
+ * boundary edge, 0 at vertices that have no edge of an odd number of faces (src/rim.hpp); touching uint8[F]: 1 for faces that name
+ * no vertex twice and have one with a mark. */
+TK_API int tk_mesh_rim_faces(const int32_t* faces, int64_t num_faces, int64_t num_vertices, uint64_t* mark, uint8_t* touching,
+                             int device, void* stream);
+/* The boundary edges of the mesh that those faces come from, given the faces alone with their order and the marks: edges
+ * int32[3 F][2], smaller vertex first, rows ascending, of which the first counts[0] are written; closed uint8[3 F]: 1 for
+ * edges in closed chains, which go from fan to fan (tk_mesh_split_fans); counts int64[2] on the host: edges, those in
+ * closed chains. */
+TK_API int tk_mesh_rim_chains(const int32_t* faces, int64_t num_faces, int64_t num_vertices, const uint64_t* mark, int32_t* edges,
+                              uint8_t* closed, int64_t* counts, void* scratch, int64_t* scratch_bytes, int device,
+                              void* stream);
 /* CPU only. Closes the simple loops of boundary edges not longer than max_perimeter. With rim uint8[V] not null, only
  * edges that touch a vertex of a byte other than 0 are boundary edges: the mesh is then the part of a larger one that
  * touches such a vertex. counts int64[6]: loops, loops closed, loops longer than that, boundary edges in open chains,

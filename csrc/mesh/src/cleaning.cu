@@ -1,7 +1,6 @@
 // Duplicate faces and vertices, and fans around vertices, on the device.
-#include "disjoint_sets.cuh"
+#include "fans.cuh"
 #include "first_equal.cuh"
-#include "half_edges.cuh"
 #include "point_hash.hpp"
 #include "trellis_mesh.h"
 
@@ -60,21 +59,12 @@ void enter(const Items& items, int64_t n, int32_t* slot, int64_t slots, cudaStre
 
 // ---- Fans ----
 
-__device__ int32_t next_in_face(int32_t corner) { return corner % 3 == 2 ? corner - 2 : corner + 1; }
-
 __global__ void single_corners_kernel(int32_t* parent, int64_t n) {
     TK_GRID_STRIDE(i, n) parent[i] = static_cast<int32_t>(i);
 }
 
-// Joins the corners of faces that meet across an edge of exactly two (fans_of_corners of topology.hpp).
 __global__ void join_corners_kernel(HalfEdges::View halves, const int32_t* faces, int32_t* parent) {
-    TK_GRID_STRIDE(i, halves.count) {
-        if (!halves.starts(i) || !halves.is_edge(i) || !halves.joins_two(i)) continue;
-        const int32_t g = halves.half[i], h = halves.half[i + 1], g2 = next_in_face(g), h2 = next_in_face(h);
-        const bool same_direction = faces[g] == faces[h];
-        unite<SmallestFirst>(parent, g, same_direction ? h : h2);
-        unite<SmallestFirst>(parent, g2, same_direction ? h2 : h);
-    }
+    TK_GRID_STRIDE(i, halves.count) join_fans(halves, faces, i, parent);
 }
 
 __global__ void no_keepers_kernel(int32_t* keeper, int64_t n) {

@@ -115,12 +115,16 @@ struct Activate {  // faces that take part in moving: all that have a shape, or 
     }
 };
 
+// The terms of the first faces of a ring are kept between the steps that are tried, and those of all of them are asked for at
+// once, whether the ring has so many or not: a thread that waits for one after the other takes several times as long.
 struct Move {
     const int32_t *list, *corner, *ring_first, *ring;
     const double* rest;
     const uint8_t *active, *pinned;
     double softness;  // 0: turned faces have infinite energy
     double* uv;
+
+    static constexpr int kept = 8, attempts = 6;
 
     struct Term {  // of one face as its corner k moves
         double n, det, g2, area;
@@ -133,65 +137,112 @@ struct Move {
         const Vec2d g = k == 1 ? g1 : k == 2 ? g2 : Vec2d{-g1.x - g2.x, -g1.y - g2.y};
         return {j.norm2(), j.det(), dot(g, g), r.area, {j.a * g.x + j.b * g.y, j.c * g.x + j.d * g.y}, {j.d * g.x - j.c * g.y, j.a * g.y - j.b * g.x}};
     }
+    struct Ring {
+        int32_t first, last;
+        Term terms[kept];
+        uint32_t counts;  // bits of the kept terms that exist and take part
+    };
+    TK_BOTH void read(int64_t v, Ring& own) const {
+        own.first = ring_first[v];
+        own.last = ring_first[v + 1];
+        own.counts = 0;
+        if (own.first == own.last) return;
+#ifdef __CUDA_ARCH__
+#pragma unroll
+#endif
+        for (int k = 0; k < kept; ++k) {
+            const int32_t at = own.first + k < own.last ? own.first + k : own.last - 1, c = ring[at];
+            own.terms[k] = term(c / 3, c % 3);
+            if (own.first + k < own.last && active[c / 3]) own.counts |= 1u << k;
+        }
+    }
+    // Calls use(term) for each face that takes part, in the order of the ring.
+    template <class Use>
+    TK_BOTH void each(const Ring& own, const Use& use) const {
+#ifdef __CUDA_ARCH__
+#pragma unroll
+#endif
+        for (int k = 0; k < kept; ++k)
+            if (own.counts >> k & 1) use(own.terms[k]);
+        for (int32_t at = own.first + kept; at < own.last; ++at)
+            if (active[ring[at] / 3]) use(term(ring[at] / 3, ring[at] % 3));
+    }
+
     TK_BOTH double energy(const Term& t, const Vec2d& p) const {
         double det = t.det + dot(p, t.w);
         if (softness > 0) det = 0.5 * (det + sqrt(det * det + softness * softness));
         if (!(det > 0)) return INFINITY;
         return t.area * (t.n + 2 * dot(p, t.a) + dot(p, p) * t.g2) * (1 + 1 / (det * det));
     }
-    TK_BOTH double energy_at(int64_t v, const Vec2d& p) const {
-        double sum = 0;
-        for (int32_t i = ring_first[v]; i < ring_first[v + 1]; ++i)
-            if (active[ring[i] / 3]) sum += energy(term(ring[i] / 3, ring[i] % 3), p);
-        return sum;
-    }
-    TK_BOTH void operator()(int64_t i) const {
-        const int64_t v = list[i];
-        if (pinned && pinned[v]) return;
+
+    struct Slopes {  // of the energy of a ring: its value, gradient, convex part of the second derivative and the rest of it
         double now = 0, gx = 0, gy = 0, xx = 0, xy = 0, yy = 0, cxx = 0, cxy = 0, cyy = 0;
-        for (int32_t at = ring_first[v]; at < ring_first[v + 1]; ++at) {
-            if (!active[ring[at] / 3]) continue;
-            const Term t = term(ring[at] / 3, ring[at] % 3);
-            double x = t.det, x1 = 1, x2 = 0;
-            if (softness > 0) {
-                const double root = sqrt(t.det * t.det + softness * softness);
-                x = 0.5 * (t.det + root);
-                x1 = 0.5 * (1 + t.det / root);
-                x2 = 0.5 * softness * softness / (root * root * root);
-            }
-            if (!(x > 0)) return;
-            const double i1 = 1 / x, m = 1 + i1 * i1, m1 = -2 * x1 * i1 * i1 * i1;
-            const double m2 = fmax(0.0, 6 * x1 * x1 * i1 * i1 * i1 * i1 - 2 * x2 * i1 * i1 * i1);
-            now += t.area * t.n * m;
-            gx += t.area * (2 * m * t.a.x + t.n * m1 * t.w.x);
-            gy += t.area * (2 * m * t.a.y + t.n * m1 * t.w.y);
-            xx += t.area * (2 * m * t.g2 + t.n * m2 * t.w.x * t.w.x);
-            yy += t.area * (2 * m * t.g2 + t.n * m2 * t.w.y * t.w.y);
-            xy += t.area * t.n * m2 * t.w.x * t.w.y;
-            cxx += t.area * 4 * m1 * t.a.x * t.w.x;
-            cyy += t.area * 4 * m1 * t.a.y * t.w.y;
-            cxy += t.area * 2 * m1 * (t.a.x * t.w.y + t.a.y * t.w.x);
+        bool stuck = false;  // infinite as it is
+    };
+    TK_BOTH void add_slopes(const Term& t, Slopes& s) const {
+        double x = t.det, x1 = 1, x2 = 0;
+        if (softness > 0) {
+            const double root = sqrt(t.det * t.det + softness * softness);
+            x = 0.5 * (t.det + root);
+            x1 = 0.5 * (1 + t.det / root);
+            x2 = 0.5 * softness * softness / (root * root * root);
         }
+        if (!(x > 0)) s.stuck = true;
+        const double i1 = 1 / x, m = 1 + i1 * i1, m1 = -2 * x1 * i1 * i1 * i1;
+        const double m2 = fmax(0.0, 6 * x1 * x1 * i1 * i1 * i1 * i1 - 2 * x2 * i1 * i1 * i1);
+        s.now += t.area * t.n * m;
+        s.gx += t.area * (2 * m * t.a.x + t.n * m1 * t.w.x);
+        s.gy += t.area * (2 * m * t.a.y + t.n * m1 * t.w.y);
+        s.xx += t.area * (2 * m * t.g2 + t.n * m2 * t.w.x * t.w.x);
+        s.yy += t.area * (2 * m * t.g2 + t.n * m2 * t.w.y * t.w.y);
+        s.xy += t.area * t.n * m2 * t.w.x * t.w.y;
+        s.cxx += t.area * 4 * m1 * t.a.x * t.w.x;
+        s.cyy += t.area * 4 * m1 * t.a.y * t.w.y;
+        s.cxy += t.area * 2 * m1 * (t.a.x * t.w.y + t.a.y * t.w.x);
+    }
+    // Newton's step, false where there is none that is worth trying.
+    TK_BOTH static bool step_down(const Slopes& s, Vec2d& step) {
+        double xx = s.xx, xy = s.xy, yy = s.yy;
         // The whole second derivative where it is convex, else its convex part.
-        const double fxx = xx + cxx, fyy = yy + cyy, fxy = xy + cxy;
+        const double fxx = xx + s.cxx, fyy = yy + s.cyy, fxy = xy + s.cxy;
         if (fxx > 0 && fxx * fyy - fxy * fxy > 1e-3 * (xx * yy - xy * xy)) {
             xx = fxx;
             yy = fyy;
             xy = fxy;
         }
         const double det = xx * yy - xy * xy;
-        if (!(det > 0)) return;
-        const Vec2d step{-(yy * gx - xy * gy) / det, -(xx * gy - xy * gx) / det};
-        if (!(-(gx * step.x + gy * step.y) > 1e-5 * now)) return;  // what it would gain is not worth trying
-        double t = 1;
-        for (int attempt = 0; attempt < 6; ++attempt, t *= 0.5) {
-            const Vec2d p{step.x * t, step.y * t};
-            if (energy_at(v, p) < now) {
-                uv[2 * v] += p.x;
-                uv[2 * v + 1] += p.y;
-                return;
-            }
+        if (!(det > 0)) return false;
+        step = {-(yy * s.gx - xy * s.gy) / det, -(xx * s.gy - xy * s.gx) / det};
+        return -(s.gx * step.x + s.gy * step.y) > 1e-5 * s.now;
+    }
+
+    TK_BOTH void operator()(int64_t i) const {
+        const int64_t v = list[i];
+        if (pinned && pinned[v]) return;
+        Ring own;
+        read(v, own);
+        Slopes slopes;
+        each(own, [&](const Term& t) { add_slopes(t, slopes); });
+        Vec2d step{0, 0};
+        if (slopes.stuck || !step_down(slopes, step)) return;
+        double whole = 0;
+        each(own, [&](const Term& t) { whole += energy(t, step); });
+        double share = 1;
+        if (!(whole < slopes.now)) {  // the longest of the shorter steps that gains, all tried together
+            double shorter[attempts - 1] = {};
+            each(own, [&](const Term& t) {
+                double part = 1;
+                for (double& sum : shorter) {
+                    part *= 0.5;
+                    sum += energy(t, step * part);
+                }
+            });
+            int tried = 0;
+            for (share = 0.5; tried < attempts - 1 && !(shorter[tried] < slopes.now); ++tried) share *= 0.5;
+            if (tried == attempts - 1) return;
         }
+        uv[2 * v] += step.x * share;
+        uv[2 * v + 1] += step.y * share;
     }
 };
 

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import torch
 from trellis_native import check
 
-from ._cleaning import split_fans
-from ._connectivity import list_edges
-from ._flat_surface import connected_by_twins, edge_keys, inverted
-from ._library import EXTENSION, OPS
+from ._library import EXTENSION, OPS, call_with_scratch
 from ._result import MeshResult
 
 Filling = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -46,60 +43,48 @@ def _around(faces: torch.Tensor, marked: torch.Tensor) -> tuple[torch.Tensor, to
     """The faces around `marked` vertices (bool [V]) as a mesh of its own: its vertices int64 [U] in their order, and
     those faces int32 in theirs (the CPU's choices depend on the order of both)."""
     near = faces[marked.index_select(0, faces.view(-1)).view(-1, 3).any(1)]
-    proper = (near != near.roll(-1, 1)).all(1)  # a face that names a vertex twice has no edges
-    used, part = torch.unique(near[proper], return_inverse=True)
+    used, part = torch.unique(near, return_inverse=True)
     return used.long(), part.int()
 
 
-def _looped(faces: torch.Tensor, rim: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boundary edges int64 [B, 2] of faces that hold all those around `rim` (bool [V]), and which are in closed chains.
+def _rim(faces: torch.Tensor, num_vertices: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The faces around boundary edges, int32 [N, 3] in their order, perhaps with some more; those edges, int32 [B, 2]; and
+    which of them are in closed chains, bool [B], or bool [0] where none is.
 
     Chains go from fan to fan as those of src/holes.cpp: at most two boundary edges end in a fan.
     """
-    start, end = faces.view(-1).long(), faces.roll(-1, 1).view(-1).long()
-    keys, half = torch.sort(edge_keys(start, end, len(rim)), stable=True)
-    other = torch.full_like(keys[:1], -1)
-    lone = (keys != torch.cat([other, keys[:-1]])) & (keys != torch.cat([keys[1:], other]))
-    edge = half[lone & rim[start[half]] & rim[end[half]]]
-    # Half-edge 3 i + k stands for end k of boundary edge i; two are twins where they end in one fan.
-    fan = split_fans(faces, len(rim))[0]
-    fans, order = torch.sort(torch.stack([fan.view(-1)[edge], fan.roll(-1, 1).view(-1)[edge]], 1).view(-1), stable=True)
-    place = order // 2 * 3 + (order & 1)
-    pair = (fans[1:] == fans[:-1]).nonzero().view(-1)
-    one, two = place[pair], place[pair + 1]
-    twin = torch.full((3 * len(edge),), -1, dtype=torch.int32, device=faces.device)
-    twin[one], twin[two] = two.int(), one.int()
-    chain, count = connected_by_twins(twin)
-    loose = torch.zeros(count, dtype=torch.bool, device=faces.device)
-    loose[chain[(twin.view(-1, 3)[:, :2] < 0).any(1)].long()] = True
-    return torch.stack([start[edge], end[edge]], 1), inverted(loose[chain.long()])
+    device = faces.device
+    mark = torch.empty(num_vertices, dtype=torch.int64, device=device)
+    touching = torch.empty(len(faces), dtype=torch.bool, device=device)
+    EXTENSION.call("rim_faces", faces, len(faces), num_vertices, mark, touching, device=device)
+    near = faces[touching]
+    edges, closed = near.new_empty((3 * len(near), 2)), touching.new_empty(3 * len(near))
+    counts = (ctypes.c_int64 * 2)()
+    if len(near):
+        call_with_scratch(
+            "rim_chains", near, len(near), num_vertices, mark, edges, closed, ctypes.byref(counts), device=device
+        )
+    return near, edges[: counts[0]], closed[: counts[0] if counts[1] else 0]
 
 
 def _fill_cuda(vertices: torch.Tensor, faces: torch.Tensor, max_perimeter: float) -> Filling:
     """Boundary edges and the loops among them are found on the device; only the faces around loops travel to the CPU
     and are closed there. They hold every edge that loops and diagonals can meet, so the result is that of the whole
     mesh. Of a surface from voxels most boundary edges are in no loop: their chains end at crowded edges."""
-    ends = list_edges(faces, len(vertices), True).view(-1).long()
-    counts = torch.zeros(6, dtype=torch.int64)
-    nothing = vertices.new_empty((0, 3)), faces.new_empty((0, 3)), counts
-    if not len(ends):
-        return nothing
+    near, edges, closed = _rim(faces, len(vertices))
+    if not len(closed):
+        counts = torch.zeros(6, dtype=torch.int64)
+        counts[3] = len(edges)
+        return vertices.new_empty((0, 3)), faces.new_empty((0, 3)), counts
+    edges = edges.long()
     rim = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
-    rim[ends] = True
-    used, part = _around(faces, rim)
-    edges, looped = _looped(part, rim[used])
-    counts[3] = len(edges)
-    if not bool(looped.any()):
-        return nothing
-    rim = torch.zeros(len(used), dtype=torch.bool, device=vertices.device)
-    rim[edges[looped].view(-1)] = True
+    rim[edges[closed].view(-1)] = True
     # Chains that touch a loop are followed too, so their next vertices need all their faces, or they might seem closed.
     touching = edges[rim[edges].any(1)]
     whole = rim.clone()
     whole[touching.view(-1)] = True
-    kept, part = _around(part, whole)
-    used = used[kept]
-    new_vertices, new_faces, counts = _fill_cpu(vertices[used].cpu(), part.cpu(), rim[kept].cpu(), max_perimeter)
+    used, part = _around(near, whole)
+    new_vertices, new_faces, counts = _fill_cpu(vertices[used].cpu(), part.cpu(), rim[used].cpu(), max_perimeter)
     counts[3] += len(edges) - len(touching)
     added = torch.arange(len(vertices), len(vertices) + len(new_vertices), device=faces.device)
     number = torch.cat([used, added]).to(torch.int32)
