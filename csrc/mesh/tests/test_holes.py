@@ -254,4 +254,7 @@ def test_the_faces_around_loops_are_all_that_closing_needs(device: str) -> None:
             part = _holes._fill_cuda(v.to(device), f.to(device), limit)
             assert all(torch.equal(a, b.cpu()) for a, b in zip(whole, part, strict=True)), f.tolist()
             closed, loose = closed + int(whole[2][1]), loose + int(whole[2][3])
+        _, edges, in_loops = _holes._rim(f.to(device), len(v))
+        assert torch.equal(edges.cpu(), boundary_edges(f))
+        assert len(edges) - int(in_loops.sum()) == int(whole[2][3])
     assert min(closed, loose) > 100
