@@ -7,6 +7,7 @@
 #include "trellis/error.hpp"
 #include "trellis/parallel.hpp"
 #include "trellis/sort.hpp"
+#include "unwrap_halve.hpp"
 
 namespace tk::uv {
 namespace {
@@ -129,7 +130,7 @@ Atlas unwrap(const float* vertices, int64_t num_vertices, const int32_t* faces, 
     std::vector<Chart> charts = make_charts(s, options);
     // Charts that gave or took faces after they were laid out are a little off the common density.
     parallel_for(static_cast<int64_t>(charts.size()), 16, [&](int64_t c) { restore_area(s, charts[c], charts[c].uv); });
-    pack_charts(charts, options.pack);
+    pack_well(s, charts, options.pack);
 
     Atlas atlas;
     atlas.num_charts = static_cast<int64_t>(charts.size());

@@ -15,53 +15,6 @@
 namespace tk::uv {
 namespace {
 
-// Turns the layout so that its box of least area lies along the axes, its lowest corner at the origin.
-// (The least box has a side on an edge of the convex hull: Freeman and Shapira 1975.)
-void align(Chart& chart) {
-    std::vector<Vec2d> p = chart.uv;
-    std::sort(p.begin(), p.end(), [](const Vec2d& a, const Vec2d& b) { return a.x < b.x || (a.x == b.x && a.y < b.y); });
-    p.erase(std::unique(p.begin(), p.end(), [](const Vec2d& a, const Vec2d& b) { return a.x == b.x && a.y == b.y; }), p.end());
-    std::vector<Vec2d> hull;
-    for (int pass = 0; pass < 2; ++pass) {
-        const size_t base = hull.size();
-        for (const Vec2d& q : p) {
-            while (hull.size() >= base + 2 && cross(hull.back() - hull[hull.size() - 2], q - hull.back()) <= 0) hull.pop_back();
-            hull.push_back(q);
-        }
-        hull.pop_back();
-        std::reverse(p.begin(), p.end());
-    }
-    if (hull.empty()) hull.push_back(p[0]);
-    Vec2d axis{1, 0};
-    double least = INFINITY;
-    // A hull of very many edges is nearly smooth: some of its directions are enough.
-    const size_t stride = std::max<size_t>(1, hull.size() / 128);
-    for (size_t i = 0; i < hull.size(); i += stride) {
-        const Vec2d d = hull[(i + 1) % hull.size()] - hull[i];
-        const double l = std::sqrt(dot(d, d));
-        if (!(l > 0)) continue;
-        const Vec2d u = d * (1 / l);
-        double low_x = INFINITY, high_x = -INFINITY, high_y = 0;
-        for (const Vec2d& q : hull) {
-            const double x = dot(u, q), y = cross(u, q - hull[i]);
-            low_x = std::min(low_x, x);
-            high_x = std::max(high_x, x);
-            high_y = std::max(high_y, y);
-        }
-        const double area = (high_x - low_x) * high_y;
-        if (area < least) {
-            least = area;
-            axis = u;
-        }
-    }
-    Vec2d low{INFINITY, INFINITY};
-    for (Vec2d& q : chart.uv) {
-        q = {dot(axis, q), cross(axis, q)};
-        low = {std::min(low.x, q.x), std::min(low.y, q.y)};
-    }
-    for (Vec2d& q : chart.uv) q = q - low;
-}
-
 struct Place {
     int32_t x = 0, y = 0;
     int quarters = 0;
@@ -127,6 +80,52 @@ std::vector<int32_t> placing_order(const std::vector<Chart>& charts, const std::
 }
 
 }  // namespace
+
+// The least box has a side on an edge of the convex hull: Freeman and Shapira (1975).
+void align(Chart& chart) {
+    std::vector<Vec2d> p = chart.uv;
+    std::sort(p.begin(), p.end(), [](const Vec2d& a, const Vec2d& b) { return a.x < b.x || (a.x == b.x && a.y < b.y); });
+    p.erase(std::unique(p.begin(), p.end(), [](const Vec2d& a, const Vec2d& b) { return a.x == b.x && a.y == b.y; }), p.end());
+    std::vector<Vec2d> hull;
+    for (int pass = 0; pass < 2; ++pass) {
+        const size_t base = hull.size();
+        for (const Vec2d& q : p) {
+            while (hull.size() >= base + 2 && cross(hull.back() - hull[hull.size() - 2], q - hull.back()) <= 0) hull.pop_back();
+            hull.push_back(q);
+        }
+        hull.pop_back();
+        std::reverse(p.begin(), p.end());
+    }
+    if (hull.empty()) hull.push_back(p[0]);
+    Vec2d axis{1, 0};
+    double least = INFINITY;
+    // A hull of very many edges is nearly smooth: some of its directions are enough.
+    const size_t stride = std::max<size_t>(1, hull.size() / 128);
+    for (size_t i = 0; i < hull.size(); i += stride) {
+        const Vec2d d = hull[(i + 1) % hull.size()] - hull[i];
+        const double l = std::sqrt(dot(d, d));
+        if (!(l > 0)) continue;
+        const Vec2d u = d * (1 / l);
+        double low_x = INFINITY, high_x = -INFINITY, high_y = 0;
+        for (const Vec2d& q : hull) {
+            const double x = dot(u, q), y = cross(u, q - hull[i]);
+            low_x = std::min(low_x, x);
+            high_x = std::max(high_x, x);
+            high_y = std::max(high_y, y);
+        }
+        const double area = (high_x - low_x) * high_y;
+        if (area < least) {
+            least = area;
+            axis = u;
+        }
+    }
+    Vec2d low{INFINITY, INFINITY};
+    for (Vec2d& q : chart.uv) {
+        q = {dot(axis, q), cross(axis, q)};
+        low = {std::min(low.x, q.x), std::min(low.y, q.y)};
+    }
+    for (Vec2d& q : chart.uv) q = q - low;
+}
 
 void pack_charts(std::vector<Chart>& charts, const PackOptions& options) {
     const int64_t n = static_cast<int64_t>(charts.size());
