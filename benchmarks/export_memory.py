@@ -1,19 +1,21 @@
 """Device memory of each step of the export against the plan, over a grid of settings.
 
     python benchmarks/export_memory.py [--mesh FILE.npz|FILE.glb ...] [--resolutions 512 1024 1536]
-        [--faces 200000 1000000] [--textures 1024 2048 4096] [--roads raw remesh] [--trace]
+        [--faces 200000 1000000] [--textures 1024 2048 4096] [--roads raw remesh] [--trace] [--least]
 
 Each mesh (one made here, if none is given) is made voxels with the attributes of a generated asset, and these become a
 GLB in every setting. A line for each says the largest peak, with its step; what the plan expects by what each step makes
 known to the next, and before all of them; and each step's peak and the ratio of the planned to it. With ``--trace`` the
 first and the last setting of each resolution and road also say which tensors live at the widest point of each step, by
 the line that made them.
+With ``--least`` torch is kept to ever less memory, by bisection, to find where the first setting still runs.
 The exit status is 1 if a setting's peak is not within 10 % of the plan.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -48,6 +50,9 @@ def main() -> int:
     parser.add_argument("--textures", type=int, nargs="+", default=[1024, 2048, 4096])
     parser.add_argument("--roads", nargs="+", default=["raw", "remesh"], choices=("raw", "remesh"))
     parser.add_argument("--trace", action="store_true", help="say what lives at the widest point of each step")
+    parser.add_argument(
+        "--least", action="store_true", help="also find the least memory in which the first setting runs"
+    )
     arguments = parser.parse_args()
     device = torch.device("cuda", torch.cuda.current_device())
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
@@ -62,6 +67,8 @@ def main() -> int:
                 row = _export(voxels, road == "remesh", faces, texture, arguments.trace and i in (0, len(settings) - 1))
                 wrong += not 0.9 <= row["ratio"] <= 1.1
                 rows.append({"mesh": name, "resolution": resolution, **row})
+            if arguments.least:
+                _least(voxels, road == "remesh", *settings[0])
         del voxels
     if out := os.environ.get("OUT"):
         Path(out, f"export-memory-{os.getpid()}.json").write_text(json.dumps(rows))
@@ -142,6 +149,37 @@ def _export(voxels: VoxelAsset, remesh: bool, faces: int, texture: int, trace: b
             print(f"      {size:>13,} {size / len(voxels.coords):7.1f} a voxel  {line}")
     return {"remesh": remesh, "faces": faces, "texture": texture, "ratio": ratio, "planned": planned, "before": before, "shell": shell,
             "peaks": peaks, "sizes": sizes, "trace": traced}  # fmt: skip
+
+
+def _least(voxels: VoxelAsset, remesh: bool, faces: int, texture: int) -> None:
+    """Says how much more than its tensors the allocator needs for an export."""
+    device = voxels.coords.device
+    total = torch.cuda.get_device_properties(device).total_memory
+
+    def runs(limit: int) -> tuple[int, int] | None:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                export_asset(voxels, Path(folder) / "asset.glb", faces=faces, texture=texture, remeshed=remesh)
+        except (StageError, torch.cuda.OutOfMemoryError):
+            return None
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
+        return torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+
+    peak, reserved = runs(total) or (0, total)
+    low, high = peak, reserved
+    while high - low > 32 << 20:
+        middle = (low + high) // 2
+        low, high = (low, middle) if runs(middle) else (middle, high)
+    print(
+        f"    peak {peak / GIB:.3f}, reserved {reserved / GIB:.3f} without a limit, least {high / GIB:.3f} GiB: "
+        f"room {(high - peak) / peak:.3f} of the peak",
+        flush=True,
+    )
 
 
 def _tensors(voxels: VoxelAsset) -> list[torch.Tensor]:

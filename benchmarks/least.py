@@ -5,7 +5,7 @@
 For each type and budget (GiB) a plan that leaves no room beside the tensors it counts says how each stage runs: its
 model swapped or streamed, a decoder whole or in parts. Then torch is kept to ever less memory in each stage, by bisection
 over whole runs, to find where the stage still runs. What that is more than the counted tensors is the room that the
-allocator needs, and is printed as a share of the stage's activations, beside `PIECES`, which the plan leaves. The last line is the
+allocator needs, and is printed as a share of the stage's activations, beside what the plan leaves. The last line is the
 smallest budget in which all stages ran so, CUDA context included, after two runs within these limits.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,26 +22,23 @@ from typing import Any
 import torch
 import trellis_pipeline.pipeline as pipeline_module
 from memory import opened
-from trellis_pipeline.asset import Asset, GlbOptions
 from trellis_pipeline.errors import MemoryPlanError
 from trellis_pipeline.generation import TYPES
 from trellis_pipeline.image import prepare
 from trellis_pipeline.manifest import Manifest
 from trellis_pipeline.memory import plan
-from trellis_pipeline.memory.export import ExportSizes
 from trellis_pipeline.memory.ledger import Ledger
 from trellis_pipeline.pipeline import Pipeline, Settings
 from trellis_pipeline.testing import object_picture
 
 GIB = 1 << 30
-PIECES = plan.PIECES
+PIECES = plan.pieces()
 
 
 class Limited(Ledger):
     """Keeps torch to `limits` bytes in each stage, and remembers in which stage it was."""
 
     limits: dict[str, int] = {}  # noqa: RUF012
-    assets: dict[str, Asset] = {}  # noqa: RUF012
     at = ""
 
     @contextmanager
@@ -65,12 +61,12 @@ def main() -> int:
     parser.add_argument("--budgets", nargs="+", type=float, default=[4.0, 8.0])
     parser.add_argument("--steps", type=int, default=3, help="of every sampler (3)")
     parser.add_argument("--grain", type=int, default=48, help="MiB to which the limits are found (48)")
-    parser.add_argument("--glb", action="store_true", help="also of the export of each type's asset, raw and remeshed")
     parser.add_argument("--size", default="full", choices=("full", "tiny"))
     arguments = parser.parse_args()
     device = torch.device("cuda", torch.cuda.current_device())
     checkpoint, weights, encoder, backend = opened(arguments.mesh, arguments.types, arguments.size, device)
-    plan.PIECES = plan.SLACK = 0.0
+    plan.PIECES = plan.EXPANDABLE_PIECES = plan.SLACK = 0.0
+    plan.LEAST_ROOM = 0
     pipeline_module.Ledger = Limited  # type: ignore[misc]
     failed = 0
     for kind in arguments.types:
@@ -81,8 +77,6 @@ def main() -> int:
             failed += not _search(pipeline, kind, budget, arguments)
             pipeline.release()
             torch.cuda.empty_cache()
-        for remesh in (False, True) if arguments.glb and kind in Limited.assets else ():
-            _export(Limited.assets[kind], GlbOptions(remesh=remesh), arguments.grain << 20)
     return int(failed > 0)
 
 
@@ -123,47 +117,11 @@ def _search(pipeline: Pipeline, kind: str, budget: float, arguments: argparse.Na
     return all(again)
 
 
-def _export(asset: Asset, options: GlbOptions, grain: int) -> None:
-    """The same for the export: the least limit for all of its steps together."""
-    device = torch.device(asset.device)
-    total = torch.cuda.get_device_properties(device).total_memory
-
-    def peaks(limit: int) -> tuple[int, int] | None:
-        record = Manifest("export", {}, quiet=True, device=device)
-        torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                asset.to_glb(Path(folder) / "asset.glb", options, record=record)
-            stages = record.facts["memory"]["stages"]
-            return max(s["peak"] for s in stages), max(s["peak_reserved"] for s in stages)
-        except (ValueError, RuntimeError) as error:
-            if not _memory_in(error):
-                raise
-        finally:
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
-        gc.collect()
-        return None
-
-    low, high = peaks(total) or (0, 0)
-    peak, reserved = low, high
-    while high - low > grain:
-        middle = (low + high) // 2
-        low, high = (low, middle) if peaks(middle) else (middle, high)
-    planned = ExportSizes.expected(len(asset.voxels.coords), options.faces, options.texture, options.remesh).peak
-    print(
-        f"  export {'remesh' if options.remesh else 'raw':<7}      counted {planned / GIB:6.3f}  peak {peak / GIB:6.3f}  reserved "
-        f"{reserved / GIB:6.3f}  least {high / GIB:6.3f}  room {(high - peak) / peak:6.3f} of its peak, planned {PIECES:g}",
-        flush=True,
-    )
-
-
 def _run(pipeline: Pipeline, kind: str, steps: int) -> Manifest | None:
     """A run's record, or None where a stage was out of memory."""
     record = Manifest("generate", {}, quiet=True, device=pipeline.device)
     try:
-        asset = pipeline.run(prepare(object_picture(), None), seed=1, type=kind, steps=steps, record=record)
-        Limited.assets[kind] = asset
+        pipeline.run(prepare(object_picture(), None), seed=1, type=kind, steps=steps, record=record)
         done = True
     except MemoryPlanError:
         raise

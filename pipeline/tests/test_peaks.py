@@ -16,10 +16,11 @@ pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available()
 NARROW = {"model_channels": 768, "num_heads": 6, "num_blocks": 12}
 
 
-@pytest.fixture
-def narrower(monkeypatch):
+@pytest.fixture(scope="module")
+def models():
     """Random models as the public ones, but for narrower flows: large enough for the allocator's rounding not to show."""
     from trellis_pipeline import random_checkpoint
+    from trellis_pipeline.generation import TYPES
 
     def configs(size="full"):
         found = copy.deepcopy(public_configs(size))
@@ -28,18 +29,18 @@ def narrower(monkeypatch):
                 config["args"] |= NARROW
         return found
 
-    monkeypatch.setattr(random_checkpoint, "public_configs", configs)
-    monkeypatch.setattr(costs, "GROWTH", 4.0)  # each voxel of a random decoder has four children
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(random_checkpoint, "public_configs", configs)
+        return random_models("full", TYPES["512"].roles, device="cuda")
 
 
 @pytest.mark.parametrize("budget", [None, 8.0])
-def test_stages_take_what_the_plan_expects(narrower, monkeypatch, budget):
-    from trellis_pipeline.generation import TYPES
-
+def test_stages_take_what_the_plan_expects(models, monkeypatch, budget):
+    monkeypatch.setattr(costs, "GROWTH", 4.0)  # each voxel of a random decoder has four children
     device = torch.device("cuda", torch.cuda.current_device())
-    checkpoint, weights, encoder = random_models("full", TYPES["512"].roles, device="cuda")
+    checkpoint, weights, encoder = models
     backend = attention.choose(device, torch.bfloat16)
-    pipeline = Pipeline(checkpoint, weights, encoder, Settings("random", str(device), backend, budget))
+    pipeline = Pipeline(checkpoint, dict(weights), encoder, Settings("random", str(device), backend, budget))
     picture = prepare(object_picture(), None)
     peaks = {}
     for _ in range(2):  # the first run also loads kernels

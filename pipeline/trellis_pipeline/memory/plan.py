@@ -7,6 +7,8 @@ else the run is refused with the stage, what it needs and what there is.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -23,9 +25,20 @@ CONTEXT = 600 << 20
 SLACK = 0.02
 """Share of the budget left to the allocator's rounding."""
 PIECES = 0.35
-"""Room for what lies in pieces too small to use, as a share of a stage's activations. Measured where a limit was met
-(`benchmarks/memory.py --types 1536_cascade --budgets 4 5`, an H200, 2026-11-27): 0.76 GiB beside some 2.6 of
-activations in decode_shape, 0.53 beside 1.6 in shape."""
+"""Room for what lies in pieces too small to use, as a share of a stage's activations. Measured, where a limit was met
+(`benchmarks/least.py`, docs/memory.md): up to 0.29 of the activations of the widest stages."""
+EXPANDABLE_PIECES = 0.15
+"""The same where torch's allocator is told to let its segments grow (up to 0.12)."""
+LEAST_ROOM = 200 << 20
+"""The least such room: the allocator takes memory in blocks of 20 MiB and more, of which small stages hold several."""
+
+
+def pieces() -> float:
+    """The share that goes for torch's allocator as it is set: by PYTORCH_ALLOC_CONF, or its older name."""
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    told = next((value for name in names if (value := os.environ.get(name))), "")
+    grows = "expandable_segments:true" in told.replace(" ", "").lower() and sys.platform == "linux"
+    return EXPANDABLE_PIECES if grows else PIECES
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,8 @@ class Need:
 
     def room(self, mode: str, tokens: int, parts: int = 1, voxels: int | None = None) -> int:
         """Bytes that the allocator needs for that: between tensors that came and went some lie in pieces (`PIECES`)."""
-        return self.total(mode, tokens, parts, voxels) + int(PIECES * self.activations(tokens, parts, voxels))
+        lost = max(LEAST_ROOM, int(pieces() * self.activations(tokens, parts, voxels)))
+        return self.total(mode, tokens, parts, voxels) + lost
 
 
 @dataclass(frozen=True)
