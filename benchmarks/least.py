@@ -5,7 +5,7 @@
 For each type and budget (GiB) a plan that leaves no room beside the tensors it counts says how each stage runs: its
 model swapped or streamed, a decoder whole or in parts. Then torch is kept to ever less memory in each stage, by bisection
 over whole runs, to find where the stage still runs. What that is more than the counted tensors is the room that the
-allocator needs, and is printed as a share of the stage's activations, beside what the plan leaves. The last line is the
+allocator needs, and is printed as a share of the stage's activations and recordings, beside what the plan leaves. The last line is the
 smallest budget in which all stages ran so, CUDA context included, after two runs within these limits.
 """
 
@@ -163,7 +163,7 @@ def _report(
         print(
             f"  {name:<14} {mode}/{parts:<2} counted {counted / GIB:6.3f} (activations {activations / GIB:6.3f}, recorded "
             f"{recorded / GIB:.3f})  peak {entry['peak'] / GIB:6.3f}  reserved {entry['peak_reserved'] / GIB:6.3f}  least "
-            f"{least / GIB:6.3f}  room {(least - counted) / activations:6.3f} of activations, planned {PIECES:g}",
+            f"{least / GIB:6.3f}  room {(least - counted) / (activations + recorded):6.3f} of both, planned {PIECES:g}",
             flush=True,
         )
     print(f"  least budget {(max(high.values()) + plan.CONTEXT) / GIB:.2f} GiB", flush=True)

@@ -202,7 +202,7 @@ def test_recordings_count_in_what_the_device_must_hold_but_not_in_the_peak_of_te
     recording = Need("r", "flow", Cost(GIB, GIB // 4, lambda t: t << 20, recorded=lambda t: t << 20), 512)
     plan = draw_up([recording], int(2.1 * GIB), whole_card=False, max_tokens=10**6)
     assert plan.stages[0].mode == "stream"  # which records nothing
-    plan = draw_up([recording], int(2.3 * GIB), whole_card=False, max_tokens=10**6)
+    plan = draw_up([recording], int(2.45 * GIB), whole_card=False, max_tokens=10**6)
     assert plan.stages[0].mode == "resident" and plan.stages[0].peak == 2 * GIB
     assert plan.decide("r", 512, 0).peak == GIB + GIB // 2
 

@@ -29,7 +29,7 @@ _BAND, _CONTOUR = 72, 93
 """Bytes a voxel of the band in which distances are known (bricks of 8^3 corners), and a face of the shell that is made there.
 The number of bricks hangs on how the surface lies in the grid: this is measured."""
 _UNWRAPPING = 545
-"""Bytes a face that is unwrapped: half-edges, charts, their layouts and what judges these. Measured."""
+"""Bytes a face that is unwrapped, where the finished layout is judged: corners in space and texture, as float64. Measured."""
 _UNWRAPPED = 54
 """Bytes a face before and after unwrapping, which baking and writing keep."""
 _TABLE = 28 + 4 + 16 + 60
@@ -92,8 +92,8 @@ class ExportSizes:
         # The tree is searched while three corners a face lie beside it, and so does what the remesher looks at.
         around = {"remesh": (TREE + 36) * self.fine + _BAND * self.voxels + _CONTOUR * self.shell}
         steps = {
-            # What the faces are cut from: a table of voxels with 2 to 4 slots each.
-            "extract": (VOXEL + 36 + 1 + 4 * 3 + 12) * self.voxels,
+            # The surface, and what looks for values in it that are not finite.
+            "extract": (VOXEL + 36 + 27) * self.voxels,
             # Where crowded vertices are split: the surface before, with holes closed, without scraps, and split; the
             # numbers of the faces that stay; sorted edges, and two numbers a corner.
             "clean": VOXEL * self.voxels + (3 * MESH + 12 + 12 + _SORTED_EDGES + 24 + 2) * self.fine,

@@ -25,8 +25,8 @@ CONTEXT = 600 << 20
 SLACK = 0.02
 """Share of the budget left to the allocator's rounding."""
 PIECES = 0.35
-"""Room for what lies in pieces too small to use, as a share of a stage's activations. Measured, where a limit was met
-(`benchmarks/least.py`, docs/memory.md): up to 0.29 of the activations of the widest stages."""
+"""Room for what lies in pieces too small to use, as a share of a stage's activations and recordings. Measured, where a limit
+was met (`benchmarks/least.py`, docs/memory.md): up to 0.32 of those of the widest stages."""
 EXPANDABLE_PIECES = 0.15
 """The same where torch's allocator is told to let its segments grow (up to 0.12)."""
 LEAST_ROOM = 200 << 20
@@ -82,8 +82,9 @@ class Need:
 
     def room(self, mode: str, tokens: int, parts: int = 1, voxels: int | None = None) -> int:
         """Bytes that the allocator needs for that: between tensors that came and went some lie in pieces (`PIECES`)."""
-        lost = max(LEAST_ROOM, int(pieces() * self.activations(tokens, parts, voxels)))
-        return self.total(mode, tokens, parts, voxels) + lost
+        weights = self.cost.streaming if mode == "stream" else self.cost.weights
+        total = self.total(mode, tokens, parts, voxels)
+        return total + max(LEAST_ROOM, int(pieces() * (total - weights - self.held)))
 
 
 @dataclass(frozen=True)
