@@ -3,14 +3,17 @@
 python benchmarks/sparse.py [--device cuda] [--mesh FILE.npz] [--baseline FILE.json] [--resolution N] [--largest N]
 
 The voxels are those of a mesh's dual grid and their parents, level by level; without --mesh a mesh is made here. On
-CUDA times are medians of device events after warm-up, on the CPU of wall-clock time. Pairs are voxels and neighbours
+CUDA times are medians of device events after warm-up, on the CPU of wall-clock time. Each call is waited for, so that
+what the host does for it counts; "queued" is the time of one call among many, where it does not. Pairs are voxels and neighbours
 that exist; executed products are what tiles of 64 rows make of them. Weights and features are in the given dtype.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -55,6 +58,19 @@ def repeated(call: Callable[[], object], device: torch.device, repeats: int) -> 
     return Clock(device, repeats)(call)[1] * 1000
 
 
+def queued(call: Callable[[], object], repeats: int) -> float:
+    """Median milliseconds between the ends of calls that the device has waiting. CUDA."""
+    for _ in range(3):
+        call()
+    ends = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    ends[0].record()
+    for end in ends[1:]:
+        call()
+        end.record()
+    ends[-1].synchronize()
+    return statistics.median(a.elapsed_time(b) for a, b in itertools.pairwise(ends))
+
+
 def convolutions(
     levels: dict[int, torch.Tensor],
     resolution: int,
@@ -63,9 +79,9 @@ def convolutions(
     known: dict[str, dict[str, float]],
 ) -> None:
     print(
-        "| level, rows, channels | conv ms | upstream | ratio | TFLOP/s in pairs, executed | map + plan ms | upstream |"
+        "| level, rows, channels | conv ms | queued | upstream | ratio | TFLOP/s in pairs, executed | map + plan ms | upstream |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     repeats = 20 if device.type == "cuda" else 3
     for coarser, channels in reversed(CHANNELS.items()):
         coords = levels[coarser].to(device)
@@ -80,12 +96,14 @@ def convolutions(
         weight = torch.randn(channels, 3, 3, 3, channels, device=device, dtype=dtype, generator=generator)
         weight /= (14 * channels) ** 0.5
         bias = torch.zeros(channels, device=device, dtype=dtype)
-        conv = repeated(lambda: sparse.submanifold_conv3d(feats, weight, bias, neighbors, plan=plan), device, repeats)  # noqa: B023
+        call = lambda: sparse.submanifold_conv3d(feats, weight, bias, neighbors, plan=plan)  # noqa: B023, E731
+        conv = repeated(call, device, repeats)
+        in_line = f"{queued(call, repeats):.3f}" if device.type == "cuda" else ""
         made = repeated(lambda: sparse.conv_plan(sparse.neighbor_map(coords, shape)), device, repeats)  # noqa: B023
         theirs = next((v for k, v in known.items() if k.startswith(f"subm_{resolution}_lvl{side}_")), None)
         rate = [2e-9 * n * channels**2 / conv for n in (pairs, products)]
         cells = [
-            f"{side}, {len(coords):,}, {channels}", f"{conv:.3f}", f"{theirs['conv_ms']:.2f}" if theirs else "",
+            f"{side}, {len(coords):,}, {channels}", f"{conv:.3f}", in_line, f"{theirs['conv_ms']:.2f}" if theirs else "",
             f"{theirs['conv_ms'] / conv:.2f}" if theirs else "", f"{rate[0]:.0f}, {rate[1]:.0f}", f"{made:.3f}",
             f"{theirs['with_map_ms'] - theirs['conv_ms']:.2f}" if theirs else "",
         ]  # fmt: skip

@@ -245,14 +245,26 @@ __device__ __forceinline__ void multiply(const Args& a, uint32_t base, uint8_t* 
         ++turn;
         const int slot = turn & 1;
         barrier_wait(base + L::item_full + 8 * slot, (turn - 1) >> 1 & 1);
-        index = items[slot];
-        __syncwarp();
-        if (lane == 0) barrier_arrive(base + L::item_empty + 8 * slot);
+        if (lane == 0) {
+            index = items[slot];
+            barrier_arrive(base + L::item_empty + 8 * slot);
+        }
+        index = __shfl_sync(~0u, index, 0);
         read_tile();
 #pragma unroll
         for (int half = 0; half < 2; ++half)
             store_row<T, columns>(a.output, d, half, now.row[half] < 0 ? 0 : now.row[half], now.row[half] >= 0, now.part, now.column, lane % 4);
     }
+}
+
+// Two blocks leave a thread 80 registers. Gathering needs more, for all addresses of a stage, and multiplying fewer.
+template <int wanted>
+__device__ __forceinline__ void take_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(wanted));
+}
+template <int kept>
+__device__ __forceinline__ void give_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kept));
 }
 
 template <class T, int groups_of_tile, int columns, int stages, int blocks>
@@ -275,10 +287,14 @@ __global__ __launch_bounds__((groups_of_tile + 1) * 128, blocks) void convolve(c
         asm volatile("fence.mbarrier_init.release.cluster;\n" ::: "memory");
     }
     __syncthreads();
-    if (threadIdx.x < gatherers)
+    static_assert(blocks == 1 || (blocks == 2 && groups_of_tile == 2 && columns == 64), "96 + 2 * 72 = 3 * 80 registers");
+    if (threadIdx.x < gatherers) {
+        if constexpr (blocks == 2) take_registers<96>();
         gather<T, groups_of_tile, columns, stages>(a, &weight, base, memory);
-    else
+    } else {
+        if constexpr (blocks == 2) give_registers<72>();
         multiply<T, groups_of_tile, columns, stages>(a, base, memory);
+    }
 #endif
 }
 
@@ -338,8 +354,9 @@ void launch(const TensorConv& c) {
     TK_CUDA(cudaGetLastError());
 }
 
-// The table: rows of a tile in groups of 64, channels, stages. Measured on an H100 with surfaces of voxels; tiles of
-// 128 x 256 read the fewest bytes for each product, narrower ones do not multiply channels that do not exist.
+// The table: rows of a tile in groups of 64, channels, stages, blocks. Measured on an H100 and an H200 with surfaces of
+// voxels; tiles of 128 x 256 read the fewest bytes for each product, narrower ones do not multiply channels that do not
+// exist. Of 64 channels two small blocks are faster than one of 192 rows: while one waits the other has work.
 template <class T>
 void choose(const TensorConv& c) {
     if (c.channels_out > 128)
