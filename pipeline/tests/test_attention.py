@@ -367,11 +367,11 @@ def test_flash_attn_4_serves_where_nothing_can_be_kept(flash_attn_4, monkeypatch
 def test_a_first_call_that_takes_long_is_told_before_it(flash_attn_4, monkeypatch):
     device = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    assert "compiles" in attention.notice(device, "flash-attn-4")
+    assert "compiled once" in attention.notice(device, "flash-attn-4")
     assert attention.notice(device, "sdpa") is None and attention.notice(device, "no such") is None
     assert attention.notice(device) is None  # Hopper's first are compiled already
     monkeypatch.setattr(attention, "order", lambda device: ("attention-of-nowhere", "flash-attn-4", "sdpa"))
-    assert "compiles" in attention.notice(device)
+    assert "compiled once" in attention.notice(device)
     monkeypatch.setattr(attention, "order", lambda device: ("sdpa", "flash-attn-4"))
     assert attention.notice(device) is None
 

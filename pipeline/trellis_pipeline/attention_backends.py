@@ -244,7 +244,7 @@ BACKENDS: dict[str, Kind] = {
         _flash_attn_4,
         "flash-attn-4",
         kernel=lambda *_: f"compiled by nvidia-cutlass-dsl {_version('nvidia-cutlass-dsl')}",
-        notice="flash-attn 4 compiles its kernels, which takes a while once and is kept for later runs",
+        notice="importing flash-attn 4 takes some seconds; its kernels are compiled once, in about 10 s, and kept",
     ),
     "flash-attn-3": Kind(_flash_attn_3, "flash-attn-3"),
     "sdpa-cudnn": Kind(lambda: _torch_sdpa(SDPBackend.CUDNN_ATTENTION), "torch"),
