@@ -12,6 +12,7 @@ import torch
 import trimesh
 from PIL import Image
 from trellis_pipeline.cli import main
+from trellis_pipeline.manifest import write_manifest
 from trellis_regression.glb import read_glb
 
 
@@ -239,6 +240,20 @@ def test_help_and_module_entry():
     assert done.returncode == 0
     for option in ("--resolution", "--faces", "--texture", "--device", "--manifest"):
         assert option in done.stdout
+
+
+def test_a_manifest_is_json_whatever_the_figures(tmp_path):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    facts = {
+        "stages": {"simplify": {"error_bound": float("inf"), "faces": 7}},
+        "list": [1.5, float("nan")],
+        "pair": (2, "x"),
+    }
+    write_manifest(facts, tmp_path / "m.json")
+    read = json.loads((tmp_path / "m.json").read_text(), parse_constant=refuse)
+    assert read == {"stages": {"simplify": {"error_bound": None, "faces": 7}}, "list": [1.5, None], "pair": [2, "x"]}
 
 
 def test_version(capsys):

@@ -108,6 +108,9 @@ def test_a_folder_of_weights_is_no_place_for_stages(picture, copied, tmp_path, c
     with pytest.raises(CheckpointError, match="give a folder of its own"):
         StageStore(copied / "ckpts").begin({"seed": 1})
     assert {p.name: p.stat().st_size for p in (copied / "ckpts").iterdir()} == weights
+    StageStore(tmp_path / "own").begin({"seed": 1, "weights": {"a": "0" * 32}})
+    with pytest.raises(CheckpointError, match=r"seed was 1, is 2; other weights$"):
+        StageStore(tmp_path / "own", resume=True).begin({"seed": 2, "weights": {"a": "1" * 32}})
 
 
 @pytest.mark.parametrize("option", ["-o", "--manifest", "--keep-stages"])

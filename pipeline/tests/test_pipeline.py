@@ -323,7 +323,7 @@ def test_wrong_arguments_of_a_run_are_named(pipeline, picture, arguments, error,
 def test_a_picture_may_be_given_as_its_file(pipeline, single, tmp_path):
     object_picture().save(tmp_path / "p.png")
     for path in (tmp_path / "p.png", str(tmp_path / "p.png")):
-        asset = pipeline.run(path, seed=2, type="512", steps=1)
+        asset = pipeline.run(path, seed=np.int64(2), type="512", steps=np.int8(1))
         assert torch.equal(asset.texture.feats, single.asset.texture.feats)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import tempfile
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 
@@ -24,6 +26,17 @@ def device_of(device: str | torch.device) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         raise ValueError(f"device: {place} is not here: torch sees {count} CUDA devices")
     return place
+
+
+def whole(name: str, value: SupportsIndex, least: int, most: int) -> int:
+    """`value`, of whatever type of whole numbers, as an int. Raises ValueError where it is none, or out of range."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if not least <= number <= most:
+        raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
+    return number
 
 
 def require_apart(option: str, path: Path, *others: Path) -> None:

@@ -16,6 +16,7 @@ from .errors import CheckpointError
 from .hub import HUB_ID, HubUnreachableError, fetch, page
 
 DEFAULT_WEIGHTS = "microsoft/TRELLIS.2-4B"
+_PIPELINE = "Trellis2ImageTo3DPipeline"
 _SAMPLER = "FlowEulerGuidanceIntervalSampler"
 
 
@@ -181,7 +182,9 @@ def parse(source: str, revision: str | None, content: dict[str, Any], path: Path
             str(args.get("default_pipeline_type", "1024_cascade")),
         )
     except KeyError as error:
-        raise CheckpointError(f"{path}: it lacks {error}") from None
+        name = content.get("name")
+        other = "" if name in (None, _PIPELINE) else f"; it is of a {name}, and {_PIPELINE}'s is expected"
+        raise CheckpointError(f"{path}: it lacks {error}{other}") from None
     except (TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{path}: not in the layout of TRELLIS.2-4B: {error}") from None
 

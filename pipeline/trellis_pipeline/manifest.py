@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 import time
@@ -118,9 +119,20 @@ def _device(device: torch.device) -> dict[str, Any]:
 
 
 def write_manifest(facts: dict[str, Any], path: str | Path) -> None:
-    """Writes a run's facts as JSON, whole or not at all."""
-    text = json.dumps(facts, indent=1) + "\n"
+    """Writes a run's facts as JSON, whole or not at all.
+
+    JSON has no infinity and no NaN: such a figure, a bound that is not known for one, is null there.
+    """
+    text = json.dumps(_finite(facts), indent=1, allow_nan=False) + "\n"
     write_whole(Path(path), lambda file: file.write_text(text))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _short(value: float | str) -> str:

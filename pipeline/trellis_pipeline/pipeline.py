@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from . import attention, generation
-from .arguments import device_of
+from .arguments import device_of, whole
 from .artifacts import Conditioning, Latent, Structure, to_device
 from .asset import Asset, GlbOptions
 from .checkpoint import DEFAULT_WEIGHTS, Checkpoint, open_checkpoint
@@ -226,7 +226,9 @@ class Pipeline:
             StageError: a stage's result is unusable; it names the stage.
             MemoryPlanError: a stage does not fit the budget.
         """
-        _require_run(seed, steps, max_tokens, background)
+        seed, max_tokens = whole("seed", seed, 0, 2**63 - 1), whole("max_tokens", max_tokens, 1, 1 << 24)
+        steps = None if steps is None else whole("steps", steps, 1, 1000)
+        backgrounds.require_method(background)
         kind = self.open(type or self.checkpoint.default_type)
         record = record or Manifest("generate", {}, quiet=True)
         run = _Run(self, kind, seed, max_tokens, steps, export, store, record)
@@ -444,18 +446,6 @@ def prepare_image(image: Image.Image | str | Path, background: str, record: Mani
         prepared = prepare(image, backgrounds.choose(background) if is_opaque(image) else None)
         facts.update(size=prepared.image.width, alpha=prepared.alpha)
     return prepared
-
-
-def _require_run(seed: int, steps: int | None, max_tokens: int, background: str) -> None:
-    for name, value, least, most in (
-        ("seed", seed, 0, 2**63 - 1),
-        ("steps", 1 if steps is None else steps, 1, 1000),
-        ("max_tokens", max_tokens, 1, 1 << 24),
-    ):
-        if not isinstance(value, int) or not least <= value <= most:
-            raise ValueError(f"{name}: expected a whole number from {least} to {most}, got {value!r}")
-    if background not in backgrounds.METHODS:
-        raise ValueError(f"background: expected one of {', '.join(backgrounds.METHODS)}, got {background!r}")
 
 
 def pipeline_type(name: str) -> PipelineType:

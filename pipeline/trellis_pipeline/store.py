@@ -39,7 +39,10 @@ class StageStore:
             kept = self.kept()
             differ = [k for k in identity if kept.get(k) != identity[k]]
             if differ:
-                what = "; ".join(f"{k} was {kept.get(k)!r}, is {identity[k]!r}" for k in differ)
+                what = "; ".join(
+                    f"other {k}" if isinstance(identity[k], dict) else f"{k} was {kept.get(k)!r}, is {identity[k]!r}"
+                    for k in differ
+                )
                 raise CheckpointError(f"{self.folder}: its stages come from another run: {what}")
             return
         self.require_own()

@@ -25,6 +25,12 @@ REMBG_MODELS = (BIREFNET, "isnet-general-use", "u2net")
 METHODS = ("auto", "rembg", "birefnet", "keep")
 
 
+def require_method(method: str) -> None:
+    """Raises ImageError for a name that is not in `METHODS`."""
+    if method not in METHODS:
+        raise ImageError(f"background: expected one of {', '.join(METHODS)}, got {method!r}")
+
+
 def choose(method: str) -> RemoveBackground:
     """A way to remove backgrounds.
 
@@ -35,8 +41,7 @@ def choose(method: str) -> RemoveBackground:
     Raises:
         ImageError: the method asked for is not at hand.
     """
-    if method not in METHODS:
-        raise ImageError(f"background: expected one of {', '.join(METHODS)}, got {method!r}")
+    require_method(method)
     if method == "keep":
         return _keep
     try:
