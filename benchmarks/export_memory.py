@@ -94,6 +94,7 @@ def _voxels(path: Path | None, resolution: int, device: torch.device) -> VoxelAs
 def _export(voxels: VoxelAsset, remesh: bool, faces: int, texture: int, trace: bool) -> dict[str, Any]:
     """One export: its peak, what was planned, and a line about it. The voxels count as its own."""
     device = voxels.coords.device
+    gc.collect()  # what was left in rings of references must not go in the middle of this export
     ledger, sizes, traced = Ledger(device), {"voxels": len(voxels.coords)}, {}
     done: dict[str, dict[str, Any]] = {}
     planned: dict[str, int] = {}
