@@ -14,7 +14,7 @@ from trellis_pipeline.memory.chart import chart
 from trellis_pipeline.memory.costs import GROWTH, Cost, cost, export_cost
 from trellis_pipeline.memory.export import SIDES, ExportSizes
 from trellis_pipeline.memory.ledger import Ledger
-from trellis_pipeline.memory.plan import EXPANDABLE_PIECES, GIB, PIECES, Need, draw_up
+from trellis_pipeline.memory.plan import EXPANDABLE_PIECES, GIB, LEAST_ROOM, PIECES, Need, draw_up
 from trellis_pipeline.memory.residency import Weights, stream_units
 from trellis_pipeline.random_checkpoint import public_configs
 from trellis_pipeline.sparse import SparseTensor
@@ -251,6 +251,17 @@ def test_the_export_is_planned_as_a_stage_without_a_model():
 
 def of_export(voxels, texture=2048, remeshed=False, faces=200_000, done=None, **options):
     return ExportSizes.expected(voxels, faces, texture, remeshed, done, **options)
+
+
+@pytest.mark.parametrize(("remesh", "share"), [(False, 0.1), (True, 0.3)])
+def test_an_export_leaves_fewer_pieces_than_a_model(remesh, share):
+    from trellis_pipeline.asset import GlbOptions
+    from trellis_pipeline.pipeline import Pipeline
+
+    need = Pipeline._export(GlbOptions(remesh=remesh), 22_300)
+    peak = need.peak("alone", 22_300)
+    assert need.room("alone", 22_300) == pytest.approx((1 + share) * peak, rel=1e-6)
+    assert 4 * GIB < peak < 9 * GIB and need.room("alone", 10) == need.peak("alone", 10) + LEAST_ROOM
 
 
 def test_a_large_texture_can_need_more_than_the_voxels():

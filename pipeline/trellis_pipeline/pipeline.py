@@ -33,6 +33,7 @@ from .image import (
 from .image import background as backgrounds
 from .manifest import Manifest
 from .memory.costs import Cost, cost, encoder_activations, export_cost, tokens_of_image
+from .memory.export import PIECES as EXPORT_PIECES
 from .memory.ledger import Ledger, free_workspaces
 from .memory.plan import MemoryPlan, Need, draw_up, free_bytes
 from .memory.residency import Weights
@@ -180,12 +181,13 @@ class Pipeline:
             need("texture", kind.texture, typical, context, "texture"),
             need("decode_shape", "shape_slat_decoder", typical, 0),
             need("decode_texture", "tex_slat_decoder", typical, 0),
-            *([Need("export", "", self._export_cost(export), typical)] if export else []),
+            *([self._export(export, typical)] if export else []),
         ]
 
     @staticmethod
-    def _export_cost(options: GlbOptions) -> Cost:
-        return export_cost(options.faces, options.texture, options.remesh, opaque=options.alpha == "opaque")
+    def _export(options: GlbOptions, typical: int) -> Need:
+        of = export_cost(options.faces, options.texture, options.remesh, opaque=options.alpha == "opaque")
+        return Need("export", "", of, typical, loose=EXPORT_PIECES[options.remesh])
 
     def _resident_bytes(self) -> int:
         return sum(w.nbytes for w in self._weights.values() if w.placed)

@@ -39,6 +39,8 @@ _TEXEL, _SAMPLED = 8 + 12 + 28, 76
 _AT_ONCE = 1 << 23
 _ENCODED = {False: 100, True: 76}
 """Bytes a texel while rows of PNG are filtered, with alpha and opaque."""
+PIECES = {False: 0.10, True: 0.30}
+"""Room that the allocator needs beside an export, raw and remeshed, as a share of its peak (docs/memory.md)."""
 COVERED = 0.7
 """Share of the texels that charts cover, before it is known."""
 SIDES = 4.05

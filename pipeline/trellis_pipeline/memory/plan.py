@@ -51,6 +51,7 @@ class Need:
         cost: of that model.
         typical: tokens of an ordinary object, for which the plan is drawn up.
         held: bytes that the run holds beside the stage, such as image features.
+        loose: share of room for pieces, where it is known not to be `PIECES`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Need:
     cost: Cost
     typical: int
     held: int = 0
+    loose: float | None = None
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -84,7 +86,8 @@ class Need:
         """Bytes that the allocator needs for that: between tensors that came and went some lie in pieces (`PIECES`)."""
         weights = self.cost.streaming if mode == "stream" else self.cost.weights
         total = self.total(mode, tokens, parts, voxels)
-        return total + max(LEAST_ROOM, int(pieces() * (total - weights - self.held)))
+        share = pieces() if self.loose is None else min(self.loose, pieces())
+        return total + max(LEAST_ROOM, int(share * (total - weights - self.held)))
 
 
 @dataclass(frozen=True)
