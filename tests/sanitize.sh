@@ -10,8 +10,9 @@
 # that have any, and fails then. TOOLS="memcheck" picks tools (memcheck, racecheck, initcheck, synccheck), CASES the most
 # cases in a process (16: most of a process's time goes into what the tool does to a kernel on its first call), JOBS the
 # number of processes, LIMIT the seconds that one may take (1200), PYTHON the interpreter. Memory is asked for piece by
-# piece here, not taken from torch's pool, so that a step beyond an array is seen. All tools but memcheck look at our
-# kernels only: those of libraries pass on what their authors know to be safe.
+# piece here, not taken from torch's pool, so that a step beyond an array is seen. racecheck and synccheck look at our
+# kernels only: those of libraries pass on what their authors know to be safe. memcheck and initcheck look at all:
+# initcheck takes what a kernel that it does not see has written, a sort of CUB's say, for not written.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -34,7 +35,7 @@ check() {  # TOOL FILE CASES
     label="$tool $file (${cases##*/cases-})"
     log=$logs/$tool-${cases##*/}
     local options=(--tool "$tool" --error-exitcode 9 --report-api-errors no --print-limit 20)
-    [ "$tool" = memcheck ] || read -ra filter <<<"$OURS"
+    [ "$tool" = memcheck ] || [ "$tool" = initcheck ] || read -ra filter <<<"$OURS"
     PYTORCH_NO_CUDA_MEMORY_CACHING=1 TRELLIS_NUM_THREADS=2 OMP_NUM_THREADS=2 timeout "$LIMIT" "$sanitizer" "${options[@]}" ${filter[@]+"${filter[@]}"} \
         "$python" -m pytest -q -p no:cacheprovider --durations=3 "@$cases" >"$log" 2>&1
     status=$?
