@@ -140,6 +140,7 @@ def test_a_misspelt_golden_is_answered_with_the_nearest(said, tmp_path, monkeypa
         (("approve", GOLDEN, "robot"), "--reason"),
         (("approve", GOLDEN, "a/b", "--reason", "x"), "name: expected letters, digits"),
         (("faults", "--fault", "black-textures"), "did you mean 'black-texture'?"),
+        (("faults", "--asset", "hourse"), "no asset 'hourse'; did you mean 'horse'?"),
     ],
 )
 def test_wrong_arguments_are_status_2(said, argv, message):

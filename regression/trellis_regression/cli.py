@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Thread
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR", help="where they are kept"
     )
     faults.add_argument("--assets", type=_count, default=5, metavar="N", help="held-out assets to put faults into (5)")
+    faults.add_argument("--asset", action="append", metavar="NAME", help="this one instead; may be repeated")
     faults.add_argument(
         "--fault", action="append", metavar="NAME", help="only this one, or pairs with it; may be repeated"
     )
@@ -274,13 +275,7 @@ def _faults(arguments: argparse.Namespace) -> int:
     from . import tables
     from .inject import BY_NAME
 
-    for name in arguments.fault or ():
-        if name not in BY_NAME:
-            near = get_close_matches(name, BY_NAME, n=1, cutoff=0.5)
-            raise GlbError(
-                f"--fault: no fault {name!r}; "
-                + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(BY_NAME)}")
-            )
+    _known("fault", arguments.fault, BY_NAME)
     kept = [path for path in arguments.trials or () if path.is_file()]
     if kept and len(kept) == len(arguments.trials):
         trials = [trial for path in kept for trial in tables.read(path)]
@@ -295,12 +290,23 @@ def _faults(arguments: argparse.Namespace) -> int:
     return 0 if tables.good(trials) else 1
 
 
+def _known(what: str, given: Sequence[str] | None, there: Collection[str]) -> None:
+    for name in given or ():
+        if name not in there:
+            near = get_close_matches(name, there, n=1, cutoff=0.5)
+            raise GlbError(
+                f"--{what}: no {what} {name!r}; "
+                + (f"did you mean {near[0]!r}?" if near else f"there are {', '.join(there)}")
+            )
+
+
 def _new_trials(arguments: argparse.Namespace) -> list[Trial]:
     from . import matrix, sample
 
     if arguments.trials and len(arguments.trials) > 1:
         raise GlbError("--trials: several files are read together, and one of these is not there")
-    road, chosen = matrix.load_road(arguments.road), sample.HELD_OUT[: arguments.assets]
+    _known("asset", arguments.asset, sample.NAMES)
+    road, chosen = matrix.load_road(arguments.road), tuple(arguments.asset or sample.HELD_OUT[: arguments.assets])
     # A fault that none of the chosen can have is looked for in all of a part, so the chosen are always there.
     names = matrix.of_part(sample.NAMES, chosen, arguments.part)
     wanted = chosen if arguments.pairs else sample.NAMES if arguments.part[1] == 1 else (*chosen, *names)

@@ -121,10 +121,11 @@ class Control:
 
 def make_controls(road: Road, folder: Path, names: Iterable[str] = sample.NAMES, *, jobs: int = 1) -> list[Control]:
     """The sample through the road, twice each; what a folder already holds is taken from there."""
-    return list(spread(partial(_control, road, folder), list(names), jobs))
+    return list(spread(partial(make_control, road, folder), list(names), jobs))
 
 
-def _control(road: Road, folder: Path, name: str) -> Control:
+def make_control(road: Road, folder: Path, name: str) -> Control:
+    """One asset through the road, twice."""
     home = folder / name.replace(" ", "-")
     control = Control(name, home / "asset.glb", home / "golden.glb", home / "stages", home / "golden-stages")
     if not (home / "complete").is_file():
@@ -145,7 +146,11 @@ def clean_figures(controls: Iterable[Control], *, jobs: int = 1) -> dict[str, di
 
 
 def _figures(control: Control) -> dict[tuple[str, str], float]:
-    evidence = control.evidence(looks=QUICK_LOOK)
+    return figures_of(control.evidence(looks=QUICK_LOOK))
+
+
+def figures_of(evidence: Evidence) -> dict[tuple[str, str], float]:
+    """Every detector's figures, by detector and kind."""
     found = {}
     for detector in ALL:
         for kind, figure in (("alone", detector.alone), ("golden", detector.golden)):

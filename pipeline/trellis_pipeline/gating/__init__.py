@@ -6,8 +6,9 @@ in a test process. `trellis-gate faults` and `nox -s regress` are what use it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from trellis_regression import sample
@@ -22,13 +23,20 @@ VARIANTS = (
 """The golden's options and the candidate's: as far apart as two builds of one release may be, and more."""
 
 
+@dataclass(frozen=True)
 class RemakeRoad:
-    """`trellis remake` at a small size."""
+    """`trellis remake` at a small size.
+
+    Attributes:
+        source: the GLB to remake, by name.
+    """
+
+    source: Callable[[str], bytes] = sample.build
 
     def make(self, name: str, out: Path, stages: Path, *, variant: int = 0) -> None:
-        """Takes an asset of the clean sample through the road."""
+        """Takes the asset of that name through the road."""
         source = out.with_name(f"{out.stem}-source.glb")
-        source.write_bytes(sample.build(name))
+        source.write_bytes(self.source(name))
         remake(source, out, VARIANTS[variant], keep_stages=stages, quiet=True)
 
     def faults(self) -> Sequence[str]:

@@ -1,4 +1,6 @@
-"""The clean sample: varied assets made by formula, to learn what sound assets look like and to hold gates against.
+"""The clean sample: varied assets, to learn what sound assets look like and to hold gates against.
+
+Most are made by formula, the others by people (`people`).
 
 They are sources; what gates are calibrated on is what an export road makes of them (see `matrix.Road`).
 """
@@ -12,6 +14,7 @@ import trimesh
 
 from . import geometry as g
 from . import paint as p
+from . import people
 
 Source = Callable[[], bytes]
 
@@ -187,15 +190,18 @@ _S: dict[str, tuple[Callable[[], g.Mesh], p.Paint]] = {
     "dusty tree": (lambda: g.with_dust(_tree(), 2, 24), p.graded((0.35, 0.25, 0.1), (0.3, 0.6, 0.25))),
 }  # fmt: skip
 
-NAMES = tuple(_S)
+BY_FORMULA, BY_PEOPLE = tuple(_S), tuple(people.catalogue())
+NAMES = BY_FORMULA + BY_PEOPLE
 """The assets of the sample, in a fixed order."""
-CALIBRATION, HELD_OUT = NAMES[::3] + NAMES[1::3], NAMES[2::3]
-"""Two thirds set the thresholds; the rest are controls that no threshold has seen."""
+CALIBRATION, HELD_OUT = BY_FORMULA[::3] + BY_FORMULA[1::3], BY_FORMULA[2::3] + BY_PEOPLE
+"""Two thirds of those by formula set the thresholds; the rest are controls that no threshold has seen."""
 FEW = ("robot", "vase", "leaf")
 """For quick tests: hard edges and parts, a thin wall, an open sheet with cut-outs."""
 
 
 def build(name: str) -> bytes:
     """The source GLB of one asset of the sample."""
+    if name in BY_PEOPLE:
+        return people.build(name)
     make, paint = _S[name]
     return p.painted(make(), paint)
