@@ -1,10 +1,11 @@
 """Models that people made, for the clean sample: from a furniture library of Sweet Home 3D (Debian: sweethome3d-furniture).
 
-python regression/tests/by_people.py read LIBRARY.sh3f FOLDER         # every usable model of the library as a GLB
-python regression/tests/by_people.py pack LIBRARY.sh3f                # those that the package holds, with their credits
-python regression/tests/by_people.py judge FOLDER OUT --jobs 16       # through the road, twice, and what the gates say
+python regression/tests/by_people.py read LIBRARY.sh3f FOLDER [--licence CC-BY]   # every usable model of it as a GLB
+python regression/tests/by_people.py pack LIBRARY.sh3f            # those that the package holds, with their credits
+python regression/tests/by_people.py judge FOLDER OUT --jobs 16   # through the road, twice, and what the gates say
 
-A model is usable when the licence file beside it says Creative Commons Zero and it has at most `MOST_FACES` faces.
+A model is usable when the licence file beside it says Creative Commons Zero (or what was asked for) and it has at most
+`MOST_FACES` faces. Only those under CC0 are packed; others are only measured.
 """
 
 import argparse
@@ -26,6 +27,10 @@ from trellis_regression import gate, matrix, thresholds
 from trellis_regression.parallel import spread
 from trellis_regression.sample import people
 
+LICENCES = {
+    "CC0": re.compile(r"Creative Commons Zero|CC-?0|CC Zero"),
+    "CC-BY": re.compile(r"Creative Commons Attribution(?! Share| Non|-)|CC-BY(?!-)"),
+}
 MOST_FACES = 20_000
 TEXTURE = 256
 
@@ -59,7 +64,7 @@ def models(library):
         number = re.search(r"#?(\d{5}) - ", said)
         yield {
             "folder": folder.rsplit("/", 1)[1], "path": path,
-            "free": bool(re.search(r"Creative Commons Zero|CC-?0|CC Zero", said)),
+            "licences": [name for name, words in LICENCES.items() if words.search(said)],
             "title": next((m[1] for m in named if m), entry["name"]),
             "author": entry["creator"],
             "url": url[0] if url else f"https://www.blendswap.com/blend/{number[1]}" if number else "",
@@ -191,15 +196,15 @@ def glb(obj):
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks, faces
 
 
-def usable(file, wanted=None):
+def usable(file, wanted=None, licence="CC0"):
     """(facts, GLB) of each usable model of a library, in the catalogue's order, or of the wanted folders only."""
     with zipfile.ZipFile(file) as library, tempfile.TemporaryDirectory() as folder:
         library.extractall(folder)
         for facts in models(library):
             if wanted is not None and facts["folder"] not in wanted:
                 continue
-            if not facts["free"]:
-                print(f"{facts['folder']}: no licence file beside it says CC0; left out")
+            if licence not in facts["licences"]:
+                print(f"{facts['folder']}: no licence file beside it says {licence}; left out")
                 continue
             data, faces = glb(Path(folder, facts["path"]))
             if faces <= MOST_FACES:
@@ -208,9 +213,9 @@ def usable(file, wanted=None):
                 print(f"{facts['folder']}: {faces} faces; left out")
 
 
-def read(file, folder):
+def read(file, folder, licence):
     folder.mkdir(parents=True, exist_ok=True)
-    for facts, data in usable(file):
+    for facts, data in usable(file, licence=licence):
         (folder / f"{facts['folder']}.glb").write_bytes(data)
 
 
@@ -265,9 +270,10 @@ if __name__ == "__main__":
     parser.add_argument("command", choices=("read", "pack", "judge"))
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--licence", choices=LICENCES, default="CC0")
     given = parser.parse_args()
     if given.command == "read":
-        read(*given.paths)
+        read(*given.paths, given.licence)
     elif given.command == "pack":
         pack(*given.paths)
     else:

@@ -15,6 +15,8 @@ from ..asset import SAMPLES, SEED, Asset
 
 TOLERANCE = 0.01
 """F-score: points closer than this share of the longest side agree."""
+IN_FRONT = 0.02
+"""How far in front of a surface its counterpart is looked for as well, so that a thin wall does not meet its own back."""
 
 
 def into(asset: Asset, points: torch.Tensor, golden: Asset) -> torch.Tensor:
@@ -27,12 +29,16 @@ def into(asset: Asset, points: torch.Tensor, golden: Asset) -> torch.Tensor:
 def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
     """Both one-sided distances, F-score, normal agreement, and the share of the golden that has no counterpart."""
     scale = golden.extent / asset.extent
-    to_golden, g_face, _ = golden.bvh.closest_point(into(asset, asset.samples.points, golden))
+    points = into(asset, asset.samples.points, golden)
+    to_golden, g_face, _ = golden.bvh.closest_point(points)
+    _, front_face, _ = golden.bvh.closest_point(points + IN_FRONT * asset.samples.normals)
     to_ours, _, _ = asset.bvh.closest_point(into(golden, golden.samples.points, asset))
     forward = to_golden.cpu().numpy().astype(np.float64)
     backward = to_ours.cpu().numpy().astype(np.float64) / scale
     precision, recall = float((forward < TOLERANCE).mean()), float((backward < TOLERANCE).mean())
-    agreement = (asset.samples.normals * golden.normals[g_face.long()]).sum(1).cpu().numpy()
+    agreement, from_front = (
+        (asset.samples.normals * golden.normals[face.long()]).sum(1).cpu().numpy() for face in (g_face, front_face)
+    )
     return {
         "samples": SAMPLES,
         "seed": SEED,
@@ -49,7 +55,7 @@ def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
         "extra_share": 1 - precision,
         "f_score": 2 * precision * recall / max(precision + recall, 1e-12),
         "normal_consistency": float(np.abs(agreement).mean()),
-        "normal_turned_share": float((agreement < -0.3).mean()),
+        "normal_turned_share": float(((agreement < -0.3) & (from_front < -0.3)).mean()),
         "face_ratio": len(golden.faces) / max(1, len(asset.faces)),
     }
 

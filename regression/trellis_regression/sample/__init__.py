@@ -193,8 +193,9 @@ _S: dict[str, tuple[Callable[[], g.Mesh], p.Paint]] = {
 BY_FORMULA, BY_PEOPLE = tuple(_S), tuple(people.catalogue())
 NAMES = BY_FORMULA + BY_PEOPLE
 """The assets of the sample, in a fixed order."""
-CALIBRATION, HELD_OUT = BY_FORMULA[::3] + BY_FORMULA[1::3], BY_FORMULA[2::3] + BY_PEOPLE
-"""Two thirds of those by formula set the thresholds; the rest are controls that no threshold has seen."""
+CALIBRATION = BY_FORMULA[::3] + BY_FORMULA[1::3] + BY_PEOPLE[::3] + BY_PEOPLE[1::3]
+HELD_OUT = BY_FORMULA[2::3] + BY_PEOPLE[2::3]
+"""Two thirds of each kind set the thresholds; the rest are controls that no threshold has seen."""
 FEW = ("robot", "vase", "leaf")
 """For quick tests: hard edges and parts, a thin wall, an open sheet with cut-outs."""
 
