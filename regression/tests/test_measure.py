@@ -149,6 +149,25 @@ def test_distances_are_in_the_goldens_frame_and_missing_parts_count():
     assert surface.measure(asset(small), asset(BALL))["f_score"] == 0
 
 
+def test_a_thin_wall_that_moved_is_not_turned_and_turned_faces_are():
+    """A wall thinner than it moved lies nearer to the golden's back than to its front; its faces look the same way."""
+    wall = trimesh.creation.box((1, 1, 0.008)).subdivide().subdivide()
+    moved = wall.copy()
+    moved.apply_translation((0, 0, 0.006))
+    frame = trimesh.creation.box((1, 1, 0.3)).apply_translation((0, 0, -1))  # keeps both boxes the same
+    found = surface.measure(asset(together(moved, frame)), asset(together(wall, frame)))
+    assert found["normal_turned_share"] == 0
+    # A flipped part of something thick and of a sheet counts by its area, but for a rim in front of which an edge is nearer.
+    for shape in (frame, trimesh.Trimesh(wall.vertices, wall.faces[wall.face_normals[:, 2] > 0])):
+        fine = shape.subdivide().subdivide()
+        faces = fine.faces.copy()
+        which = fine.triangles_center[:, 0] > 0.25
+        faces[which] = faces[which][:, ::-1]
+        part = float(fine.area_faces[which].sum() / fine.area)
+        found = surface.measure(asset(trimesh.Trimesh(fine.vertices, faces, process=False)), asset(fine))
+        assert found["normal_turned_share"] == pytest.approx(part, abs=0.05)
+
+
 def test_signed_permutations_are_the_48_of_the_cube():
     matrices = [m for _, m in axes.signed_permutations()]
     assert len({m.tobytes() for m in matrices}) == 48
