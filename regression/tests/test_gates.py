@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from trellis_regression.glb import GlbError
 from trellis_regression.golden import ApprovalError
 from trellis_regression.inject import ALL as INJECTORS
 from trellis_regression.inject import BY_NAME as INJECTOR
-from trellis_regression.inject import Model, inject
+from trellis_regression.inject import Model, hidden, inject
 from trellis_regression.profile import Looks
 
 NO_PICTURES = Looks(views=())
@@ -84,6 +85,13 @@ def test_a_fault_and_what_follows_from_it_are_no_pair(controls):
     pairs = {frozenset(pair) for pair in matrix.independent_pairs(controls["robot"])}
     assert not pairs & {frozenset((a, b)) for a, follows in relations.EXPLAINS.items() for b in follows}
     assert not any("second-run" in pair or "empty" in pair for pair in pairs)
+
+
+def test_a_border_without_texels_loses_none(controls):
+    """A parasol's tips and a plant's leaves touch the sides of their box with a handful of texels; a robot lies at them."""
+    robot, vase = (Model.of(controls[name].asset()) for name in ("robot", "vase"))
+    assert hidden.at_the_border(0.015)(robot) == hidden.at_the_border(0.015)(vase) == ""
+    assert re.match(r"only 1?\d of its [\d,]+ texels lie", hidden.at_the_border(1e-7)(vase))
 
 
 def test_parts_of_a_matrix_are_all_of_it_and_hold_as_many_chosen():

@@ -14,6 +14,7 @@ from .model import Model
 IN_THE_ROAD = "in the road"
 _SAME_COLOUR, _MET, _NEAR, _ON_AXES = 0.015, 0.01, 0.02, 0.9  # the first is what the gate's floor is
 _BLEED, _SEEN = 38, 0.1  # what the gate counts as another colour, and its floor
+_FEW = 16  # of fewer texels at a side the gate concludes nothing
 
 
 def swapped(order: str, road: bool) -> Callable[[Model], str]:
@@ -57,12 +58,26 @@ def black(model: Model) -> str:
     return f"only {share:.0%} of its texels are not black themselves" * (share < _SEEN)
 
 
+def at_the_border(strength: float) -> Callable[[Model], str]:
+    """Whether nearly nothing of it lies within `strength` of the far sides of its box, where coordinates are lost."""
+
+    def reason(model: Model) -> str:
+        covered, points = model.coverage()
+        high = model.positions[model.faces.reshape(-1)].max(0)
+        there = int(((high - points[covered]) < strength * model.extent).any(-1).sum())
+        return f"only {there} of its {covered.sum():,} texels lie at the far sides of its box" * (there < _FEW)
+
+    return reason
+
+
 HIDDEN: dict[tuple[str, str], Callable[[Model], str]] = {
     **{("axis-swap", order): swapped(order, False) for order in ("zyx", "yxz", "-xyz")},
     ("axis-swap", IN_THE_ROAD): swapped("yxz", True),  # the road is z-up
     ("blocky", IN_THE_ROAD): on_the_axes,
     ("black-texel-bleed", "white"): white,
-    ("black-texel-bleed", "black"): black,
+    **{("edge-of-grid", f"{depth:.1%}"): at_the_border(depth) for depth in (0.005, 0.015, 0.04)},
+    ("edge-of-grid", IN_THE_ROAD): at_the_border(0.015),  # the last voxel of 64
+    **{("black-texel-bleed", strength): black for strength in ("half", "black", IN_THE_ROAD)},
 }
 """Fault and strength -> why an asset cannot show it, or nothing."""
 
