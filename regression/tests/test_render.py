@@ -8,8 +8,8 @@ import torch
 import trellis_shade as shade
 from trellis_regression.compare import compare_pictures
 from trellis_regression.glb import read_glb
-from trellis_regression.render import Renderer, camera, frame_of, turntable_sheet
-from trellis_regression.scene import Material, Part, Texture, load_parts
+from trellis_regression.render import Renderer, camera, turntable_sheet
+from trellis_regression.scene import Material, Part, Texture, frame_of, load_parts
 
 
 @pytest.fixture(scope="module")

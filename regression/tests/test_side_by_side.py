@@ -178,10 +178,30 @@ def test_a_command_reads_in_another_process():
     script = (
         "import sys; from pathlib import Path; from trellis_regression import opening\n"
         "opening.begin(Path(sys.argv[1]), apart=True); opening.surfaces = None\n"
-        "glb, parts = opening.take(sys.argv[1]); print(len(parts[0].faces), 'torch' in sys.modules)"
+        "found = opening.take(sys.argv[1]); print(len(found.parts[0].faces), found.frame.radius, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", script, GOLDEN], capture_output=True, text=True)
-    assert done.stdout.split() == [str(len(Asset.read(GOLDEN).faces)), "False"], done.stderr
+    asset = Asset.read(GOLDEN)
+    assert done.stdout.split() == [str(len(asset.faces)), str(asset.frame.radius), "False"], done.stderr
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_a_rehearsal_does_what_pictures_do(device, monkeypatch):
+    """In the command its errors are not heard, so it must have none; and a kernel that it leaves out is loaded late."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+    def operations(work):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            work()
+        return {event.key for event in seen.key_averages() if event.key.startswith("aten::")}
+
+    pictures.light(torch.device(device))
+    rehearsed = operations(lambda: pictures.rehearse(torch.device(device)))
+    asset = Asset.read(GOLDEN, device)
+    assert asset.has_surface
+    missing = operations(lambda: pictures.compare(asset, asset, size=32, views=((0, 0),))) - rehearsed
+    assert not missing
 
 
 @pytest.mark.parametrize("without", ["fork", "memfd_create"])
@@ -211,8 +231,9 @@ def test_files_that_are_begun_do_not_wait_for_each_other(monkeypatch, switching,
     with ThreadPoolExecutor(1) as pool:
         begun = [pool.submit(opening.take, path).result(60) for path in (GOLDEN, other)]
     now = [opening.take(path) for path in (GOLDEN, other)]
-    for (glb, parts), (same_glb, same_parts) in zip(begun, now, strict=True):
-        assert glb.data == same_glb.data and len(parts) == len(same_parts) == 1
+    for opened, again in zip(begun, now, strict=True):
+        parts, same_parts = opened.parts, again.parts
+        assert opened.glb.data == again.glb.data and len(parts) == len(same_parts) == 1
         assert (parts[0].positions == same_parts[0].positions).all() and (parts[0].faces == same_parts[0].faces).all()
         textures = parts[0].material.textures
         assert textures.keys() == same_parts[0].material.textures.keys()

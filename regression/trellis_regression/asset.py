@@ -20,7 +20,7 @@ import trellis_mesh as mesh
 from . import opening
 from .glb import Glb, GlbError, parse_glb
 from .once import once
-from .scene import Part, Texture
+from .scene import Frame, Part, Texture, frame_of
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -48,7 +48,7 @@ class Asset:
         glb: the checked container.
         name: for messages.
         device: where it is measured; all tensors are there.
-        parts: what `opening.surfaces` made of it, if that was done already.
+        parts: what `opening.surfaces` made of it, and `frame` what `frame_of` made of these, if that was done already.
 
     Attributes:
         parts: its primitives in world space, as arrays; empty when the scene has no triangles.
@@ -58,12 +58,14 @@ class Asset:
     """
 
     def __init__(
-        self, glb: Glb, name: str = "", device: torch.device | str = "cpu", parts: list[Part] | None = None
-    ) -> None:
+        self, glb: Glb, name: str = "", device: torch.device | str = "cpu", parts: list[Part] | None = None,
+        frame: Frame | None = None,
+    ) -> None:  # fmt: skip
         self.glb, self.name, self.device = glb, name, torch.device(device)
         self._textures: dict[int, torch.Tensor] = {}
         self._lock = Lock()
         self.parts = opening.surfaces(glb) if parts is None else parts
+        self._frame = frame
         if self.parts and not self.extent < 1e18:
             raise GlbError(f"its extent is {self.extent:g}; positions of that size cannot be measured")
 
@@ -75,8 +77,8 @@ class Asset:
             GlbError: with the path in its text.
         """
         try:
-            glb, parts = opening.take(path)
-            return cls(glb, Path(path).name, device, parts)
+            opened = opening.take(path)
+            return cls(opened.glb, Path(path).name, device, opened.parts, opened.frame)
         except GlbError as error:
             text = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
             raise GlbError(text) from error.__cause__
@@ -127,6 +129,11 @@ class Asset:
     def extent(self) -> float:
         """The longest side of the bounding box."""
         return float((self.bounds[1] - self.bounds[0]).max()) if self.parts else 0.0
+
+    @once
+    def frame(self) -> Frame:
+        """What a camera frames, in world space."""
+        return self._frame or frame_of(self.parts)
 
     @once
     def unit(self) -> torch.Tensor:

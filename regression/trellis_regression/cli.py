@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from threading import Thread
@@ -18,6 +19,8 @@ from .pipe import quiet
 from .shelf import find, golden_root, names
 
 if TYPE_CHECKING:
+    import torch
+
     from .matrix import Trial
 
 ROAD = "trellis_pipeline.gating"
@@ -206,10 +209,17 @@ def _device(name: str, pictures: bool) -> str:
             ) from error
         torch.set_num_threads(1)  # what is left for the CPU is small, and a pool of threads would only spin
     if pictures:
-        from .measure.pictures import light
+        from .measure.pictures import light, rehearse
 
-        Thread(target=light, args=(device,), daemon=True).start()
+        work = rehearse if device.type == "cuda" else light
+        Thread(target=_unheard, args=(work, device), daemon=True).start()
     return name
+
+
+def _unheard(work: Callable[[torch.device], object], device: torch.device) -> None:
+    """Something that is done ahead; what is the matter with it is met again where it is needed."""
+    with suppress(Exception):
+        work(device)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -219,12 +229,13 @@ def _check(arguments: argparse.Namespace) -> int:
     opening.begin(arguments.file, *(g.path for g in goldens[:1]), apart=arguments.device != "cpu")
     opening.wake(arguments.device)
     with opening.uncollected():
+        device = _device(arguments.device, bool(goldens))
         from .check import check
 
     return _output(
         check(
             arguments.file, golden=arguments.golden, profile=arguments.profile, stage_folder=arguments.stages,
-            again=arguments.again, requested_faces=arguments.faces, device=_device(arguments.device, bool(goldens)),
+            again=arguments.again, requested_faces=arguments.faces, device=device,
         ),
         arguments,
     )  # fmt: skip
@@ -235,9 +246,9 @@ def _diff(arguments: argparse.Namespace) -> int:
     opening.begin(arguments.a, arguments.b, apart=arguments.device != "cpu")
     opening.wake(arguments.device)
     with opening.uncollected():
+        device = _device(arguments.device, True)
         from .check import compare
 
-    device = _device(arguments.device, True)
     return _output(compare(arguments.a, arguments.b, profile=arguments.profile, device=device), arguments)
 
 

@@ -8,16 +8,28 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
 from .glb import EmptySceneError, Glb, check_geometry, read_glb
 from .reading import Reading, possible
-from .scene import Images, Part, cores, load_parts, shown_images
+from .scene import Frame, Images, Part, cores, frame_of, load_parts, shown_images
 
 MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
 """What a gate will look at; a larger scene is refused rather than allowed to fill the memory."""
-_begun: dict[Path, Future[tuple[Glb, list[Part]]]] = {}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file, its surfaces, and what a camera frames if a process beside this one has found that too."""
+
+    glb: Glb
+    parts: list[Part]
+    frame: Frame | None = None
+
+
+_begun: dict[Path, Future[Opened]] = {}
 _readings: list[Reading] = []
 
 
@@ -34,19 +46,18 @@ def begin(*paths: Path, apart: bool = False) -> None:
         for path in paths:
             _readings.append(Reading(path, _read))
             readings[path] = _readings[-1]
-    if not readings:
-        # Threads ask for the interpreter between pieces of a picture, and an import keeps it as long as it may.
-        sys.setswitchinterval(0.0005)
+    # Threads ask for the interpreter between pieces of a picture, and an import keeps it as long as it may.
+    sys.setswitchinterval(0.0005)
     # A thread for each file, which waits for its pictures, and some for the pictures.
     pool = ThreadPoolExecutor(min(8, cores() + 1) + len(paths), thread_name_prefix="opening")
 
-    def opened(path: Path) -> tuple[Glb, list[Part]]:
+    def opened(path: Path) -> Opened:
         glb = read_glb(path)
         if path in readings and (found := readings[path].result()) is not None:
-            return glb, found[0]
+            return Opened(glb, *found[0])
         images = Images(glb)
         images.decode(shown_images(glb), pool)
-        return glb, surfaces(glb, images)
+        return Opened(glb, surfaces(glb, images))
 
     for path in paths:
         _begun[path] = pool.submit(opened, path)
@@ -59,8 +70,9 @@ def abandon() -> None:
         _readings.pop().abandon()
 
 
-def _read(path: Path) -> list[Part]:
-    return surfaces(read_glb(path))
+def _read(path: Path) -> tuple[list[Part], Frame | None]:
+    parts = surfaces(read_glb(path))
+    return parts, frame_of(parts) if parts else None
 
 
 def wake(device: str) -> None:
@@ -93,7 +105,7 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def take(path: str | Path) -> tuple[Glb, list[Part]]:
+def take(path: str | Path) -> Opened:
     """A file and its surfaces: what was begun, or read now.
 
     Raises:
@@ -103,7 +115,7 @@ def take(path: str | Path) -> tuple[Glb, list[Part]]:
     if begun is not None:
         return begun.result()
     glb = read_glb(path)
-    return glb, surfaces(glb)
+    return Opened(glb, surfaces(glb))
 
 
 def surfaces(glb: Glb, images: Images | None = None) -> list[Part]:

@@ -14,7 +14,7 @@ import trellis_shade as shade
 from PIL import Image, ImageDraw
 
 from .glb import check_geometry, read_glb
-from .scene import Material, Part, Texture, load_parts
+from .scene import Frame, Material, Part, Texture, frame_of, load_parts
 
 MODES = ("shaded", "base_color", "normal")
 
@@ -33,31 +33,6 @@ class Picture:
 
     rgb: torch.Tensor
     coverage: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The sphere that a camera frames."""
-
-    centre: tuple[float, float, float]
-    radius: float
-
-
-def frame_of(parts: Sequence[Part], device: torch.device | str = "cpu") -> Frame:
-    """The sphere around the middle of the bounding box that reaches to the farthest vertex, found on a device."""
-    found = []
-    for part in parts:
-        positions = _there(part.positions, device)
-        used = torch.zeros(len(positions), dtype=torch.bool, device=positions.device)
-        used[_there(part.faces, device).long().reshape(-1)] = True
-        found.append(positions[used])
-    points = torch.cat(found).double()
-    centre = (points.amin(0) + points.amax(0)) / 2
-    # Written out: a norm rounds in its own way on every device.
-    x, y, z = ((points - centre) ** 2).unbind(1)
-    reach = float(((x + y) + z).amax().sqrt())
-    middle: tuple[float, float, float] = tuple(centre.tolist())
-    return Frame(middle, max(reach, 1e-9))
 
 
 def _there(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
@@ -104,7 +79,7 @@ class Renderer:
         images: Callable[[Texture], torch.Tensor] | None = None, frame: Frame | None = None,
     ) -> None:  # fmt: skip
         self._light = light
-        self.frame = frame or frame_of(parts, device)
+        self.frame = frame or frame_of(parts)
         materials: list[Material] = []
         for part in parts:
             if not any(part.material is m for m in materials):

@@ -63,6 +63,28 @@ class Part:
     material: Material
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The sphere that a camera frames."""
+
+    centre: tuple[float, float, float]
+    radius: float
+
+
+def frame_of(parts: Sequence[Part]) -> Frame:
+    """The sphere around the middle of the bounding box that reaches to the farthest vertex."""
+    points = np.concatenate([p.positions[_used(p)] for p in parts]).astype(np.float64)
+    centre = (points.min(0) + points.max(0)) / 2
+    x, y, z = centre.tolist()
+    return Frame((x, y, z), max(float(np.linalg.norm(points - centre, axis=1).max()), 1e-9))
+
+
+def _used(part: Part) -> npt.NDArray[np.bool_]:
+    used = np.zeros(len(part.positions), np.bool_)
+    used[part.faces.reshape(-1)] = True
+    return used
+
+
 def load_parts(glb: Glb, images: Images | None = None) -> list[Part]:
     """Every triangle primitive that the default scene shows.
 
