@@ -20,7 +20,7 @@ import trellis_shade as shade
 
 from ..asset import Asset
 from ..compare import VIEWS
-from ..render import NOTHING, Renderer, load_environment
+from ..render import NOTHING, Picture, Renderer, load_environment
 from ..scene import Frame, Material, Part, Texture, cores
 from .flip import flip
 
@@ -63,8 +63,8 @@ def rehearse(device: torch.device) -> None:
     material = Material(textures={"baseColorTexture": image, "metallicRoughnessTexture": image})
     normals = np.repeat(np.array([[0, 0, 1]], np.float32), 3, 0)
     part = Part(corners, normals, np.array([[0, 1, 2]], np.int32), {0: corners[:, :2].copy()}, None, material)
-    drawn = Renderer([part], light(device), device)
-    _view(drawn, drawn, 45, 35, SIZE)
+    drawer = Renderer([part], light(device), device)
+    _view(drawer.draw_modes(*VIEWS[0], SIZE, MODES), drawer, *VIEWS[0], SIZE)
 
 
 def renderer(asset: Asset, frame: Frame | None = None) -> Renderer:
@@ -79,16 +79,22 @@ def compare(asset: Asset, golden: Asset, *, size: int = SIZE, views: Any = VIEWS
     """
     with one_thread():
         theirs = renderer(golden)
-        ours = renderer(asset, theirs.frame) if asset.has_surface else None
         if golden.device.type != "cpu":  # the device is what works side by side
-            return [view for v in views for view in _view(theirs, ours, v[0], v[1], size)]
+            approved = [theirs.draw_modes(a, e, size, MODES) for a, e in views]
+            # What has a surface is known when it is welded, which others do meanwhile.
+            ours = renderer(asset, theirs.frame) if asset.has_surface else None
+            return [
+                view for (a, e), drawn in zip(views, approved, strict=True) for view in _view(drawn, ours, a, e, size)
+            ]
+        ours = renderer(asset, theirs.frame) if asset.has_surface else None
         with ThreadPoolExecutor(cores()) as pool:
-            drawn = pool.map(lambda v: _view(theirs, ours, v[0], v[1], size), views)
-            return [view for group in drawn for view in group]
+            groups = pool.map(
+                lambda v: _view(theirs.draw_modes(v[0], v[1], size, MODES), ours, v[0], v[1], size), views
+            )
+            return [view for group in groups for view in group]
 
 
-def _view(theirs: Renderer, ours: Renderer | None, azimuth: float, elevation: float, size: int) -> list[View]:
-    golden = theirs.draw_modes(azimuth, elevation, size, MODES)
+def _view(golden: list[Picture], ours: Renderer | None, azimuth: float, elevation: float, size: int) -> list[View]:
     candidate = ours.draw_modes(azimuth, elevation, size, MODES) if ours is not None else None
     covered = [p.coverage > 0.5 for p in (golden[0], *([candidate[0]] if candidate else []))]
     alone = _alone(covered[0], covered[1] if candidate else torch.zeros_like(covered[0]))
