@@ -6,6 +6,7 @@ sums of many numbers are taken in a fixed order, so a profile repeats bit for bi
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Asset:
         glb: the checked container.
         name: for messages.
         device: where it is measured; all tensors are there.
-        parts: what `opening.surfaces` made of it, and `frame` what `frame_of` made of these, if that was done already.
+        opened: what `opening` has made of it already.
 
     Attributes:
         parts: its primitives in world space, as arrays; empty when the scene has no triangles.
@@ -58,14 +59,13 @@ class Asset:
     """
 
     def __init__(
-        self, glb: Glb, name: str = "", device: torch.device | str = "cpu", parts: list[Part] | None = None,
-        frame: Frame | None = None,
-    ) -> None:  # fmt: skip
+        self, glb: Glb, name: str = "", device: torch.device | str = "cpu", opened: opening.Opened | None = None
+    ) -> None:
         self.glb, self.name, self.device = glb, name, torch.device(device)
         self._textures: dict[int, torch.Tensor] = {}
         self._lock = Lock()
-        self.parts = opening.surfaces(glb) if parts is None else parts
-        self._frame = frame
+        self._opened = opened
+        self.parts: list[Part] = opening.surfaces(glb) if opened is None else opened.parts
         if self.parts and not self.extent < 1e18:
             raise GlbError(f"its extent is {self.extent:g}; positions of that size cannot be measured")
 
@@ -78,7 +78,7 @@ class Asset:
         """
         try:
             opened = opening.take(path)
-            return cls(opened.glb, Path(path).name, device, opened.parts, opened.frame)
+            return cls(opened.glb, Path(path).name, device, opened)
         except GlbError as error:
             text = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
             raise GlbError(text) from error.__cause__
@@ -133,7 +133,12 @@ class Asset:
     @once
     def frame(self) -> Frame:
         """What a camera frames, in world space."""
-        return self._frame or frame_of(self.parts)
+        return (self._opened and self._opened.frame) or frame_of(self.parts)
+
+    @once
+    def digest(self) -> str:
+        """SHA-256 of the file, in hexadecimal digits."""
+        return (self._opened and self._opened.digest) or hashlib.sha256(self.glb.data).hexdigest()
 
     @once
     def unit(self) -> torch.Tensor:

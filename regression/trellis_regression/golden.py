@@ -6,7 +6,6 @@ any of them, and is reported against the nearest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
@@ -73,7 +72,7 @@ def approve(
             f"these faults, put into it, pass against it: {', '.join(missed)}; it cannot guard anything"
         )
     provenance = {
-        "sha256": hashlib.sha256(asset.glb.data).hexdigest(),
+        "sha256": asset.digest,
         "reason": reason.strip(),
         "approved": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "machine": platform.machine(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import hashlib
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,11 +23,12 @@ MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
 
 @dataclass(frozen=True)
 class Opened:
-    """A file, its surfaces, and what a camera frames if a process beside this one has found that too."""
+    """A file and its surfaces; what a camera frames and the file's SHA-256, if cores that had nothing else to do found them."""
 
     glb: Glb
     parts: list[Part]
     frame: Frame | None = None
+    digest: str | None = None
 
 
 _begun: dict[Path, Future[Opened]] = {}
@@ -53,8 +55,11 @@ def begin(*paths: Path, apart: bool = False) -> None:
 
     def opened(path: Path) -> Opened:
         glb = read_glb(path)
-        if path in readings and (found := readings[path].result()) is not None:
-            return Opened(glb, *found[0])
+        if path in readings:
+            digest = hashlib.sha256(glb.data).hexdigest()
+            if (found := readings[path].result()) is not None:
+                parts, frame = found[0]
+                return Opened(glb, parts, frame, digest)
         images = Images(glb)
         images.decode(shown_images(glb), pool)
         return Opened(glb, surfaces(glb, images))

@@ -33,14 +33,12 @@ class Golden:
 
     def asset(self, device: torch.device | str = "cpu") -> Asset:
         """Its GLB, read; one that is not what was approved is an error."""
-        import hashlib
-
         from .asset import Asset
 
         asset = Asset.read(self.path, device)
-        if (have := hashlib.sha256(asset.glb.data).hexdigest()) != self.provenance.get("sha256"):
+        if asset.digest != self.provenance.get("sha256"):
             raise GlbError(
-                f"{self.path}: its SHA-256 is {have[:12]}, approved was {str(self.provenance.get('sha256'))[:12]}"
+                f"{self.path}: its SHA-256 is {asset.digest[:12]}, approved was {str(self.provenance.get('sha256'))[:12]}"
             )
         return asset
 
