@@ -185,25 +185,6 @@ def test_a_command_reads_in_another_process():
     assert done.stdout.split() == [str(len(asset.faces)), str(asset.frame.radius), "False"], done.stderr
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-def test_a_rehearsal_does_what_pictures_do(device, monkeypatch):
-    """In the command its errors are not heard, so it must have none; and a kernel that it leaves out is loaded late."""
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-
-    def operations(work):
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-            work()
-        return {event.key for event in seen.key_averages() if event.key.startswith("aten::")}
-
-    pictures.light(torch.device(device))
-    rehearsed = operations(lambda: pictures.rehearse(torch.device(device)))
-    asset = Asset.read(GOLDEN, device)
-    assert asset.has_surface
-    missing = operations(lambda: pictures.compare(asset, asset, size=32, views=((0, 0),))) - rehearsed
-    assert not missing
-
-
 @pytest.mark.parametrize("without", ["fork", "memfd_create"])
 def test_a_system_without_forks_reads_in_threads(without):
     script = (

@@ -209,10 +209,9 @@ def _device(name: str, pictures: bool) -> str:
             ) from error
         torch.set_num_threads(1)  # what is left for the CPU is small, and a pool of threads would only spin
     if pictures:
-        from .measure.pictures import light, rehearse
+        from .measure.pictures import light
 
-        work = rehearse if device.type == "cuda" else light
-        Thread(target=_unheard, args=(work, device), daemon=True).start()
+        Thread(target=_unheard, args=(light, device), daemon=True).start()
     return name
 
 

@@ -14,14 +14,13 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any
 
-import numpy as np
 import torch
 import trellis_shade as shade
 
 from ..asset import Asset
 from ..compare import VIEWS
 from ..render import NOTHING, Picture, Renderer, load_environment
-from ..scene import Frame, Material, Part, Texture, cores
+from ..scene import Frame, cores
 from .flip import flip
 
 SIZE = 192
@@ -53,18 +52,6 @@ def light(device: torch.device) -> shade.EnvironmentLight:
 @lru_cache(maxsize=2)
 def _light(device: torch.device) -> shade.EnvironmentLight:
     return load_environment(None, device)
-
-
-def rehearse(device: torch.device) -> None:
-    """Makes the light, and compares a triangle with itself: CUDA loads a kernel when it is first launched, which takes longer
-    than all pictures of an asset. For a thread that runs while nothing else needs the device."""
-    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
-    image = Texture(np.full((4, 4, 4), 200, np.uint8), ("repeat", "repeat"), 0, np.eye(2, 3))
-    material = Material(textures={"baseColorTexture": image, "metallicRoughnessTexture": image})
-    normals = np.repeat(np.array([[0, 0, 1]], np.float32), 3, 0)
-    part = Part(corners, normals, np.array([[0, 1, 2]], np.int32), {0: corners[:, :2].copy()}, None, material)
-    drawer = Renderer([part], light(device), device)
-    _view(drawer.draw_modes(*VIEWS[0], SIZE, MODES), drawer, *VIEWS[0], SIZE)
 
 
 def renderer(asset: Asset, frame: Frame | None = None) -> Renderer:
