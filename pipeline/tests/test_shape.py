@@ -1,6 +1,7 @@
 """Cleaning, orienting and simplifying on shapes whose right answers are known."""
 
 import numpy as np
+import pytest
 import torch
 import trimesh
 from trellis_mesh import Bvh
@@ -34,6 +35,20 @@ def test_each_component_turns_the_way_its_source_faces():
         assert len(left) == len(right) == 320
         assert volume(result.vertices, result.faces[left]) > 3.9
         assert volume(result.vertices - torch.tensor([3.0, 0, 0]), result.faces[right]) < -3.9
+
+
+@pytest.mark.parametrize("share_turned", [0.45, 0.55])
+def test_where_the_source_contradicts_itself_out_decides(share_turned):
+    """A ball of which nearly half is wound inward: whichever half is larger by a little, its surface faces outward."""
+    ball = trimesh.creation.icosphere(4)
+    order = np.argsort(ball.triangles_center[:, 2])
+    turned = ball.faces.copy()
+    turned[order[: int(share_turned * len(order))]] = np.flip(turned[order[: int(share_turned * len(order))]], 1)
+    source_v, source_f = tensors(trimesh.Trimesh(ball.vertices, turned, process=False))
+    target_v, target_f = tensors(trimesh.creation.icosphere(3))
+    for target in (target_f, target_f.flip(1)):
+        result = orient(Mesh(target_v, target), Bvh(source_v, source_f), source_v, source_f)
+        assert volume(result.vertices, result.faces) > 3.9
 
 
 def test_without_a_source_faces_turn_away_from_the_material():

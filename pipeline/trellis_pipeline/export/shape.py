@@ -64,9 +64,18 @@ def orient(target: Mesh, reference: mesh.Bvh, vertices: torch.Tensor, faces: tor
     source_normal = torch.nn.functional.normalize(
         torch.linalg.cross(source[:, 1] - source[:, 0], source[:, 2] - source[:, 0]), dim=1
     )
-    return _turn_components(v, f, (normal * source_normal).sum(1), *_components(v, f))
+    agreement = (normal * source_normal).sum(1)
+    parts = _components(v, f)
+    # Where the source contradicts itself (parts of one surface wound both ways), chance would decide: there out decides.
+    sure = _sums(agreement.abs(), *parts[1:])
+    unsure = (_sums(agreement, *parts[1:]).abs() < _CLEAR * sure)[parts[0].long()]
+    if unsure.any():
+        agreement = torch.where(unsure, _outward(v, f, *parts), agreement)
+    return _turn_components(v, f, agreement, *parts)
 
 
+# The share of a component's weighed area by which the source must prefer one of its sides to decide.
+_CLEAR = 0.5
 # Rays that decide which side of a component is out: so many of its faces ask.
 _ASKED = 256
 # How far a ray begins above its face, in sides of the cube: beyond the rounding of coordinates, within any voxel.
@@ -82,7 +91,14 @@ def orient_outward(target: Mesh) -> Mesh:
     v, f = mesh.unify_orientation(target.vertices, target.faces)
     if not len(f):
         return Mesh(v, f)
-    labels, order, sizes = _components(v, f)
+    parts = _components(v, f)
+    return _turn_components(v, f, _outward(v, f, *parts), *parts)
+
+
+def _outward(
+    v: torch.Tensor, f: torch.Tensor, labels: torch.Tensor, order: torch.Tensor, sizes: torch.Tensor
+) -> torch.Tensor:
+    """What faces say of their winding: float32 [F], their length where it is outward, that negative where not, 0 unasked."""
     # Every face of a small component, evenly spaced ones of a large one.
     asked = sizes.clamp(max=_ASKED)
     component = torch.repeat_interleave(asked)
@@ -97,13 +113,18 @@ def orient_outward(target: Mesh) -> Mesh:
     vote = torch.where(crossings & 1 == 0, 1.0, -1.0) * length
     weight = torch.zeros(len(f), device=v.device)
     weight[face] = vote * (crossings >= 0)
-    return _turn_components(v, f, weight, labels, order, sizes)
+    return weight
 
 
 def _components(v: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The component of each face, the faces ordered by component, and how many each component has."""
     count, labels = mesh.connected_components(f, len(v))
     return labels, torch.argsort(labels, stable=True), torch.bincount(labels.long(), minlength=count)
+
+
+def _sums(values: torch.Tensor, order: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    """Of values of faces over each component; sorted segments, so that no order of unordered atomics shows."""
+    return torch.segment_reduce(values.double()[order], "sum", lengths=sizes)
 
 
 def _turn_components(
@@ -115,9 +136,7 @@ def _turn_components(
     sizes: torch.Tensor,
 ) -> Mesh:
     """Turns over the components whose faces sum to a negative `agreement` (float32 [F])."""
-    # Sorted segments, so that the sum does not depend on the order of unordered atomics.
-    sums = torch.segment_reduce(agreement.double()[order], "sum", lengths=sizes)
-    against = sums[labels.long()] < 0
+    against = _sums(agreement, order, sizes)[labels.long()] < 0
     return Mesh(v, torch.where(against[:, None], f.flip(1), f))
 
 
