@@ -85,6 +85,7 @@ def test_a_command_that_starts_with_the_signal_ignored_goes_on():
 def test_what_is_being_finished_is_finished_first():
     script = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored in what a shell started with `&`
 from trellis_regression import interrupt
 def command():
     with interrupt.finishing():
@@ -100,6 +101,7 @@ sys.exit(interrupt.run("name", lambda: command, at_once=lambda: print("ended", f
 def test_a_second_ctrl_c_ends_what_is_being_cleared_up():
     script = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from trellis_regression import interrupt
 def command():
     try:

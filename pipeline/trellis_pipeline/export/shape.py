@@ -75,7 +75,7 @@ def orient(target: Mesh, reference: mesh.Bvh, vertices: torch.Tensor, faces: tor
 
 
 # The share of a component's weighed area by which the source must prefer one of its sides to decide.
-_CLEAR = 0.5
+_CLEAR = 0.25
 # Rays that decide which side of a component is out: so many of its faces ask.
 _ASKED = 256
 # How far a ray begins above its face, in sides of the cube: beyond the rounding of coordinates, within any voxel.
