@@ -77,7 +77,10 @@ def test_every_fault_fails_when_a_fault_is_missed_or_not_tried(monkeypatch, tmp_
     (trial,) = [
         t for t in every_fault.trials(["leaf"], tmp_path, GOLDEN.parent, device="cpu", faults=[]) if not t.fault
     ]
-    assert not trial.causes
+    assert not trial.causes and not every_fault.outdated([trial])
+    other = replace(trial, first_stage="stage 'unwrapped' is the first that differs: uv")
+    assert "leaf: sound, but stage 'unwrapped'" in every_fault.outdated([other])[0]
+    assert not every_fault.outdated([replace(other, fault="blocky")])
     for wrong in (("floaters",), ("blocky", "picture-drift"), ()):
         seen = replace(trial, fault="blocky", strength="32 cells", causes=wrong)
         assert "blocky (32 cells)" in tables.not_shown([seen], ["blocky"])[0]

@@ -19,7 +19,7 @@ from trellis_regression.golden import ApprovalError
 from trellis_regression.inject import ALL as INJECTORS
 from trellis_regression.inject import BY_NAME as INJECTOR
 from trellis_regression.inject import Model, hidden, inject
-from trellis_regression.profile import Looks
+from trellis_regression.profile import Evidence, Looks
 
 NO_PICTURES = Looks(views=())
 BY_ROAD = (
@@ -143,6 +143,17 @@ def test_every_fault_of_the_catalogue_has_a_detector_an_injector_and_words():
     assert historic == set(INJECTOR)
     for d in ALL:
         assert d.remedy and d.cause and d.cause.format(value=0.5, limit=0.1)
+
+
+def test_charts_of_a_few_texels_are_counted_against_those_of_the_golden(limits):
+    """Where many of the golden's charts are slivers, adding the historic share moves the share of all by little."""
+    texture = {"charts": 142, "sliver_charts": 84}  # an asset of many small parts
+    n = int(142 * 0.66 / 0.34)
+    worse = Evidence({}, {}, {"charts": 142 + n, "sliver_charts": 84 + n}, golden={"texture": texture})
+    figure, limit = BY_NAME["sliver-charts"].golden, limits["sliver-charts", "golden"].value
+    assert figure(worse) == pytest.approx(0.66, abs=0.01) and figure(worse) > 1.5 * limit
+    assert figure(Evidence({}, {}, texture, golden={"texture": texture})) == 0
+    assert figure(Evidence({}, {}, {}, golden={"texture": texture})) is None
 
 
 def test_every_relation_is_between_gates_and_has_a_reason():

@@ -51,8 +51,8 @@ class Result:
                 out += [f"  {x.name}: {x.sentence}", f"      what to do: {x.remedy}"]
             elif x.status == CONSEQUENCE:
                 out.append(f"  ({x.name} follows from {x.explained_by})")
-        if v.first_stage and not v.ok:
-            out.append(f"  where it began: {v.first_stage}")
+        if v.first_stage:
+            out.append(f"  {'it passes, and yet' if v.ok else 'where it began'}: {v.first_stage}")
         quiet = [x for x in v.findings if x.status == "not judged"]
         if quiet:
             out.append("  not judged: " + "; ".join(f"{x.name} ({x.sentence})" for x in quiet))

@@ -79,6 +79,7 @@ def _every_fault(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     print(tables.shown(trials))
     wrong = unguarded + tables.not_shown(trials, [arguments.fault] if arguments.fault else list(INJECTORS))
+    wrong += every_fault.outdated(trials)
     print("\n" + ("\n".join(wrong) if wrong else "Every fault was named by its own gate, and by no other."))
     return int(bool(wrong))
 

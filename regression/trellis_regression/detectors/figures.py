@@ -127,9 +127,12 @@ def slivers(e: Evidence) -> float | None:
 
 
 def slivers_more(e: Evidence) -> float | None:
-    """`slivers` beyond the golden's."""
-    own, theirs = slivers(e), (e.golden or {}).get("texture", {})
-    return None if own is None or not theirs else own - theirs["sliver_charts"] / max(theirs["charts"], 100)
+    """Charts of fewer than 8 texels that the golden has not, among all. A difference of the two shares would hide them where
+    many of the golden's are as small: 66 % of its charts in addition moves a share of 59 % by 27 % only."""
+    theirs = (e.golden or {}).get("texture", {})
+    if not e.texture or not theirs:
+        return None
+    return float((e.texture["sliver_charts"] - theirs["sliver_charts"]) / max(e.texture["charts"], 100))
 
 
 OPAQUE_SHARE = 0.998
