@@ -24,11 +24,14 @@ class UsageError(ValueError):
 
 @quiet
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command. Exit status: 0 done, 2 unusable input or arguments (one line on standard error), 130 Ctrl-C."""
+    """Runs the command. Exit status: 0 done, 1 a picture of a batch failed, 2 unusable input or arguments (one line on
+    standard error), 130 Ctrl-C."""
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name may hold what the terminal's encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        arguments.run(arguments)
+        status: int | None = arguments.run(arguments)
     # By the rule of all our packages a ValueError names an argument or input that cannot be served (GlbError and
     # UsageError are two), and NotImplementedError an operation that the device has no kernel for.
     except (ValueError, NotImplementedError) as error:
@@ -43,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"trellis: error: {where}{error.strerror or error}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 def _bounded(low: int, high: int) -> Callable[[str], int]:

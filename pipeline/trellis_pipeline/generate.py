@@ -17,7 +17,7 @@ from .checkpoint import DEFAULT_WEIGHTS
 from .generation import MAX_TOKENS, TYPES
 from .hashes import Hashes, sha256
 from .hub import REVISIONS
-from .image import open_image
+from .image import PreparedImage, open_image
 from .manifest import Manifest
 from .memory.plan import CONTEXT
 from .pipeline import Pipeline, prepare_image
@@ -55,28 +55,61 @@ def generate(
         resume: take up the stages of the models that lie there; the export is done anew.
         hashes: hash the weights' files, which are read beside the run.
     """
+    manifest, prepared = begin(source, options, quiet=quiet)
+    opened = open_pipeline(options, manifest.say)
+    return make(opened, prepared, out, options, manifest, keep_stages=keep_stages, resume=resume, hashes=hashes)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A pipeline whose models are found and checked, for any number of pictures. `facts` go into each manifest."""
+
+    pipeline: Pipeline
+    type: str
+    files: dict[str, Path]
+    facts: dict[str, Any]
+
+
+def begin(source: str | Path, options: GenerateOptions, *, quiet: bool) -> tuple[Manifest, PreparedImage]:
+    """Reads and prepares the picture, before anything that takes long, and begins its manifest."""
     manifest = Manifest("generate", asdict(options), quiet=quiet)
-    picture = open_image(source)  # before anything that takes long
+    picture = open_image(source)
     manifest.facts["input"] = {"file": Path(source).name, "sha256": sha256(source), "size": list(picture.size)}
-    prepared = prepare_image(picture, options.background, manifest)
+    return manifest, prepare_image(picture, options.background, manifest)
+
+
+def open_pipeline(options: GenerateOptions, say: Callable[[str], None]) -> Opened:
+    """Opens what the options name; `say` is given a line for each model."""
     opening, parts = time.perf_counter(), {}
 
     def announce(line: str) -> None:
         parts[line.partition(":")[0]] = round(time.perf_counter() - opening, 3)
-        manifest.say(line)
+        say(line)
 
     pipeline = Pipeline.from_pretrained(
         options.weights, revision=options.revision, type=options.type, device=options.device,
         vram_budget=options.vram_budget, attention_backend=options.attention, image_encoder=options.image_encoder,
         announce=announce,
     )  # fmt: skip
-    manifest.device = pipeline.device
-    source = pipeline.checkpoint.source
-    manifest.facts["checkpoint"] = {"source": source, "revision": pipeline.checkpoint.revision or REVISIONS.get(source)}
-    kind = options.type or pipeline.checkpoint.default_type
+    checkpoint = pipeline.checkpoint
+    kind = options.type or checkpoint.default_type
     files = pipeline.files(pipeline.open(kind))
+    revision = checkpoint.revision or REVISIONS.get(checkpoint.source)
+    return Opened(pipeline, kind, files, {
+        "checkpoint": {"source": checkpoint.source, "revision": revision},
+        "opening": {"seconds": round(time.perf_counter() - opening, 3), "done_at": parts},
+    })  # fmt: skip
+
+
+def make(
+    opened: Opened, prepared: PreparedImage, out: str | Path, options: GenerateOptions, manifest: Manifest, *,
+    keep_stages: Path | None = None, resume: bool = False, hashes: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """The run itself and its GLB; see `generate`. Afterwards no model is on the device."""
+    pipeline, kind, files = opened.pipeline, opened.type, opened.files
+    manifest.device = pipeline.device
+    manifest.facts |= opened.facts
     models = {role: found.config.get("name") for role, found in pipeline.checkpoint.files(TYPES[kind].roles).items()}
-    manifest.facts["opening"] = {"seconds": round(time.perf_counter() - opening, 3), "done_at": parts}
     with (
         _capped(pipeline.device, options.vram_budget),
         Hashes(files.values()) if hashes else nullcontext() as digests,

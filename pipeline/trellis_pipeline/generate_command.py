@@ -1,4 +1,4 @@
-"""Arguments of ``trellis generate`` and ``trellis memory``."""
+"""Arguments of ``trellis generate``, ``trellis batch`` and ``trellis memory``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ImageError
+
+if TYPE_CHECKING:
+    from .generate import GenerateOptions
 
 BACKGROUNDS = ("auto", "rembg", "birefnet", "keep")
 TYPES = ("512", "1024", "1024_cascade", "1536_cascade")
@@ -17,13 +20,44 @@ TYPES = ("512", "1024", "1024_cascade", "1536_cascade")
 def add_parsers(
     commands: Any, bounded: Callable[[int, int], Callable[[str], int]], device: Callable[[str], str]
 ) -> None:
-    """Adds both commands. `bounded` and `device` are the argument types that all commands share."""
-    from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
-
+    """Adds the commands. `bounded` and `device` are the argument types that all commands share."""
     generate = commands.add_parser("generate", help="make a textured GLB from a picture of an object")
     generate.add_argument("source", type=Path, metavar="IMAGE")
     generate.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.glb")
-    model = generate.add_argument_group("model")
+    _add_options(generate, bounded, device)
+    one = generate.add_argument_group("record")
+    one.add_argument("--manifest", type=Path, metavar="FILE", help="write what was done as JSON")
+    one.add_argument("--keep-stages", type=Path, metavar="DIR", help="keep every stage as .safetensors")
+    one.add_argument("--resume", action="store_true", help="take up the stages in --keep-stages")
+    one.add_argument("-q", "--quiet", action="store_true")
+    generate.set_defaults(run=_generate)
+
+    batch = commands.add_parser("batch", help="the same for many pictures, one after another, and to be taken up again")
+    batch.add_argument("sources", type=Path, nargs="+", metavar="IMAGE|DIR", help="pictures, and folders of pictures")
+    batch.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a GLB and a manifest for each")
+    batch.add_argument("--retry-failed", action="store_true", help="try again what an earlier run set aside")
+    batch.add_argument(
+        "--retries", type=bounded(0, 100), default=1, help="of a run that crashed, each in a new process (1)"
+    )
+    batch.add_argument(
+        "--timeout", type=bounded(0, 100_000), default=60, metavar="MINUTES", help="of one picture; 0 for none (60)"
+    )
+    _add_options(batch, bounded, device)
+    batch.set_defaults(run=_batch)
+
+    memory = commands.add_parser("memory", help="draw the memory of a run from its manifest")
+    memory.add_argument("manifest", type=Path, metavar="MANIFEST")
+    memory.add_argument("-o", "--out", type=Path, required=True, metavar="CHART.svg")
+    memory.set_defaults(run=_memory)
+
+
+def _add_options(
+    parser: argparse.ArgumentParser, bounded: Callable[[int, int], Callable[[str], int]], device: Callable[[str], str]
+) -> None:
+    """How pictures become GLBs: the arguments of `_options`."""
+    from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
+
+    model = parser.add_argument_group("model")
     model.add_argument(
         "--weights",
         default="microsoft/TRELLIS.2-4B",
@@ -41,11 +75,11 @@ def add_parsers(
     model.add_argument(
         "--background", choices=BACKGROUNDS, default="auto", help="how an opaque picture's object is found (auto)"
     )
-    machine = generate.add_argument_group("machine")
+    machine = parser.add_argument_group("machine")
     machine.add_argument("--device", type=device, help="by default the first CUDA device, else the CPU")
     machine.add_argument("--vram-budget", type=_gibibytes, metavar="GIB", help="by default what is free now")
     machine.add_argument("--attention", default="auto", metavar="BACKEND", help="by default the fastest that works")
-    glb = generate.add_argument_group("result")
+    glb = parser.add_argument_group("result")
     glb.add_argument("--faces", type=bounded(4, 100_000_000), default=200_000, help="at most this many faces (200000)")
     glb.add_argument("--texture", type=bounded(16, 16384), default=2048, help="texture side in texels (2048)")
     glb.add_argument(
@@ -54,16 +88,6 @@ def add_parsers(
     glb.add_argument("--unwrap", choices=("fast", "xatlas"), default="fast")
     glb.add_argument("--alpha", choices=ALPHA_MODES, default="auto")
     glb.add_argument("--format", choices=IMAGE_FORMATS, default="png", help="texture images (png)")
-    glb.add_argument("--manifest", type=Path, metavar="FILE", help="write what was done as JSON")
-    glb.add_argument("--keep-stages", type=Path, metavar="DIR", help="keep every stage as .safetensors")
-    glb.add_argument("--resume", action="store_true", help="take up the stages in --keep-stages")
-    glb.add_argument("-q", "--quiet", action="store_true")
-    generate.set_defaults(run=_generate)
-
-    memory = commands.add_parser("memory", help="draw the memory of a run from its manifest")
-    memory.add_argument("manifest", type=Path, metavar="MANIFEST")
-    memory.add_argument("-o", "--out", type=Path, required=True, metavar="CHART.svg")
-    memory.set_defaults(run=_memory)
 
 
 def _gibibytes(text: str) -> float:
@@ -78,9 +102,8 @@ _gibibytes.__name__ = "number"
 
 def _generate(arguments: argparse.Namespace) -> None:
     from .arguments import require_apart, require_glb, require_writable
-    from .asset import GlbOptions
     from .attention import require_backend
-    from .generate import GenerateOptions, generate
+    from .generate import generate
     from .manifest import write_manifest
     from .store import StageStore
 
@@ -103,23 +126,40 @@ def _generate(arguments: argparse.Namespace) -> None:
             store.kept()
         else:
             store.require_own()
-    glb = GlbOptions(
-        arguments.faces, arguments.texture, remesh=arguments.remesh, unwrap=arguments.unwrap, alpha=arguments.alpha,
-        image_format=arguments.format,
-    )  # fmt: skip
-    options = GenerateOptions(
-        arguments.weights, arguments.revision, arguments.image_encoder, arguments.type, arguments.seed, arguments.steps,
-        arguments.max_tokens, arguments.background, arguments.attention, arguments.device, arguments.vram_budget,
-        glb,
-    )  # fmt: skip
     facts = generate(
-        arguments.source, arguments.out, options, keep_stages=arguments.keep_stages, resume=arguments.resume,
+        arguments.source, arguments.out, _options(arguments), keep_stages=arguments.keep_stages, resume=arguments.resume,
         hashes=arguments.manifest is not None, quiet=arguments.quiet,
     )  # fmt: skip
     if arguments.manifest:
         write_manifest(facts, arguments.manifest)
     if not arguments.quiet:
         print(f"{arguments.out}: {facts['output']['faces']:,} faces, {facts['seconds']:.1f} s")
+
+
+def _options(arguments: argparse.Namespace) -> GenerateOptions:
+    from .asset import GlbOptions
+    from .generate import GenerateOptions
+
+    glb = GlbOptions(
+        arguments.faces, arguments.texture, remesh=arguments.remesh, unwrap=arguments.unwrap, alpha=arguments.alpha,
+        image_format=arguments.format,
+    )  # fmt: skip
+    return GenerateOptions(
+        arguments.weights, arguments.revision, arguments.image_encoder, arguments.type, arguments.seed, arguments.steps,
+        arguments.max_tokens, arguments.background, arguments.attention, arguments.device, arguments.vram_budget,
+        glb,
+    )  # fmt: skip
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    from .attention import require_backend
+    from .batch.command import run
+
+    require_backend(arguments.attention)
+    return run(
+        arguments.sources, arguments.out, _options(arguments), retries=arguments.retries,
+        timeout=60.0 * arguments.timeout or None, retry_failed=arguments.retry_failed,
+    )  # fmt: skip
 
 
 def _memory(arguments: argparse.Namespace) -> None:

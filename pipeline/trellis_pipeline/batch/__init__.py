@@ -1,0 +1,1 @@
+"""``trellis batch``: many pictures, one after another, in a process that may die without ending the rest."""
