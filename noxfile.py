@@ -24,7 +24,8 @@ ROOT = Path(__file__).parent
 def _trellis_build(session: nox.Session, *arguments: str) -> None:
     """Runs `python -m trellis_build` in an environment that holds what build/locks/build.txt says."""
     lock = ROOT / "build" / "locks" / "build.txt"
-    key = hashlib.sha256(sys.version.encode() + lock.read_bytes()).hexdigest()[:12]
+    # The folder is part of it, as the commands in an environment name the place where it was made.
+    key = hashlib.sha256(f"{sys.version} {ROOT}".encode() + lock.read_bytes()).hexdigest()[:12]
     folder = ROOT / "out" / "envs" / f"build-{key}"
     python = folder / "bin" / "python"
     if not (folder / "complete").is_file():

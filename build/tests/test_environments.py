@@ -1,11 +1,13 @@
 """Environments from locks: which of two builds of one version is installed, and when they are made anew."""
 
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from trellis_build import environments, locks, wheels
+from trellis_build import builder, environments, locks, sessions, wheels
+from trellis_build.__main__ import main
 from trellis_build.environments import Environment
 from trellis_build.errors import BuildError
 from trellis_build.layout import Checkout
@@ -84,6 +86,67 @@ def test_an_environment_is_kept_until_its_lock_changes(tiny: Checkout, monkeypat
     assert len(made) == 2
     environments.for_row(tiny, row, fresh=True)
     assert len(made) == 3
+    # Its commands name the folder that it was made in, so a checkout that was moved makes it anew.
+    Environment(tiny.out / "envs" / "cu130").note(folder="/elsewhere/out/envs/cu130")
+    environments.for_row(tiny, row)
+    assert len(made) == 4
+
+
+def test_what_cannot_succeed_is_refused_before_anything_is_compiled(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = checkout.matrix.row("cpu")
+    monkeypatch.setattr(Environment, "holds", lambda self: {})
+
+    def build_row(*_: object, **__: object) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(builder, "build_row", build_row)
+    for start in (sessions.ready, sessions.develop):
+        with monkeypatch.context() as patch, pytest.raises(BuildError, match=r"nox runs on Python 3\.9"):
+            patch.setattr(sys, "version_info", type("V", (), {"major": 3, "minor": 9})())
+            start(checkout, row)
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(BuildError, match=r"at least 2 GB of disk, and 1\.5 GB are free"),
+        ):
+            patch.setattr(shutil, "disk_usage", lambda _: type("U", (), {"free": 1_500_000_000})())
+            start(checkout, row)
+        with pytest.raises(AssertionError, match="compiled"):
+            start(checkout, row)
+
+
+def test_wheels_whose_installation_was_interrupted_are_installed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = _wheel(tmp_path / "links", "1.0"), _wheel(tmp_path / "links", "2.0")
+    environment, installed = Environment(tmp_path), []
+
+    def pip(_: Environment, *arguments: str, log: Path | None = None, what: str) -> str:
+        installed.append(arguments[-1])
+        if arguments[-1] == str(new):
+            raise KeyboardInterrupt
+        return ""
+
+    monkeypatch.setattr(Environment, "pip", pip)
+    environments.install_wheels(environment, [old], tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        environments.install_wheels(environment, [new], tmp_path)
+    environments.install_wheels(environment, [old], tmp_path)  # half of the new ones may lie there
+    environments.install_wheels(environment, [old], tmp_path)
+    assert installed == [str(old), str(new), str(old)]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    tiny: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build_row(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", str(tiny.out))
+
+    monkeypatch.chdir(tiny.root)
+    monkeypatch.setattr(builder, "build_row", build_row)
+    assert main(["build", "--row", "cpu"]) == 2
+    assert capsys.readouterr().err == f"error: {tiny.out}: Read-only file system\n"
 
 
 def test_the_cuda_half_is_installed_when_torch_asks_for_it(tiny: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        return 2
+    except OSError as error:  # a full disk, a checkout that cannot be written
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         print("trellis-build: interrupted", file=sys.stderr, flush=True)
@@ -177,7 +182,7 @@ def _lint(checkout: Checkout, options: argparse.Namespace) -> int:
 def _dev(checkout: Checkout, options: argparse.Namespace) -> int:
     folder = sessions.develop(checkout, _session_row(checkout, options))
     print(
-        f"source {folder}/bin/activate\nruns this checkout's Python sources; after a change in native code, `nox -s dev` again"
+        f"source {shlex.quote(str(folder / 'bin' / 'activate'))}\nruns this checkout's Python sources; after a change in native code, `nox -s dev` again"
     )
     return 0
 

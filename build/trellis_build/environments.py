@@ -24,6 +24,10 @@ _NEEDS_CUDA = (
 )
 
 
+GIGABYTES = {"cpu": 2, "cuda": 8}
+"""Of disk that an environment takes at the very least; where pip finds the CUDA build of torch, `cpu` takes 5.3."""
+
+
 @dataclass(frozen=True)
 class Environment:
     folder: Path
@@ -47,6 +51,11 @@ class Environment:
             return held
         except (OSError, ValueError):
             return {}
+
+    def serves(self, lock: str) -> bool:
+        """Whether it holds what that lock says and still lies where it was made: its commands name that place."""
+        held = self.holds()
+        return held.get("lock") == lock and held.get("folder", str(self.folder)) == str(self.folder)
 
     def note(self, **digests: str) -> None:
         self._marker.write_text(json.dumps({**self.holds(), **digests}, indent=1) + "\n", encoding="utf-8")
@@ -83,11 +92,21 @@ def create(folder: Path) -> Environment:
     return Environment(folder)
 
 
-def for_row(checkout: Checkout, row: Row, *, name: str | None = None, fresh: bool = False) -> Environment:
-    """The environment that holds what `row` locks; made when it is missing, stale or `fresh` is asked for.
+def _named(checkout: Checkout, row: Row, name: str | None) -> Environment:
+    return Environment(checkout.out / "envs" / (name or row.name))
+
+
+def _wanted(checkout: Checkout, row: Row) -> str:
+    """What an environment of `row` notes as its lock."""
+    lock, extra = checkout.locks / f"{row.name}.txt", checkout.locks / extra_name(row.name)
+    return digest(*(p for p in (lock, extra) if p.is_file()))
+
+
+def require_possible(checkout: Checkout, row: Row, *, name: str | None = None, fresh: bool = False) -> None:
+    """Looks whether `for_row` can succeed, before the minutes of compiling that come first.
 
     Raises:
-        BuildError: this Python is not one of the row's, or an installation failed.
+        BuildError: this Python is not one of the row's, or the disk has no room for an environment that is not there.
     """
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     if version not in row.python:
@@ -95,10 +114,25 @@ def for_row(checkout: Checkout, row: Row, *, name: str | None = None, fresh: boo
             f"row {row.name} is for Python {', '.join(row.python)}; nox runs on Python {version}. "
             f"Install nox in one of those, such as `python{row.python[-1]} -m pip install nox`"
         )
+    if not fresh and _named(checkout, row, name).serves(_wanted(checkout, row)):
+        return
+    need, free = GIGABYTES["cuda" if row.cuda else "cpu"], shutil.disk_usage(checkout.root).free / 1e9
+    if free < need:
+        raise BuildError(
+            f"the environment of row {row.name} takes at least {need} GB of disk, and {free:.1f} GB are free at {checkout.root}"
+        )
+
+
+def for_row(checkout: Checkout, row: Row, *, name: str | None = None, fresh: bool = False) -> Environment:
+    """The environment that holds what `row` locks; made when it is missing, stale or `fresh` is asked for.
+
+    Raises:
+        BuildError: this Python is not one of the row's, there is no room, or an installation failed.
+    """
+    require_possible(checkout, row, name=name, fresh=fresh)
     lock, extra = checkout.locks / f"{row.name}.txt", checkout.locks / extra_name(row.name)
-    want = digest(*(p for p in (lock, extra) if p.is_file()))
-    environment = Environment(checkout.out / "envs" / (name or row.name))
-    if not fresh and environment.holds().get("lock") == want:
+    want, environment = _wanted(checkout, row), _named(checkout, row, name)
+    if not fresh and environment.serves(want):
         return environment
     logs = checkout.out / "logs" / "envs"
     with shell.step(f"environment {environment.folder.name}: installing what build/locks/{lock.name} says"):
@@ -110,7 +144,7 @@ def for_row(checkout: Checkout, row: Row, *, name: str | None = None, fresh: boo
         if extra.is_file() and environment_needs_cuda(environment):
             install_lock(environment, extra, logs)
         environment.pip("check", what=f"checking that {lock.name} is complete")
-        environment.note(lock=want)
+        environment.note(lock=want, folder=str(environment.folder))
     return environment
 
 
@@ -157,6 +191,8 @@ def install_wheels(environment: Environment, wheels: Sequence[Path], logs: Path)
     if environment.holds().get("wheels") == want:
         return
     with shell.step(f"environment {environment.folder.name}: installing {len(wheels)} wheels of this checkout"):
+        if environment.holds().get("wheels"):
+            environment.note(wheels="")  # whoever interrupts this leaves neither the old ones nor the new ones
         environment.pip(
             *("install", "--no-deps", "--no-index", "--force-reinstall", *map(str, wheels)),
             log=logs / f"{environment.folder.name}-wheels.log",

@@ -29,6 +29,7 @@ def ready(checkout: Checkout, row: Row) -> Environment:
     Raises:
         BuildError: a wheel does not build, or the environment cannot be made.
     """
+    environments.require_possible(checkout, row)
     outcome = builder.build_row(checkout, row)
     if not outcome.ok:
         raise BuildError(f"row {row.name} does not build; what follows would run on old code")
@@ -113,6 +114,7 @@ def develop(checkout: Checkout, row: Row) -> Path:
     The wheels are installed (metadata, commands, native libraries); a start-up file then puts the source
     folders before them. Native libraries are taken from the wheels' folder until `nox -s dev` is run again.
     """
+    environments.require_possible(checkout, row, name=f"dev-{row.name}")
     outcome = builder.build_row(checkout, row)
     if not outcome.ok:
         raise BuildError(f"row {row.name} does not build")

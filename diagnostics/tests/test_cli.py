@@ -70,7 +70,9 @@ def test_a_bare_environment_gives_status_1_and_json_of_the_schema(tmp_path: Path
     by_id = {c["id"]: c for c in report["checks"]}
     assert list(by_id) == [c.id for c in ALL]
     finding = by_id["missing-module"]["findings"][0]
-    assert "torch is not installed" in finding["summary"] and "pip install torch" in finding["remedy"][0]
+    assert "torch is not installed" in finding["summary"]
+    # The environment has no pip: it comes first, unless uv stands in for it.
+    assert any("pip install" in line and "torch" in line for line in finding["remedy"][:2])
     assert "\033[" not in done.stderr  # no colour in a pipe
     assert "Traceback" not in done.stderr
 

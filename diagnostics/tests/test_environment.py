@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from trellis_doctor import calls, matrix
+from trellis_doctor.checks import module_imports, modules
 from trellis_doctor.interpreter import UsageError, find, inspect
 from trellis_doctor.machine import Machine
 from trellis_doctor.process import ask
@@ -246,9 +247,62 @@ def test_find_takes_files_folders_commands_and_dangling_links(tmp_path: Path) ->
     for wrong in ("/nowhere/python", "no-such-command", str(tmp_path / "bin" / "absent"), str(MATRIX)):
         with pytest.raises(UsageError):
             find(wrong)
+    for inside in (".venv/bin/python", "python_embeded/python.exe"):  # ComfyUI's folder, or its portable edition's
+        program = tmp_path / inside.split("/")[0].strip(".")
+        (program / inside).parent.mkdir(parents=True)
+        (program / inside).symlink_to(sys.executable)
+        assert find(str(program)) == program / inside
+    (program / "ComfyUI").mkdir()
+    assert find(str(program / "ComfyUI")).resolve() == Path(sys.executable).resolve()
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no Python"):
         find(str(tmp_path / "empty"))
+
+
+def test_remedies_serve_an_environment_without_pip(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.healthy().remove("pip", "trimesh")
+    bench.live = True
+    python = bench.prefix / "bin" / "python"
+
+    def remedy() -> tuple[str, ...]:
+        (finding,) = modules.CHECK.run(bench.context({})).findings
+        return finding.remedy
+
+    install = f"{python} -m pip install trimesh"
+    assert remedy() == (f"{python} -m ensurepip", install)
+    bench.command("uv")
+    assert remedy() == (f"uv pip install --python {python} trimesh",)
+    bench.package("pip", files={"pip/__init__.py": ""})
+    assert remedy() == (install,)
+
+
+def test_a_module_that_fails_says_what_it_lacks(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.healthy().live = True
+    bench.write(bench.site / "cv2" / "__init__.py", "raise ImportError('numpy.core.multiarray failed to import')\n")
+    bench.write(bench.site / "PIL" / "__init__.py", "import os\nos.abort()\n")
+    bench.write(
+        bench.site / "zstandard" / "__init__.py", "raise ImportError('libzzz.so.1: cannot open shared object file')\n"
+    )
+    outcome = module_imports.CHECK.run(bench.context({}))
+    # Those after the one that ended the process are tried all the same.
+    found = {f.summary: (f.severity, f.remedy) for f in outcome.findings}
+    python = bench.prefix / "bin" / "python"
+    assert set(found) == {
+        "cv2 1.0 was made for another numpy than 1.0",
+        "PIL is installed and cannot be imported",
+        "zstandard needs libzzz.so.1, which is not on this machine",
+    }
+    assert found["cv2 1.0 was made for another numpy than 1.0"] == (
+        "warning",
+        (
+            f"{python} -m pip install --upgrade opencv-python-headless",
+            f"# or, if other packages need it, the older numpy: {python} -m pip install 'numpy<2'",
+        ),
+    )
+    assert found["PIL is installed and cannot be imported"][0] == "error"
+    assert outcome.summary == "4 of 7 imported"
 
 
 def test_the_running_interpreter_is_described() -> None:

@@ -123,7 +123,9 @@ class Context:
         """The row asked for, else the one of the installed torch."""
         if self._row or self.torch is None:
             return self._row
-        same = [r for r in self.rows if r.torch == self.torch.short and r.cuda == self.torch.cuda]
+        version = [r for r in self.rows if r.torch == self.torch.short]
+        # A row without CUDA takes the CUDA build of its torch as well: it is what the package index has.
+        same = [r for r in version if r.cuda == self.torch.cuda] or [r for r in version if r.cuda is None]
         return same[0] if same else None
 
     @property
@@ -153,7 +155,15 @@ class Context:
     # Findings
 
     def pip(self, *arguments: str) -> str:
-        return shlex.join([str(self.python.executable), "-m", "pip", *arguments])
+        """A command of pip for the inspected environment: uv's, where that has no pip of its own and uv is here."""
+        executable = str(self.python.executable)
+        if not self.has_pip and self.machine.which("uv"):
+            return shlex.join(["uv", "pip", arguments[0], "--python", executable, *arguments[1:]])
+        return shlex.join([executable, "-m", "pip", *arguments])
+
+    @property
+    def has_pip(self) -> bool:
+        return self.site.get("pip") is not None or self.site.module("pip") is not None
 
     def finding(
         self,
@@ -167,6 +177,11 @@ class Context:
         safe_fix: bool = False,
         verify: str | None = None,
     ) -> Finding:
+        remedy = list(remedy)
+        pip = shlex.join([str(self.python.executable), "-m", "pip"])
+        first = next((i for i, line in enumerate(remedy) if pip in line), None)
+        if first is not None and not self.has_pip:  # an environment of uv, or one that Debian made
+            remedy.insert(first, shlex.join([str(self.python.executable), "-m", "ensurepip"]))
         again = shlex.join(["trellis-doctor", "--python", str(self.python.executable), "--only", check])
         return Finding(
             check, severity, summary, tuple(seen), leads_to, tuple(remedy), verify or again, safe_fix=safe_fix

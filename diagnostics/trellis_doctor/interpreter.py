@@ -49,7 +49,10 @@ def find(given: str | None) -> Path:
         return Path(sys.executable).absolute()
     path = Path(given).expanduser()
     if path.is_dir():
-        for name in ("bin/python", "bin/python3", "python_embeded/python.exe", "python.exe", "python"):
+        # Of an environment, or of a program with one inside: ComfyUI's folder, and that of its portable edition.
+        places = ("", ".venv/", "venv/", "python_embeded/", "../python_embeded/")
+        names = ("bin/python", "bin/python3", "python.exe", "python")
+        for name in (place + name for place in places for name in names):
             # A dangling link is the interpreter of an environment whose base was removed: that is a finding.
             if (path / name).is_file() or (path / name).is_symlink():
                 return (path / name).absolute()

@@ -56,14 +56,14 @@ def run(context: Context) -> Outcome:
                 remedy=["# install a 64-bit Python"],
             )
         )
-    if context.site.get("pip") is None and context.site.module("pip") is None:
+    if not context.has_pip and not context.machine.which("uv"):
         findings.append(
             context.finding(
                 ID,
                 "note",
                 "pip is not installed in this environment",
                 seen=[Evidence(f"no pip in {', '.join(map(str, python.folders)) or 'any package folder'}")],
-                leads_to="the remedies below that use pip do not work as they stand",
+                leads_to="a remedy that uses pip must install it first",
                 remedy=[f"{python.executable} -m ensurepip"],
                 verify=f"{python.executable} -m pip --version",
             )

@@ -33,7 +33,7 @@ def run(context: Context) -> Outcome:
         strict.append(Evidence(f"torch is missing; the row has {row.torch}"))
     elif torch.short != row.torch:
         strict.append(Evidence(f"torch {torch.short}; the row has {row.torch}", version=torch.version))
-    elif torch.cuda != row.cuda:
+    elif torch.cuda != row.cuda and row.cuda is not None:
         strict.append(
             Evidence(f"torch for CUDA {torch.cuda or 'none'}; the row has {row.cuda or 'none'}", version=torch.version)
         )
@@ -58,7 +58,8 @@ def run(context: Context) -> Outcome:
                 remedy=[f"nox -s dev -- --row {row.name}"],
             )
         )
-    return Outcome(f"{row.name}: torch {row.torch}, CUDA {row.cuda or 'none'} ({row.why})", tuple(findings))
+    also = f", here built for {torch.cuda}" if torch and torch.cuda and row.cuda is None else ""
+    return Outcome(f"{row.name}: torch {row.torch}, CUDA {row.cuda or 'none'}{also} ({row.why})", tuple(findings))
 
 
 CHECK = Check(ID, "Row of the matrix", "error", run)

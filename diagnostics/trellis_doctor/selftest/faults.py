@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..checks.model_files import expected as key_lists
 from ..hub import MAIN
 from . import elf_writer, stubs
-from .bench import ATEN, C10, C10_CUDA, NEW_CHECK_FAIL, OLD_CHECK_FAIL, OTHER_ROW, Bench
+from .bench import ATEN, C10, C10_CUDA, NEW_CHECK_FAIL, OLD_CHECK_FAIL, OTHER_ROW, ROW, Bench
 
 
 @dataclass(frozen=True)
@@ -212,6 +212,35 @@ def _(b: Bench) -> None:
 def _(b: Bench) -> None:
     b.healthy().env["CUDA_HOME"] = str(b.toolkit("12.6"))
     b.env["PATH"] += f":{b.root}/usr/local/cuda-12.4/bin"
+
+
+@environment("OpenCV made for another numpy", "module-import")
+def _(b: Bench) -> None:
+    _module(b, "cv2", "raise ImportError('numpy.core.multiarray failed to import')\n")
+
+
+@environment("OpenCV with windows on a machine without a desktop", "module-import")
+def _(b: Bench) -> None:
+    _module(b, "cv2", "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')\n")
+
+
+@environment("a module whose own needs are not installed", "module-import")
+def _(b: Bench) -> None:
+    _module(b, "pygltflib", "import dataclasses_json_that_is_nowhere\n")
+
+
+@environment("a module that aborts the process", "module-import")
+def _(b: Bench) -> None:
+    _module(b, "trimesh", "import os\nos.abort()\n")
+
+
+@environment("control: the CUDA build of the torch of a row without CUDA")
+def _(b: Bench) -> None:
+    b.healthy_cpu().row = replace(ROW, name="bench-cpu", cuda=None, triton=None, flash_attn=None)
+    b.torch(cuda="12.4")
+    b.nvidia()
+    b.triton()
+    b.gpu()
 
 
 @environment("another row than asked for", "row")
@@ -639,6 +668,11 @@ def _interpreter(b: Bench, script: str) -> None:
 def _wsl(b: Bench) -> Bench:
     b.healthy().at("/proc/version", "Linux version 5.15.153.1-microsoft-standard-WSL2")
     return b
+
+
+def _module(b: Bench, name: str, source: str) -> None:
+    b.healthy().write(b.site / name / "__init__.py", source)
+    b.live = True
 
 
 def _torch(b: Bench, extra: str) -> Bench:
