@@ -181,9 +181,8 @@ def _lint(checkout: Checkout, options: argparse.Namespace) -> int:
 
 def _dev(checkout: Checkout, options: argparse.Namespace) -> int:
     folder = sessions.develop(checkout, _session_row(checkout, options))
-    print(
-        f"source {shlex.quote(str(folder / 'bin' / 'activate'))}\nruns this checkout's Python sources; after a change in native code, `nox -s dev` again"
-    )
+    print(f"source {shlex.quote(str(folder / 'bin' / 'activate'))}")
+    print("runs this checkout's Python sources; after a change in native code, `nox -s dev` again")
     return 0
 
 
