@@ -60,7 +60,7 @@ def inside(asked: float, arguments: list[str]) -> None:
     """The command, in this process."""
     _rows.append((asked, time.time(), "MainThread", "Python's start"))
     begin = time.time()
-    from trellis_regression import cli, opening, reading
+    from trellis_regression import cli, lean, opening, reading
 
     _rows.append((begin, time.time(), "MainThread", "import of the command"))
     cli._device = _watched("cli._device", cli._device)
@@ -75,8 +75,7 @@ def inside(asked: float, arguments: list[str]) -> None:
     def imports() -> Iterator[None]:
         begin = time.time()
         with uncollected():
-            import torch  # noqa: F401
-
+            lean.import_torch()
             _rows.append((begin, time.time(), "MainThread", "import torch"))
             begin = time.time()
             yield

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from . import interrupt, khronos, opening
+from . import interrupt, khronos, lean, opening
 from .glb import GlbError
 from .pipe import quiet
 from .shelf import find, golden_root, names
@@ -189,6 +189,7 @@ def _write(path: Path, text: str) -> None:
 
 def _device(name: str, pictures: bool) -> str:
     """The device, if there is one of that name; with `pictures`, what lights them is made beside all else."""
+    lean.import_torch()
     import torch
 
     try:

@@ -1,0 +1,135 @@
+"""Importing torch without what a gate never touches: half of the time that a short command takes.
+
+`import torch` also imports distributions, optimisers, quantisation, export and the rules by which compiled graphs are traced.
+Here those are modules that load when something is asked of them, as importlib.util.LazyLoader would have it; that one cannot
+be used, since torch's own look through `sys.modules` (inspect.getmodule) asks every module for its file, and it then loads.
+Only for versions of torch with which this was tried; another is imported as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from threading import RLock
+from types import ModuleType
+from typing import Any, cast
+
+TRIED = ("2.11", "2.13")
+"""Versions of torch, by the first two numbers."""
+
+LATER = frozenset(
+    {
+        "torch._meta_registrations", "torch.ao", "torch.distributed._meta_registrations", "torch.distributions",
+        "torch.export", "torch.masked", "torch.nested", "torch.nn.intrinsic", "torch.nn.qat", "torch.nn.quantizable",
+        "torch.nn.quantized", "torch.optim", "torch.profiler", "torch.quantization", "torch.utils.data", "torchgen.model",
+        "unittest.mock",
+    }
+)  # fmt: skip
+"""What nothing else of torch needs while it is imported."""
+
+# torch.fx cannot be imported in the midst of torch.func; one of the modules above imports it before.
+_FIRST = {"torch.func": "torch.fx"}
+_loading = RLock()
+
+
+class Later(ModuleType):
+    """A module that loads when an attribute is asked for that it does not have yet."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Those with underscores are asked of every module, by what looks for something in all of them.
+        if name.startswith("__") and name.endswith("__") and name not in ("__all__", "__getattr__"):
+            raise AttributeError(name)
+        load(self)
+        return getattr(self, name)
+
+
+def load(module: ModuleType) -> None:
+    """Loads it, if it is one that has not loaded."""
+    with _loading:
+        if type(module) is not Later:
+            return
+        spec = module.__spec__
+        assert spec is not None and spec.loader is not None
+        module.__class__ = ModuleType
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            module.__class__ = Later  # whoever asks next hears the same
+            raise
+
+
+class _Waiting:
+    """Makes the module and leaves the rest to `load`."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return Later(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__.loader = module.__loader__ = self._loader
+
+
+class _There:
+    """For a module that its package has imported by loading."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = sys.modules[spec.name]
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = self._spec
+
+
+class _Finder:
+    def __init__(self) -> None:
+        self._left = set(LATER)
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        package = sys.modules.get(name.rpartition(".")[0])
+        if package is not None and type(package) is Later:  # a part of it is wanted
+            load(package)
+            if name in sys.modules:
+                return _spec(name)
+        if name in _FIRST:
+            __import__(_FIRST[name])
+            if name in sys.modules:
+                return _spec(name)
+        if name not in self._left:
+            return None
+        self._left.discard(name)
+        spec = PathFinder.find_spec(name, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = cast("Any", _Waiting(spec.loader))
+        return spec
+
+
+def _spec(name: str) -> ModuleSpec:
+    return ModuleSpec(name, cast("Any", _There()))
+
+
+def import_torch() -> ModuleType:
+    """torch, imported so if it is of a version that was tried and nobody has imported it."""
+    if "torch" not in sys.modules and _version() in TRIED:
+        sys.meta_path.insert(0, cast("Any", _Finder()))
+    import torch
+
+    return torch
+
+
+def _version() -> str:
+    spec = PathFinder.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return ""
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    found = re.search(r"^__version__ = '(\d+\.\d+)\.", text, re.MULTILINE)
+    return found[1] if found else ""
