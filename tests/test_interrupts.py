@@ -115,3 +115,23 @@ sys.exit(interrupt.run("name", lambda: command))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=8)
     assert (done.returncode, done.stdout, done.stderr) == (130, "clearing\n", "name: interrupted\n")
+
+
+def test_ctrl_c_while_processes_start_is_not_lost():
+    script = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from trellis_regression import interrupt, parallel
+from trellis_regression.__main__ import _abandon
+class Pool(parallel.ProcessPoolExecutor):
+    def submit(self, *arguments):
+        begun = super().submit(*arguments)
+        os.killpg(0, signal.SIGINT)  # to what has been started as well
+        return begun
+parallel.ProcessPoolExecutor = Pool
+sys.exit(interrupt.run("name", lambda: lambda: list(parallel.spread(time.sleep, [50, 50], 2)), at_once=_abandon))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=40, start_new_session=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "name: interrupted\n")

@@ -20,18 +20,16 @@ from typing import Any, cast
 TRIED = ("2.11", "2.13")
 """Versions of torch, by the first two numbers."""
 
-LATER = frozenset(
-    {
-        "torch._meta_registrations", "torch.ao", "torch.distributed._meta_registrations", "torch.distributions",
-        "torch.export", "torch.masked", "torch.nested", "torch.nn.intrinsic", "torch.nn.qat", "torch.nn.quantizable",
-        "torch.nn.quantized", "torch.optim", "torch.profiler", "torch.quantization", "torch.utils.data", "torchgen.model",
-        "unittest.mock",
-    }
+LATER = (
+    "unittest.mock", "torchgen.model", "torch.utils.data", "torch.distributions", "torch.nested", "torch.optim",
+    "torch.profiler", "torch.ao", "torch.nn.intrinsic", "torch.nn.qat", "torch.nn.quantizable", "torch.nn.quantized",
+    "torch.quantization", "torch.masked", "torch.export", "torch.distributed._meta_registrations",
+    "torch._meta_registrations",
 )  # fmt: skip
-"""What nothing else of torch needs while it is imported."""
+"""What nothing else of torch needs while it is imported, in its order."""
 
-# torch.fx cannot be imported in the midst of torch.func; one of the modules above imports it before.
-_FIRST = {"torch.func": "torch.fx"}
+# torch.fx cannot be imported in the midst of torch.func, and the compiler takes all of torch to be there.
+_FIRST = {"torch.func": ("torch.fx",), "torch._dynamo": LATER, "torch._inductor": LATER}
 _loading = RLock()
 
 
@@ -53,11 +51,12 @@ def load(module: ModuleType) -> None:
             return
         spec = module.__spec__
         assert spec is not None and spec.loader is not None
-        module.__class__ = ModuleType
+        kind = cast("Any", module)
+        kind.__class__ = ModuleType
         try:
             spec.loader.exec_module(module)
         except BaseException:
-            module.__class__ = Later  # whoever asks next hears the same
+            kind.__class__ = Later  # whoever asks next hears the same
             raise
 
 
@@ -76,12 +75,13 @@ class _Waiting:
 
 
 class _There:
-    """For a module that its package has imported by loading."""
+    """For a module that is there already: its package has imported it by loading."""
+
+    def __init__(self, spec: ModuleSpec | None) -> None:
+        self._spec = spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = sys.modules[spec.name]
-        self._spec = module.__spec__
-        return module
+        return sys.modules[spec.name]
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = self._spec
@@ -92,15 +92,16 @@ class _Finder:
         self._left = set(LATER)
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name in sys.modules:  # it is loaded again, which is not our business
+            return None
         package = sys.modules.get(name.rpartition(".")[0])
         if package is not None and type(package) is Later:  # a part of it is wanted
             load(package)
-            if name in sys.modules:
-                return _spec(name)
-        if name in _FIRST:
-            __import__(_FIRST[name])
-            if name in sys.modules:
-                return _spec(name)
+        for first in _FIRST.get(name, ()):
+            __import__(first)
+            load(sys.modules[first])
+        if name in sys.modules:
+            return _spec(name)
         if name not in self._left:
             return None
         self._left.discard(name)
@@ -111,7 +112,11 @@ class _Finder:
 
 
 def _spec(name: str) -> ModuleSpec:
-    return ModuleSpec(name, cast("Any", _There()))
+    """The import system takes a module's own spec where it finds that a search has imported it; so it is given this."""
+    module = sys.modules[name]
+    spec = ModuleSpec(name, cast("Any", _There(module.__spec__)))
+    module.__spec__ = spec
+    return spec
 
 
 def import_torch() -> ModuleType:

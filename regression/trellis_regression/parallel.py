@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 from unittest import mock
+
+from . import interrupt
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,8 +27,10 @@ def spread(function: Callable[[T], R], things: Sequence[T], jobs: int) -> Iterat
         return
     # Processes with as many threads each would stand in each other's way. Libraries read these when they are loaded.
     alone = dict.fromkeys(("TRELLIS_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # What Python starts to clear up after a process that was ended would say so, below the command's own line.
+    quiet = {"PYTHONWARNINGS": ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"]))}
     with (
-        mock.patch.dict(os.environ, alone),
+        mock.patch.dict(os.environ, alone | quiet),
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
     ):
         with _unheard():
@@ -37,12 +40,16 @@ def spread(function: Callable[[T], R], things: Sequence[T], jobs: int) -> Iterat
 
 @contextmanager
 def _unheard() -> Iterator[None]:
-    """Processes started here ignore Ctrl-C, which a terminal sends to them too: one of the command's lines is enough."""
-    if threading.current_thread() is not threading.main_thread():
+    """Processes started here hear no Ctrl-C, which a terminal sends to them too: one of the command's lines is enough.
+
+    They inherit that the signal waits. One that comes meanwhile waits for this process as well, and is not lost.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with interrupt.finishing():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
