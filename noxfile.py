@@ -10,6 +10,7 @@ Environments are made from build/locks/ in out/envs/ and shared by the sessions.
 
 import hashlib
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -23,6 +24,17 @@ ROOT = Path(__file__).parent
 
 def _trellis_build(session: nox.Session, *arguments: str) -> None:
     """Runs `python -m trellis_build` in an environment that holds what build/locks/build.txt says."""
+    if sys.version_info < (3, 10):  # noqa: UP036 - nox itself may run on an older one
+        session.error(
+            f"Python 3.10 or newer is needed, and nox runs on {sys.version.split()[0]}: install nox in a newer one, such as "
+            "`python3.12 -m pip install nox`"
+        )
+    try:
+        (ROOT / "out").mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=ROOT / "out"):
+            pass
+    except OSError as error:
+        session.error(f"{ROOT / 'out'} cannot be written ({error.strerror}), and everything is built there")
     lock = ROOT / "build" / "locks" / "build.txt"
     # The folder is part of it, as the commands in an environment name the place where it was made.
     key = hashlib.sha256(f"{sys.version} {ROOT}".encode() + lock.read_bytes()).hexdigest()[:12]

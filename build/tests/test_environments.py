@@ -1,8 +1,13 @@
 """Environments from locks: which of two builds of one version is installed, and when they are made anew."""
 
 import hashlib
+import importlib.util
+import re
+import shlex
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -163,3 +168,74 @@ def test_the_cuda_half_is_installed_when_torch_asks_for_it(tiny: Checkout, monke
         monkeypatch.setattr(environments, "environment_needs_cuda", lambda environment, answer=needs: answer)
         environments.for_row(tiny, row, name=f"x{needs}")
         assert installed == expected
+
+
+def test_nox_says_what_it_cannot_work_with(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("nox")
+    spec = importlib.util.spec_from_file_location("noxfile_under_test", checkout.root / "noxfile.py")
+    assert spec and spec.loader
+    noxfile = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(noxfile)
+
+    class SaidError(Exception):
+        pass
+
+    class Session:
+        def error(self, text: str) -> None:
+            raise SaidError(text)
+
+        def log(self, text: str) -> None:
+            raise SaidError(text)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(SaidError, match=r"Python 3\.10 or newer is needed, and nox runs on"),
+    ):
+        patch.setattr(noxfile.sys, "version_info", (3, 9, 18))
+        noxfile._trellis_build(Session(), "rows")
+    monkeypatch.setattr(noxfile, "ROOT", tmp_path)
+    (tmp_path / "build" / "locks").mkdir(parents=True)
+    (tmp_path / "build" / "locks" / "build.txt").write_text("")
+    with pytest.raises(SaidError, match="making the environment"):
+        noxfile._trellis_build(Session(), "rows")
+    (tmp_path / "out").rmdir()
+    (tmp_path / "out").write_text("no folder")
+    with pytest.raises(SaidError, match=r"out cannot be written \(File exists\), and everything is built there"):
+        noxfile._trellis_build(Session(), "rows")
+
+
+def test_an_interrupt_ends_what_a_command_has_started(tmp_path: Path) -> None:
+    """SIGTERM, as CI sends it, to a build whose compiler has children of its own."""
+    inner = f"echo $$ > {tmp_path}/pid; exec sleep 600"
+    code = (
+        "import signal; from trellis_build import shell\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        f"with shell.step('compiling'): shell.run(['sh', '-c', {f'sh -c {shlex.quote(inner)}; true'!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        pid = tmp_path / "pid"
+        while not (pid.exists() and pid.read_text().strip()):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+    assert re.search(rb"compiling ... interrupted after", said)
+    stat = Path(f"/proc/{pid.read_text().strip()}/stat")
+    until = time.monotonic() + 20
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_two_builds_in_one_checkout_take_turns(tmp_path: Path) -> None:
+    code = (
+        f"from pathlib import Path; from trellis_build import shell\nwith shell.alone(Path({str(tmp_path)!r})): "
+        "print('in', flush=True); input(); print('out', flush=True)"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    first = subprocess.Popen([sys.executable, "-c", code], **pipes)  # type: ignore[call-overload]
+    assert first.stdout.readline() == "in\n"
+    second = subprocess.Popen([sys.executable, "-c", code], **pipes)  # type: ignore[call-overload]
+    assert second.stdout.readline() == "another process builds in this checkout; waiting for it\n"
+    assert first.communicate("\n")[0] == "out\n"
+    assert second.communicate("\n")[0] == "in\nout\n"

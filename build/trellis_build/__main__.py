@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
     options = _parser().parse_args(own)
     options.rest = rest
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what CI sends to end a job ends the compilers as well
     try:
         checkout = find_checkout()
         status: int = globals()[f"_{options.command.replace('-', '_')}"](checkout, options)

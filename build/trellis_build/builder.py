@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import compile as compiling
-from . import locks, sbom, toolchains
+from . import locks, sbom, shell, toolchains
 from .compile import Built, Settings
 from .errors import BuildError
 from .fatbin import order
@@ -74,11 +74,17 @@ def build_row(
     print(f"row {row.name}: {cxx}{cuda}", flush=True)
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or matrix.epoch)
     tools = hashlib.sha256(locks.read(checkout.locks / "build.txt").encode()).hexdigest()
-    settings = Settings(epoch, tools, cxx, toolchain)
+    with shell.alone(checkout.out):
+        return _build_members(
+            checkout, row, Settings(epoch, tools, cxx, toolchain), checkout.members() if members is None else members
+        )
+
+
+def _build_members(checkout: Checkout, row: Row, settings: Settings, members: Sequence[Member]) -> Outcome:
     made: list[tuple[Path, Built]] = []
     failures: dict[str, str] = {}
     reused = 0
-    for member in checkout.members() if members is None else members:
+    for member in members:
         try:
             path, built, cached = compiling.build(checkout, member, settings)
         except BuildError as error:

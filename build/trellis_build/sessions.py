@@ -33,8 +33,9 @@ def ready(checkout: Checkout, row: Row) -> Environment:
     outcome = builder.build_row(checkout, row)
     if not outcome.ok:
         raise BuildError(f"row {row.name} does not build; what follows would run on old code")
-    environment = environments.for_row(checkout, row)
-    environments.install_wheels(environment, outcome.wheels, checkout.out / "logs" / "envs")
+    with shell.alone(checkout.out):
+        environment = environments.for_row(checkout, row)
+        environments.install_wheels(environment, outcome.wheels, checkout.out / "logs" / "envs")
     return environment
 
 
@@ -118,8 +119,9 @@ def develop(checkout: Checkout, row: Row) -> Path:
     outcome = builder.build_row(checkout, row)
     if not outcome.ok:
         raise BuildError(f"row {row.name} does not build")
-    environment = environments.for_row(checkout, row, name=f"dev-{row.name}")
-    environments.install_wheels(environment, outcome.wheels, checkout.out / "logs" / "envs")
+    with shell.alone(checkout.out):
+        environment = environments.for_row(checkout, row, name=f"dev-{row.name}")
+        environments.install_wheels(environment, outcome.wheels, checkout.out / "logs" / "envs")
     site = next(environment.folder.glob("lib/python*/site-packages"))
     folders = [str((checkout.root / p).parent) for p in _PACKAGES if (checkout.root / p).is_dir()]
     # Sources hold no native libraries; this variable tells trellis_native where they are.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -32,8 +34,9 @@ def step(label: str) -> Iterator[Step]:
     begin, state = time.monotonic(), Step()
     try:
         yield state
-    except BaseException:
-        print(f" FAILED after {time.monotonic() - begin:.1f} s", flush=True)
+    except BaseException as error:
+        how = "interrupted" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        print(f" {how} after {time.monotonic() - begin:.1f} s", flush=True)
         raise
     state.seconds = time.monotonic() - begin
     print(f" {state.seconds:.1f} s{', ' + state.note if state.note else ''}", flush=True)
@@ -58,7 +61,7 @@ def run(
     """
     arguments = [str(c) for c in command]
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             arguments,
             cwd=cwd,
             env={**os.environ, **(env or {})},
@@ -67,20 +70,40 @@ def run(
             stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
-            check=False,
+            start_new_session=True,
         )
     except OSError as error:
         raise BuildError(f"{what or arguments[0]}: {arguments[0]} could not be started: {error.strerror}") from None
+    try:
+        output, _ = process.communicate()
+    except BaseException:  # a compiler's own children would go on, and meet those of the next build in the same folder
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(f"$ {shlex.join(arguments)}\n{done.stdout}", encoding="utf-8")
-    if done.returncode != 0:
-        tail = "\n".join("    " + line for line in done.stdout.splitlines()[-_TAIL:])
+        log.write_text(f"$ {shlex.join(arguments)}\n{output}", encoding="utf-8")
+    if process.returncode != 0:
+        tail = "\n".join("    " + line for line in output.splitlines()[-_TAIL:])
         place = f"\n    (all of it: {log})" if log else ""
         raise BuildError(
-            f"{what or shlex.join(arguments[:4])} failed with exit status {done.returncode}:\n{tail}{place}"
+            f"{what or shlex.join(arguments[:4])} failed with exit status {process.returncode}:\n{tail}{place}"
         )
-    return done.stdout
+    return output
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Holds a checkout's `out` against another process that builds there at the same time, and waits for that one."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another process builds in this checkout; waiting for it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def passthrough(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> int:
