@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import trellis_sparse
 from trellis_pipeline.attention import attend
 from trellis_pipeline.models import from_config
-from trellis_pipeline.models.transformer import rotary_turns
+from trellis_pipeline.models.transformer import rotary_turns, sinusoids
 from trellis_pipeline.sparse import SparseTensor
 from trellis_sparse import norm_heads
 
@@ -64,7 +64,7 @@ def test_keys_and_shapes_equal_the_public_checkpoint(stem):
         ({"name": "Nothing", "args": {}}, "name: expected one of SparseStructureFlowModel"),
         ({}, "got None"),
         ({"name": "SLatFlowModel", "args": {"resolution": 8, "surprise": 1}}, "SLatFlowModel: .*surprise"),
-        ({"name": "SLatFlowModel", "args": {**FLOW, "pe_mode": "ape"}}, "pe_mode: only 'rope' is known"),
+        ({"name": "SLatFlowModel", "args": {**FLOW, "pe_mode": "none"}}, "pe_mode: expected 'ape' or 'rope', got 'none'"),
         ({"name": "SparseUnetVaeDecoder", "args": {**DECODER, "out_channels": 6, "block_type": ["Swin"] * 5}},
          "block type: expected one of SparseConvNeXtBlock3d.* got 'Swin'"),
     ],
@@ -162,8 +162,45 @@ def test_a_configuration_may_give_its_rotary_frequencies():
     )
     one, other = (m(x, torch.tensor([500.0]), cond).feats for m in models)
     assert not torch.equal(one, other)
-    with pytest.raises(ValueError, match="pe_mode: only 'rope' is known, got 'ape'"):
-        from_config({"name": "SLatFlowModel", "args": {k: v for k, v in flow.items() if k != "pe_mode"}})
+    # The dense model has them nowhere: its checkpoints hold the phases of the default frequencies.
+    dense = [from_config({"name": "SparseStructureFlowModel", "args": flow | {"resolution": 3} | more})
+             for more in ({}, {"rope_freq": [1.0, 10.0]})]  # fmt: skip
+    dense[1].load_state_dict(dense[0].state_dict())
+    one, other = (m(torch.ones(1, 4, 3, 3, 3), torch.tensor([500.0]), cond) for m in dense)
+    assert torch.equal(one, other)
+
+
+def test_absolute_positions_are_sines_then_cosines_of_each_axis():
+    embedding = sinusoids(
+        torch.tensor([[1, 2, 3]]), 14
+    )  # two frequencies an axis, 1 and 1 / 100, and two channels left over
+    expected = [f(p * w) for p in (1, 2, 3) for f in (math.sin, math.cos) for w in (1, 0.01)]
+    torch.testing.assert_close(embedding[0], torch.tensor([*expected, 0.0, 0.0]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("norm", [True, False])
+def test_absolute_positions_are_added_to_the_input_and_turn_nothing(norm):
+    flow = {**FLOW, "in_channels": 4, "out_channels": 4, "model_channels": 24, "cond_channels": 8, "num_heads": 2, "num_blocks": 1,
+            "dtype": "float32", "qk_rms_norm": norm, "qk_rms_norm_cross": norm}  # fmt: skip
+    del flow["pe_mode"]  # "ape" where a configuration leaves it out
+    torch.manual_seed(0)
+    model = from_config({"name": "SLatFlowModel", "args": flow})
+    coords = torch.tensor([[0, 1, 2, 3], [0, 4, 0, 1]], dtype=torch.int32)
+    feats, cond, t = torch.randn(2, 4), torch.randn(1, 3, 8), torch.tensor([500.0])
+    out = model(SparseTensor(feats, coords), t, cond).feats
+    # The same sum given as input to a model without positions, which is one whose voxels all lie at the origin.
+    weight, bias = model.input_layer.weight, model.input_layer.bias
+    extra = sinusoids(coords[:, 1:], 24) - sinusoids(torch.zeros(2, 3), 24)
+    model.input_layer = torch.nn.Linear(28, 24)
+    model.input_layer.weight.copy_(torch.cat([weight, torch.eye(24)], 1))
+    model.input_layer.bias.copy_(bias)
+    model.in_channels = 28
+    origin = torch.zeros_like(coords)
+    again = model(SparseTensor(torch.cat([feats, extra], 1), origin), t, cond).feats
+    torch.testing.assert_close(out, again, rtol=1e-5, atol=1e-5)
+    far = model(SparseTensor(torch.cat([feats, 0 * extra], 1), origin), t, cond).feats
+    assert not torch.allclose(out, far, rtol=1e-3, atol=1e-3)
 
 
 def test_a_structure_decoder_may_have_no_middle_blocks():

@@ -1,5 +1,6 @@
 """The sampler on flows whose answer is known."""
 
+import numpy as np
 import pytest
 import torch
 from trellis_pipeline.models import from_config, replay
@@ -37,6 +38,13 @@ def test_schedule_runs_from_one_to_zero_and_is_rescaled():
     assert times[0] == 1.0 and times[-1] == 0.0 and times[2] == pytest.approx(3 * 0.5 / 2)
 
 
+@pytest.mark.parametrize("rescale_t", [1.0, 3.0, 5.0])
+def test_times_have_the_bits_of_numpy(rescale_t):
+    for steps in range(1, 60):
+        even = np.linspace(1, 0, steps + 1)
+        assert schedule(steps, rescale_t) == (rescale_t * even / (1 + (rescale_t - 1) * even)).tolist()
+
+
 def test_guidance_runs_inside_its_interval_only_and_conditions_are_encoded_once():
     noise = torch.zeros(1, 3)
     model = Straight(noise)
@@ -48,6 +56,18 @@ def test_guidance_runs_inside_its_interval_only_and_conditions_are_encoded_once(
     assert [round(t) for t in without] == [800, 700, 600]
     assert len([t for t, cond in model.calls if cond == 1]) == 10
     assert model.encoded == 2
+
+
+def test_without_guidance_one_condition_alone_is_asked_and_nothing_is_rescaled():
+    noise = torch.randn(1, 3)
+    for strength, seen in ((1.0, 1), (0.0, 0)):
+        model = Straight(noise)
+        out = sample_flow(
+            model, noise, cond=torch.ones(1, 1, 1), neg_cond=torch.zeros(1, 1, 1), steps=4, guidance_strength=strength,
+            guidance_rescale=0.5,
+        )  # fmt: skip
+        assert {cond for _, cond in model.calls} == {seen} and len(model.calls) == 4
+        torch.testing.assert_close(out, torch.full_like(noise, seen), rtol=1e-4, atol=1e-4)
 
 
 def test_guidance_strength_extrapolates():

@@ -15,8 +15,11 @@ State = TypeVar("State", torch.Tensor, SparseTensor)
 
 
 def schedule(steps: int, rescale_t: float) -> list[float]:
-    """Times from 1 to 0: t' = r t / (1 + (r - 1) t) of equally spaced t, steps + 1 of them."""
-    even = [1 - i / steps for i in range(steps + 1)]
+    """Times from 1 to 0: t' = r t / (1 + (r - 1) t) of equally spaced t, steps + 1 of them.
+
+    To the bit what upstream has (numpy's linspace): a time on the end of a guidance interval is in it or not by that.
+    """
+    even = [1 + i * (-1 / steps) for i in range(steps)] + [0.0]
     return [rescale_t * t / (1 + (rescale_t - 1) * t) for t in even]
 
 
@@ -67,6 +70,7 @@ def sample_flow(
         model: a flow model; its cross-attention keys and values are made once for each condition.
         noise: the starting point, a tensor [B, ...] or a SparseTensor.
         cond, neg_cond: image features [B, L, D] and what stands for "no image".
+        guidance_strength: 1 is the condition alone and 0 what stands for "no image" alone; neither is rescaled.
         guidance_interval: times, ends included, at which guidance is applied; elsewhere the condition alone.
         progress: called with the steps done and the steps in all.
         inputs: passed to the model at every step (such as concat_cond).
@@ -79,7 +83,10 @@ def sample_flow(
     step = _Passes(model, noise, cond, neg_cond, inputs)
     x = noise
     for done, (t, next_t) in enumerate(pairwise(times), 1):
-        if low <= t <= high and guidance_strength != 1:
+        guided = low <= t <= high
+        if guided and guidance_strength == 0:  # as upstream: nothing of the condition is left, its spread included
+            velocity = step.unconditional(x, t)
+        elif guided and guidance_strength != 1:
             velocity, without = step.both(x, t)
             velocity = guide(
                 x, t, velocity, without, strength=guidance_strength, rescale=guidance_rescale, sigma_min=sigma_min
@@ -115,10 +122,13 @@ class _Passes:
     def conditional(self, x: Any, t: float) -> torch.Tensor:
         return self._pass("cond", x, t, self._inputs)
 
+    def unconditional(self, x: Any, t: float) -> torch.Tensor:
+        return self._pass("neg", x, t, self._inputs)
+
     def both(self, x: Any, t: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Velocities with the condition and without."""
         if not self._small or self._cond.shape[1] != self._neg_cond.shape[1]:
-            return self.conditional(x, t), self._pass("neg", x, t, self._inputs)
+            return self.conditional(x, t), self.unconditional(x, t)
         if self._paired_inputs is None:
             self._paired_inputs = {name: self._doubled(value) for name, value in self._inputs.items()}
         velocity, without = self._pass("pair", self._doubled(x), t, self._paired_inputs).chunk(2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..sparse import SparseTensor
@@ -9,7 +11,15 @@ from .transformer import Condition, FlowTransformer
 
 
 class SparseStructureFlowModel(FlowTransformer):
-    """Velocity of the occupancy latent on a dense grid."""
+    """Velocity of the occupancy latent on a dense grid.
+
+    `rope_freq` of a configuration is not used: upstream computes the rotary phases of the dense grid, which its checkpoints
+    hold as well, with the default frequencies whatever the configuration says.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.rope_freq = (1.0, 10000.0)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | Condition) -> torch.Tensor:
         """x [B, C, R, R, R], t [B] in [0, 1000], cond [B, L, D] or a `Condition` -> [B, out_channels, R, R, R].

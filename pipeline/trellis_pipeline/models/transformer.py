@@ -71,6 +71,18 @@ def rotary_turns(positions: torch.Tensor, head_dim: int, scale: tuple[float, flo
     return torch.stack([angles.cos(), angles.sin()], -1)
 
 
+def sinusoids(positions: torch.Tensor, width: int) -> torch.Tensor:
+    """Absolute embedding float32 [T, width] of integer `positions` [T, 3] (pe_mode "ape"; Vaswani et al. 2017, by axis).
+
+    Each axis takes n = width // 3 // 2 frequencies 1 / 10000^(i/n), sines before cosines; channels left over are 0.
+    """
+    n = width // 3 // 2
+    frequencies = 10000.0 ** -(torch.arange(n, dtype=torch.float32, device=positions.device) / n)
+    angles = positions.float()[:, :, None] * frequencies
+    embedding = torch.cat([angles.sin(), angles.cos()], 2).flatten(1)
+    return F.pad(embedding, (0, width - embedding.shape[1]))
+
+
 class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, rms_norm: bool) -> None:
         super().__init__()
@@ -81,10 +93,12 @@ class SelfAttention(nn.Module):
             self.k_rms_norm = HeadRMSNorm(heads, width // heads)
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, x: torch.Tensor, turns: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, turns: torch.Tensor | None, lengths: Sequence[int]) -> torch.Tensor:
         qkv = self.to_qkv(x).unflatten(-1, (3, self.heads, -1))
         gamma = torch.stack([self.q_rms_norm.gamma, self.k_rms_norm.gamma]) if hasattr(self, "q_rms_norm") else None
-        q, k = trellis_sparse.norm_heads(qkv[:, :2], gamma, turns).unbind(1)
+        q, k = qkv[:, 0], qkv[:, 1]
+        if gamma is not None or turns is not None:
+            q, k = trellis_sparse.norm_heads(qkv[:, :2], gamma, turns).unbind(1)
         return self.to_out(attend(q, k, qkv[:, 2], lengths, lengths).flatten(1))
 
 
@@ -135,13 +149,13 @@ class Step:
 
     Attributes:
         lengths, context_lengths: number of tokens, and of image features, of each batch entry.
-        turns: `rotary_turns` of the tokens.
+        turns: `rotary_turns` of the tokens; None where positions are not rotary.
         entries: int32 [T], the batch entry of each token; None for a single one.
     """
 
     lengths: Sequence[int]
     context_lengths: Sequence[int]
-    turns: torch.Tensor
+    turns: torch.Tensor | None
     entries: torch.Tensor | None
 
 
@@ -241,12 +255,12 @@ class FlowTransformer(nn.Module):
         initialization: str = "vanilla", qk_rms_norm: bool = False, qk_rms_norm_cross: bool = False, use_checkpoint: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        if pe_mode != "rope":  # where a configuration leaves it out, upstream takes "ape"
-            raise ValueError(f"pe_mode: only 'rope' is known, got {pe_mode!r}")
+        if pe_mode not in ("ape", "rope"):
+            raise ValueError(f"pe_mode: expected 'ape' or 'rope', got {pe_mode!r}")
         heads = num_heads or model_channels // num_head_channels
         self.resolution, self.in_channels, self.out_channels = resolution, in_channels, out_channels
         self.cond_channels, self.head_dim = cond_channels, model_channels // heads
-        self.rope_freq = (float(rope_freq[0]), float(rope_freq[1]))
+        self.rotary, self.rope_freq = pe_mode == "rope", (float(rope_freq[0]), float(rope_freq[1]))
         self.t_embedder = TimestepEmbedder(model_channels)
         if share_mod:
             self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(model_channels, 6 * model_channels))
@@ -294,8 +308,12 @@ class FlowTransformer(nn.Module):
         if len(lengths) > 1:
             each = [tokens.new_full((n,), i, dtype=torch.int32) for i, n in enumerate(lengths)]
             entries = torch.cat(each)  # no copy from the host, which a recording could not hold
-        step = Step(lengths, condition.lengths, rotary_turns(positions, self.head_dim, self.rope_freq), entries)
-        stream = Stream(self.input_layer(tokens.to(self.input_layer.weight.dtype)).to(self.torso_dtype))
+        h = self.input_layer(tokens.to(self.input_layer.weight.dtype))
+        turns = rotary_turns(positions, self.head_dim, self.rope_freq) if self.rotary else None
+        if turns is None:
+            h = h + sinusoids(positions, h.shape[1])
+        step = Step(lengths, condition.lengths, turns, entries)
+        stream = Stream(h.to(self.torso_dtype))
         time = time.to(self.torso_dtype)
         for block, context in zip(self._blocks(), condition.blocks, strict=True):
             stream = block(stream, time, context, step)

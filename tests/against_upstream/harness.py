@@ -1,0 +1,134 @@
+"""What a comparison with upstream is made of: cases drawn from a seed, what each found, and the table of them."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison: what was fed, what was measured, how far apart the two were and how far they may be."""
+
+    case: str
+    measure: str
+    value: float
+    limit: float
+
+    @property
+    def differs(self) -> bool:
+        return not self.value <= self.limit  # not a number differs
+
+
+@dataclass
+class Setting:
+    """What a case may use: its own random numbers, upstream's modules and the device."""
+
+    seed: int
+    modules: dict[str, Any]
+    device: torch.device
+    random: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+
+    def one_of(self, *choices: Any) -> Any:
+        return choices[int(self.random.integers(len(choices)))]
+
+    def chance(self, probability: float) -> bool:
+        return bool(self.random.random() < probability)
+
+    def tensor(self, array: Any) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+Case = Callable[[Setting], Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A case and the modules of upstream that it needs."""
+
+    name: str
+    modules: tuple[str, ...]
+    draw: Case
+    share: float
+    """How many seeds it gets, of those asked for."""
+
+
+CASES: list[Registered] = []
+
+
+def case(*modules: str, share: float = 1.0) -> Callable[[Case], Case]:
+    def register(draw: Case) -> Case:
+        CASES.append(Registered(draw.__name__, modules, draw, share))
+        return draw
+
+    return register
+
+
+def share(condition: torch.Tensor) -> float:
+    """Of how many it is true; 0 of nothing."""
+    return float(condition.double().mean()) if condition.numel() else 0.0
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Norm of the difference over the norm of theirs, as the parity check measures it."""
+    ours, theirs = ours.detach().double().cpu(), theirs.detach().double().cpu()
+    if ours.shape != theirs.shape:
+        return float("nan")
+    return float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30)) if theirs.numel() else 0.0
+
+
+def rows_in_common(ours: torch.Tensor, theirs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Indices of the rows that are in both integer tensors, in the same order, and the rest's share of all."""
+    index = {tuple(row): i for i, row in enumerate(ours.cpu().tolist())}
+    pairs = [(index[tuple(row)], j) for j, row in enumerate(theirs.cpu().tolist()) if tuple(row) in index]
+    every = len(index) + len(theirs) - len(pairs)
+    left = torch.tensor([i for i, _ in pairs], dtype=torch.long)
+    right = torch.tensor([j for _, j in pairs], dtype=torch.long)
+    return left, right, 1 - len(pairs) / every if every else 0.0
+
+
+def run(registered: Registered, setting: Setting) -> list[Finding]:
+    """A case's findings; an exception of ours or theirs is one of them."""
+    try:
+        return list(registered.draw(setting))
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]} ({where.filename[-40:]}:{where.lineno})"
+        return [Finding(f"seed {setting.seed}", f"exception: {said}", float("nan"), 0.0)]
+
+
+def compare(modules: dict[str, Any], device: torch.device, seeds: range, only: list[str] | None) -> int:
+    """Runs every case whose modules are there and prints one line for each measure; how many measures differ."""
+    different = 0
+    print("| case | measure | compared | worst | limit | beyond | the first beyond |\n|---|---|---|---|---|---|---|")
+    for registered in CASES:
+        if only and not any(word in registered.name for word in only):
+            continue
+        if missing := [m for m in registered.modules if m not in modules]:
+            print(f"| {registered.name} | left out, no {', '.join(missing)} | | | | | |")
+            continue
+        begin, found = time.perf_counter(), {}
+        for seed in seeds[: max(1, round(len(seeds) * registered.share))]:
+            for finding in run(registered, Setting(seed, modules, device)):
+                found.setdefault(finding.measure, []).append(finding)
+        for measure, findings in found.items():
+            beyond = [f for f in findings if f.differs]
+            worst = max(findings, key=lambda f: f.value if f.value == f.value else float("inf"))
+            different += bool(beyond)
+            first = beyond[0].case if beyond else ""
+            print(
+                f"| {registered.name} | {measure} | {len(findings)} | {worst.value:.3g} | {worst.limit:.3g} | "
+                f"{len(beyond)} | {first} |",
+                flush=True,
+            )
+        print(f"<!-- {registered.name}: {time.perf_counter() - begin:.1f} s -->", flush=True)
+    return different

@@ -1,0 +1,112 @@
+"""nvdiffrast beside trellis_raster: rasterisation, interpolation, textures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import trellis_raster as raster
+from harness import Finding, Setting, case, share
+
+_CONTEXTS: dict[torch.device, Any] = {}
+
+
+def _context(setting: Setting) -> Any:
+    """Theirs is costly to make, and one does for all pictures."""
+    if setting.device not in _CONTEXTS:
+        _CONTEXTS[setting.device] = setting.modules["nvdiffrast"].RasterizeCudaContext(device=setting.device)
+    return _CONTEXTS[setting.device]
+
+
+def _scene(setting: Setting) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int], str]:
+    """Clip positions [B, V, 4], faces, picture size."""
+    from shapes import surface
+
+    kind = setting.one_of("perspective", "flat", "through the camera", "tiny")
+    batch = int(setting.one_of(1, 1, 3))
+    height, width = (int(setting.one_of(8, 16, 64, 104, 256)) for _ in range(2))
+    what, v, f = surface(setting, damaged=setting.chance(0.3))
+    points = v - v.mean(0)
+    points = points / max(1e-6, np.abs(points).max())
+    turned = []
+    for _ in range(batch):
+        q, _ = np.linalg.qr(setting.random.normal(size=(3, 3)))
+        x = points @ q.T
+        if kind == "flat":
+            turned.append(np.concatenate([x[:, :2], x[:, 2:] * 0.5, np.ones_like(x[:, :1])], 1))
+            continue
+        depth = x[:, 2:] + {"perspective": 2.5, "through the camera": 0.3, "tiny": 40.0}[kind]
+        near, far = 0.1, 100.0
+        z = depth * (far + near) / (far - near) - 2 * far * near / (far - near)
+        turned.append(np.concatenate([x[:, :2] * 1.2, z, depth], 1))
+    clip = setting.tensor(np.stack(turned).astype(np.float32))
+    said = f"seed {setting.seed}: {kind}, {what}, {len(f)} faces, {batch} of {height} x {width}"
+    return clip, setting.tensor(f), (height, width), said
+
+
+@case("nvdiffrast")
+def rasterization(setting: Setting) -> Iterator[Finding]:
+    """The parity check's measures, and depth; then values interpolated over their own picture."""
+    clip, f, size, said = _scene(setting)
+    module = setting.modules["nvdiffrast"]
+    kind = said.split(": ")[1].split(",")[0]
+    theirs, _ = module.rasterize(_context(setting), clip, f, size)
+    ours = raster.rasterize(clip, f, size)
+    a, b = ours[..., 3].round(), theirs[..., 3].round()
+    yield Finding(said, f"coverage apart, {kind}", share((a > 0) != (b > 0)), 0.001)
+    yield Finding(said, f"triangle apart, {kind}", share(a != b), 0.002)
+    both = (a == b) & (a > 0)
+    gap = (ours[..., :2] - theirs[..., :2]).abs().amax(-1)[both]
+    yield Finding(said, f"u, v beyond 1e-3, {kind}", share(gap > 1e-3), 0.002)
+    gap = (ours[..., 2] - theirs[..., 2]).abs()[both]
+    yield Finding(said, f"depth beyond 1e-4, {kind}", share(gap > 1e-4), 0.002)
+    values = setting.tensor(setting.random.normal(size=(clip.shape[0], clip.shape[1], 5)).astype(np.float32))
+    drawn, _ = module.interpolate(values, theirs.contiguous(), f)
+    own = raster.interpolate(values, theirs.contiguous(), f)
+    yield Finding(said, "interpolated values over one picture", float((drawn - own).abs().max()), 1e-4)
+
+
+@case("nvdiffrast", share=0.5)
+def layers(setting: Setting) -> Iterator[Finding]:
+    """Depth peeling: the second and third layer."""
+    clip, f, size, said = _scene(setting)
+    if "camera" in said:
+        return
+    kind = said.split(": ")[1].split(",")[0]
+    with setting.modules["nvdiffrast"].DepthPeeler(_context(setting), clip, f, size) as peeler:
+        theirs = [peeler.rasterize_next_layer()[0] for _ in range(3)]
+    ours = []
+    for layer in raster.depth_layers(clip, f, size, max_layers=3):
+        ours.append(layer)
+    for depth in range(1, 3):
+        known = theirs[depth][..., 3].round()
+        own = ours[depth][..., 3].round() if depth < len(ours) else torch.zeros_like(known)
+        yield Finding(said, f"layer {depth + 1}, triangle apart, {kind}", share(own != known), 0.01)
+
+
+@case("nvdiffrast")
+def textures(setting: Setting) -> Iterator[Finding]:
+    """Filters and borders."""
+    height, width = (int(2 ** setting.random.integers(0, 8)) for _ in range(2))
+    channels = int(setting.one_of(1, 3, 4))
+    image = setting.tensor(setting.random.random((height, width, channels)).astype(np.float32))
+    uv = setting.tensor(setting.random.normal(size=(40, 50, 2)).astype(np.float32)) * 0.6 + 0.5
+    if setting.chance(0.3):
+        uv = (uv * 8).round() / 8
+    lod = setting.tensor(setting.random.uniform(-1, 9, (40, 50)).astype(np.float32))
+    module = setting.modules["nvdiffrast"]
+    said = f"seed {setting.seed}: {height} x {width} x {channels}"
+    for wrap, border in (("repeat", "wrap"), ("clamp", "clamp")):
+        for own, theirs in (("nearest", "nearest"), ("linear", "linear")):
+            known = module.texture(image[None], uv[None], filter_mode=theirs, boundary_mode=border)[0]
+            ours = raster.sample_texture(image[None], uv[None], filter=own, wrap=wrap)[0]
+            gap = (ours - known).abs().amax(-1)
+            yield Finding(said, f"{own}, {wrap}, share beyond 1e-3", share(gap > 1e-3), 0.005)
+        known = module.texture(
+            image[None], uv[None], mip_level_bias=lod[None], filter_mode="linear-mipmap-linear", boundary_mode=border
+        )[0]
+        ours = raster.sample_texture(image[None], uv[None], filter="mip", wrap=wrap, lod=lod[None])[0]
+        gap = (ours - known).abs().amax(-1)
+        yield Finding(said, f"mip, {wrap}, share beyond 2e-3", share(gap > 2e-3), 0.005)
