@@ -150,68 +150,59 @@ def structure_autoencoder(setting: Setting) -> Iterator[Finding]:
     yield Finding(said, f"encoder, {norm}", relative(ours(x), theirs(x)), LIMIT)
 
 
-UP = ("SparseResBlockC2S3d", "SparseResBlockUpsample3d")
-DOWN = ("SparseResBlockS2C3d", "SparseResBlockDownsample3d")
-INSIDE = ("SparseConvNeXtBlock3d", "SparseConvNeXtBlock3d", "SparseResBlock3d")
-
-
-def _levels(setting: Setting, kinds: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """Arguments that all sparse autoencoders share, coarse to fine, and what kinds of blocks there are."""
+def _levels(setting: Setting) -> dict[str, Any]:
+    """Arguments that all sparse autoencoders share, coarse to fine, with the blocks of the public checkpoints."""
     count = int(setting.one_of(1, 2, 3))
-    block, between = setting.one_of(*INSIDE), setting.one_of(*kinds)
     widths = [int(w) for w in setting.one_of([64, 32, 16], [32, 32, 32], [64, 64, 8])][-count:]
-    arguments = {
+    return {
         "model_channels": widths,
         "latent_channels": int(setting.one_of(4, 8)),
         "num_blocks": [int(setting.one_of(0, 1, 2)) for _ in widths],
-        "block_type": [block] * count,
+        "block_type": ["SparseConvNeXtBlock3d"] * count,
         "block_args": [{"use_checkpoint": bool(setting.chance(0.3))} for _ in widths],
     }
-    return arguments, f"{block} and {between}" if count > 1 else block
 
 
 @case("trellis2")
 @torch.no_grad()
 def autoencoders(setting: Setting) -> Iterator[Finding]:
     """Shape and texture decoders and the shape encoder, batches of one and two."""
-    arguments, kinds = _levels(setting, UP)
+    arguments = _levels(setting)
     count, batch = len(arguments["model_channels"]), int(setting.one_of(1, 2))
-    between = kinds.split(" and ")[-1] if count > 1 else UP[0]
     coords = _voxels(setting, int(setting.one_of(4, 8)), batch)
     z = _normal(setting, len(coords), arguments["latent_channels"])
     said = f"seed {setting.seed}: {arguments}, {len(coords)} voxels, batch {batch}"
-    up = {"up_block_type": [between] * (count - 1)}
+    up = {"up_block_type": ["SparseResBlockC2S3d"] * (count - 1)}
     ours, theirs = _pair(setting, "FlexiDualGridVaeDecoder", {"resolution": 64, **arguments, **up})
     h, logits = ours(SparseTensor(z, coords))
     decoder = importlib.import_module("trellis2.models.sc_vaes.sparse_unet_vae").SparseUnetVaeDecoder
     known, subdivisions = decoder.forward(theirs, _sparse(z, coords), return_subs=True)
-    yield Finding(said, f"shape decoder, {kinds}", _gap(h, known), LIMIT)
+    yield Finding(said, "shape decoder", _gap(h, known), LIMIT)
     for own, other in zip(logits, subdivisions, strict=True):
-        yield Finding(said, f"subdivision logits, {kinds}", _gap(own, other), LIMIT)
+        yield Finding(said, "subdivision logits", _gap(own, other), LIMIT)
     if count > 1:
         fine = ours.upsample(SparseTensor(z, coords), count - 1)
         apart = {tuple(r) for r in fine.tolist()} ^ {
             tuple(r) for r in theirs.upsample(_sparse(z, coords), count - 1).tolist()
         }
-        yield Finding(said, f"upsample, voxels apart, {kinds}", len(apart), 0)
+        yield Finding(said, "upsample, voxels apart", len(apart), 0)
     texture = {"out_channels": 6, "pred_subdiv": False, **arguments, **up}
     ours, theirs = _pair(setting, "SparseUnetVaeDecoder", texture)
     z = _normal(setting, len(coords), arguments["latent_channels"])
     gap = _gap(ours(SparseTensor(z, coords), logits), theirs(_sparse(z, coords), guide_subs=subdivisions))
-    yield Finding(said, f"texture decoder, {kinds}", gap, LIMIT)
-    arguments, kinds = _levels(setting, DOWN)
+    yield Finding(said, "texture decoder", gap, LIMIT)
+    arguments = _levels(setting)
     count = len(arguments["model_channels"])
     arguments["model_channels"].reverse()
-    between = kinds.split(" and ")[-1] if count > 1 else DOWN[0]
-    down = {"down_block_type": [between] * (count - 1)}
+    down = {"down_block_type": ["SparseResBlockS2C3d"] * (count - 1)}
     ours, theirs = _pair(setting, "FlexiDualGridVaeEncoder", {**arguments, **down})
     coords = _voxels(setting, 16, batch)
     vertices, flags = _normal(setting, len(coords), 3), (_normal(setting, len(coords), 3) > 0).float()
     mean, logvar = ours(SparseTensor(vertices, coords), SparseTensor(flags, coords))
     z, known_mean, known_logvar = theirs(_sparse(vertices, coords), _sparse(flags, coords), return_raw=True)
     said = f"seed {setting.seed}: {arguments}, {len(coords)} voxels, batch {batch}"
-    yield Finding(said, f"shape encoder's mean, {kinds}", _gap(mean, z.replace(known_mean)), LIMIT)
-    yield Finding(said, f"shape encoder's logvar, {kinds}", _gap(logvar, z.replace(known_logvar)), LIMIT)
+    yield Finding(said, "shape encoder's mean", _gap(mean, z.replace(known_mean)), LIMIT)
+    yield Finding(said, "shape encoder's logvar", _gap(logvar, z.replace(known_logvar)), LIMIT)
 
 
 @case("trellis2")
