@@ -68,7 +68,7 @@ public:
                 mean.add(triangle.evaluate(b1, b2, -HUGE_VAL), 1.0);
             }
             out.keys.push_back(pack(voxel.x, voxel.y, voxel.z));
-            mean.quantise(out.bytes.emplace_back().data());
+            mean.quantise(out.bytes.emplace_back().data(), scene_.average == Average::area);
         }
         return out;
     }
@@ -81,7 +81,7 @@ private:
         const double side = std::max({scene_.voxel_size.x, scene_.voxel_size.y, scene_.voxel_size.z});
         for (int64_t i = 0; i < count_; ++i) {
             const TexturedTriangle triangle(scene_, triangles_[i]);
-            const double log2_side = log2_of(side) + 0.5 * log2_of(triangle.uv_area() / triangle.area);
+            const double log2_side = log2_of(side) + triangle.log2_uv_density();
             for_each_crossing(triangle.position, scene_.grid, low_, high_, [&](const Vec3i& voxel) {
                 int32_t& row = row_[local(voxel)];
                 if (row < 0) {

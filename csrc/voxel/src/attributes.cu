@@ -183,7 +183,7 @@ __device__ void add_crossings(const Result& from, int64_t row, const Vec3i& voxe
         // One triangle stamps a voxel several times in a row.
         if (e > from.voxels.begins[row] && from.triangles[e] == from.triangles[e - 1]) continue;
         const TexturedTriangle triangle(scene, from.triangles[e]);
-        const double log2_side = from.log2_voxel + 0.5 * log2_of(triangle.uv_area() / triangle.area);
+        const double log2_side = from.log2_voxel + triangle.log2_uv_density();
         const Barycentric b = triangle.projected(scene.centre(voxel));
         mean.add(triangle.evaluate(b.b1, b.b2, log2_side), 1.0);
     }
@@ -211,7 +211,7 @@ __global__ void write_voxels(Result from, int32_t* coords, uint8_t* attributes) 
             mean.add(triangle.evaluate(b.b1, b.b2, -HUGE_VAL), 1.0);
         }
         for (int axis = 0; axis < 3; ++axis) coords[row * 3 + axis] = voxel[axis];
-        mean.quantise(attributes + row * out_size);
+        mean.quantise(attributes + row * out_size, from.scene.average == Average::area);
     }
 }
 

@@ -16,14 +16,15 @@ struct Mean {
         weight += w;
     }
 
-    // The mean as bytes, the normal mapped from [-1, 1]. Some weight must have been added.
-    TK_BOTH void quantise(uint8_t* bytes) const {
+    // The mean as bytes, the normal mapped from [-1, 1] and made of unit length or left as short as the mean of several is.
+    // Some weight must have been added.
+    TK_BOTH void quantise(uint8_t* bytes, bool unit_normal) const {
         Attributes value;
         for (int c = 0; c < out_size; ++c) value[c] = sum[c] / static_cast<float>(weight);
         float* n = value.value + out_normal;
         // Opposite sides of a thin sheet may cancel: then the mean has no direction and stays as short as it is.
         const float size = std::sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2]);
-        const float scale = size > 1e-3f ? 0.5f / size : 0.5f;
+        const float scale = unit_normal && size > 1e-3f ? 0.5f / size : 0.5f;
         for (int c = 0; c < 3; ++c) n[c] = n[c] * scale + 0.5f;
         for (int c = 0; c < out_size; ++c) {
             const float x = value[c] > 0.0f ? lesser(value[c], 1.0f) : 0.0f;

@@ -112,6 +112,16 @@ public:
         return 0.5 * std::abs(e.a[0] * e.b[1] - e.a[1] * e.b[0]);
     }
 
+    // log2 of the UV units in a world unit: the geometric mean of those along u and along v, which an oblique mapping has
+    // more of than its area says. Not finite or not a number where the mapping is degenerate.
+    TK_BOTH double log2_uv_density() const {
+        if (!scene_.uvs) return -HUGE_VAL;
+        const UvEdges e = uv_edges();
+        const Vec3d e1 = world_[1] - world_[0], e2 = world_[2] - world_[0];
+        const double along_u = length(e1 * e.b[1] - e2 * e.a[1]), along_v = length(e2 * e.a[0] - e1 * e.b[0]);
+        return log2_of(std::abs(e.a[0] * e.b[1] - e.a[1] * e.b[0])) - 0.5 * (log2_of(along_u) + log2_of(along_v));
+    }
+
     // Texels of the largest texture of its material, 1 without textures.
     TK_BOTH double finest_texture() const {
         double finest = 1.0;
@@ -192,12 +202,21 @@ private:
         return index < 0 ? nullptr : &scene_.textures[index];
     }
 
+    TK_INLINE Vec3d vertex_normal(int corner) const {
+        const float* n = scene_.normals + 3 * static_cast<int64_t>(vertex_[corner]);
+        return normalized(Vec3d{n[0], n[1], n[2]});
+    }
+
     // The interpolated vertex normal, bent by the normal map in the frame of Lengyel, "Foundations of Game
     // Engine Development 2", 7.5: tangent along +u, bitangent along +v, both as they lie on the triangle.
     TK_BOTH Vec3d shading_normal(double b1, double b2, const float* bump, float scale) const {
         Vec3d n{};
-        if (scene_.normals) n = normalized(Vec3d{mix(scene_.normals, 3, 0, b1, b2), mix(scene_.normals, 3, 1, b1, b2), mix(scene_.normals, 3, 2, b1, b2)});
+        if (scene_.normals) {
+            const Vec3d at[3] = {vertex_normal(0), vertex_normal(1), vertex_normal(2)};
+            n = at[0] + (at[1] - at[0]) * b1 + (at[2] - at[0]) * b2;
+        }
         if (!(length(n) > 0.0)) n = normal_;
+        else if (scene_.average == Average::area) n = normalized(n);  // crossings: as short as interpolation makes it
         if (!bump) return n;
         const UvEdges edges = uv_edges();
         const double(&a)[2] = edges.a, (&b)[2] = edges.b;

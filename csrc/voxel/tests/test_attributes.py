@@ -382,6 +382,19 @@ def test_mip_level_is_that_of_a_footprint_of_one_voxel(bias: float, expected: in
     assert (attrs["base_color"].int() - expected).abs().max() <= 1
 
 
+@pytest.mark.parametrize(("slope", "expected"), [(0.0, 128), (3**0.5, 64), (15**0.5, 0)])
+def test_an_oblique_mapping_takes_the_mean_of_both_directions(slope: float, expected: int) -> None:
+    """v = y + slope x: one step along u at constant v is sqrt(1 + slope²) long, so that the level falls by a quarter of
+    log2(1 + slope²), though a voxel covers as many texels as before."""
+    stripes = np.broadcast_to(np.where(np.arange(64) % 8 < 4, 255, 0)[None, :, None], (64, 64, 3))
+    base = quad(uv_offset=2 / 64, material=PbrMaterial(base_color_texture=texture(stripes)))
+    assert base.uvs is not None
+    uvs = base.uvs + slope * base.vertices[:, :1] * torch.tensor([0.0, 1.0])
+    mesh = TexturedMesh(base.vertices, base.faces, base.materials, uvs)
+    _, attrs = tv.voxelize_attributes(mesh, grid_size=8, aabb=BOX)
+    assert (attrs["base_color"].int() - expected).abs().max() <= 1
+
+
 @pytest.mark.parametrize(("wrap", "pad"), [("repeat", "wrap"), ("clamp", "edge"), ("mirror", "symmetric")])
 @pytest.mark.parametrize("average", ["crossing", "area"])
 def test_wrap_modes_are_as_if_the_texture_were_larger(wrap: str, pad: Any, average: str) -> None:

@@ -117,7 +117,7 @@ def voxelize_attributes(
     Returns:
         coords int32 [N, 3] in ascending order of x, y, z; and a dict of uint8 [N, c] with c as in `ATTRIBUTES`:
         base_color, metallic, roughness, emissive and alpha with 255 for 1, normal with 0 to 255 for -1 to 1
-        (of unit length unless the normals in a voxel cancel).
+        (the mean of a voxel's, which "area" makes of unit length unless they cancel).
 
     Raises:
         TypeError: not a scene or mesh, or a tensor of another dtype.
