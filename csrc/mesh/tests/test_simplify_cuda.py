@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
+import test_simplify as shapes
 import torch
 from trellis_mesh import Bvh, MeshResult, SimplifyReport, simplify
 from trellis_native.testing import bits
@@ -14,19 +11,8 @@ from trellis_native.testing import bits
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
-def shapes() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("test_simplify", Path(__file__).with_name("test_simplify.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SHAPES = shapes()
-
-
 def rough(level: int) -> tuple[torch.Tensor, torch.Tensor]:
-    v, f = SHAPES.sphere(level)
+    v, f = shapes.sphere(level)
     noise = torch.rand(len(v), 1, generator=torch.Generator().manual_seed(0))
     return (v * (1 + 0.1 * torch.sin(9 * v[:, :1]) + 0.01 * noise)).cuda(), f.cuda()
 
@@ -95,7 +81,7 @@ def test_as_good_as_on_the_cpu(share: float) -> None:
     points = v.cpu()[f.cpu().long()].mean(1)
     on_cpu = MeshResult(there.vertices.cpu(), there.faces.cpu(), there.report)
     assert mean_distance(points, on_cpu) <= 1.03 * mean_distance(points, here)
-    assert float(SHAPES.quality(*on_cpu).mean()) >= float(SHAPES.quality(*here).mean()) - 0.005
+    assert float(shapes.quality(*on_cpu).mean()) >= float(shapes.quality(*here).mean()) - 0.005
     assert there.report.deviation <= 1.5 * here.report.deviation
     assert there.report.topology_changes == here.report.topology_changes == 0
 
@@ -112,13 +98,13 @@ def test_small_rings_of_any_size(spokes: int) -> None:
     result = simplify(v.cuda(), f.cuda(), target_faces=target)
     assert target - 1 <= len(result.faces) <= target
     got = MeshResult(result.vertices.cpu(), result.faces.cpu(), result.report)
-    assert SHAPES.euler(*got) == 2
-    SHAPES.assert_manifold(got.faces)
+    assert shapes.euler(*got) == 2
+    shapes.assert_manifold(got.faces)
 
 
 @pytest.mark.parametrize("cells", [1, 2, 7, 8, 15, 16, 23])
 def test_small_grids(cells: int) -> None:
-    v, f = SHAPES.grid(cells)
+    v, f = shapes.grid(cells)
     target = max(2, len(f) // 2)
     result = simplify(v.cuda(), f.cuda(), target_faces=target)
     assert len(result.faces) <= target and result.report.topology_changes == 0

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import trimesh
+import uv_oracle as oracle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trellis_mesh import measure_uv, unwrap_uv
 from trellis_mesh._library import EXTENSION
 from trellis_native.testing import assert_same_bits_for_any_thread_count
-
-
-def _load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-oracle = _load("uv_oracle")
-meshes = _load("uv_meshes")
-Mesh, as_mesh, height_field, random_mesh = meshes.Mesh, meshes.as_mesh, meshes.height_field, meshes.random_mesh
-BOX, ONE, NAMED = meshes.BOX, meshes.ONE, meshes.NAMED
+from uv_meshes import BOX, NAMED, ONE, as_mesh, height_field, random_mesh
 
 
 @pytest.mark.parametrize("name", NAMED)

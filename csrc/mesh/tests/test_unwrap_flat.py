@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 import trimesh
+import uv_meshes as meshes
+import uv_oracle as oracle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trellis_mesh import UnwrapReport, _flat, _flat_measure, _flat_pack, measure_uv, unwrap_uv
 from trellis_mesh._library import EXTENSION
 from trellis_native.testing import assert_same_bits_for_any_thread_count
 
-
-def _load(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-oracle, meshes = _load("uv_oracle"), _load("uv_meshes")
 CUDA = pytest.param(
     "cuda",
     marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import uv_oracle as oracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trellis_mesh import measure_uv, uv_stretch
 from trellis_mesh._library import EXTENSION
 from trellis_native.testing import assert_same_bits_for_any_thread_count
-
-
-def _load_oracle() -> Any:
-    spec = importlib.util.spec_from_file_location("uv_oracle", Path(__file__).with_name("uv_oracle.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-oracle = _load_oracle()
 
 HALF = np.array([[0, 0], [1, 0], [0, 1]], dtype=np.float64)
 

@@ -1,21 +1,16 @@
 """Coverage, weights, depth, clipping and peeling of `rasterize`."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+import raster_oracle as oracle
 import torch
 import trellis_raster as raster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import Delaunay
 from trellis_native.testing import assert_same_bits_for_any_thread_count
-
-_spec = importlib.util.spec_from_file_location("raster_oracle", Path(__file__).with_name("oracle.py"))
-oracle = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(oracle)
 
 
 def flat(points, z=0.0):

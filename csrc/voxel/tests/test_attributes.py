@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import pytest
 import torch
 import trellis_voxel as tv
 import trimesh
+from attributes_meshes import BOX, f32, image_of, only, quad, random_soup, rows, soup_mesh, texture, trimesh_quad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,20 +22,6 @@ from trellis_voxel._library import EXTENSION
 from trimesh.visual.material import PBRMaterial
 
 Array = npt.NDArray[Any]
-_spec = importlib.util.spec_from_file_location("attributes_meshes", Path(__file__).with_name("attributes_meshes.py"))
-assert _spec and _spec.loader
-shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shared)
-BOX = shared.BOX
-f32 = shared.f32
-texture = shared.texture
-quad = shared.quad
-random_soup = shared.random_soup
-soup_mesh = shared.soup_mesh
-rows = shared.rows
-only = shared.only
-image_of = shared.image_of
-trimesh_quad = shared.trimesh_quad
 
 
 # ---- oracles --------------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """Attribute voxelisation on CUDA: the voxels and the bytes of the CPU, which its own tests compare with oracles."""
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,22 +8,12 @@ import pytest
 import torch
 import trellis_voxel as tv
 import trimesh
+from attributes_meshes import BOX, f32, image_of, quad, random_soup, soup_mesh, texture, trimesh_quad
 from trellis_native.testing import bits
 from trellis_voxel import PbrMaterial, TexturedMesh
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
-_spec = importlib.util.spec_from_file_location("attributes_meshes", Path(__file__).with_name("attributes_meshes.py"))
-assert _spec and _spec.loader
-shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shared)
-BOX, f32, texture, quad = shared.BOX, shared.f32, shared.texture, shared.quad
-random_soup, soup_mesh, image_of, trimesh_quad = (
-    shared.random_soup,
-    shared.soup_mesh,
-    shared.image_of,
-    shared.trimesh_quad,
-)
 
 AVERAGES = ["crossing", "area"]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +10,10 @@ import pytest
 import torch
 import trellis_voxel as tv
 import trimesh
+from attributes_meshes import BOX, f32, only, quad, rows, texture
 from trellis_voxel import PbrMaterial, TexturedMesh
 
 Array = npt.NDArray[Any]
-_spec = importlib.util.spec_from_file_location("attributes_meshes", Path(__file__).with_name("attributes_meshes.py"))
-assert _spec and _spec.loader
-shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shared)
-BOX = shared.BOX
-f32 = shared.f32
-texture = shared.texture
-quad = shared.quad
-rows = shared.rows
-only = shared.only
 
 
 def test_factors_and_textures_multiply() -> None:

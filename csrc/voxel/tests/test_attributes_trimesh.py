@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,21 +9,10 @@ import pytest
 import torch
 import trellis_voxel as tv
 import trimesh
+from attributes_meshes import BOX, image_of, only, quad, rows, texture, trimesh_quad
 from PIL import Image
 from trellis_voxel import PbrMaterial
 from trimesh.visual.material import MultiMaterial, PBRMaterial, SimpleMaterial
-
-_spec = importlib.util.spec_from_file_location("attributes_meshes", Path(__file__).with_name("attributes_meshes.py"))
-assert _spec and _spec.loader
-shared = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shared)
-BOX = shared.BOX
-texture = shared.texture
-quad = shared.quad
-rows = shared.rows
-only = shared.only
-image_of = shared.image_of
-trimesh_quad = shared.trimesh_quad
 
 
 def test_trimesh_pbr_material_equals_the_plain_form() -> None:
