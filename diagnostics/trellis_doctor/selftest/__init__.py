@@ -11,9 +11,9 @@ from ..checks import ALL
 from ..examine import Result, examine
 from ..process import Answer
 from ..report import Text
-from . import extension_faults  # noqa: F401  adds its environments to the list
+from . import extension_faults, faults, torch_faults  # noqa: F401  each adds its environments to the list
 from .bench import Bench
-from .faults import ENVIRONMENTS, Environment
+from .environment import ENVIRONMENTS, Environment
 
 __all__ = ["ENVIRONMENTS", "Environment", "Verdict", "healthy_answers", "main", "try_one"]
 
@@ -78,9 +78,9 @@ def main(text: Text, only: Iterable[str] | None = None) -> int:
     silent = []
     for check in ALL:
         count = sum(check.id in v.environment.expected & v.fired for v in verdicts)
-        faults = f"  [{', '.join(check.faults)}]" if check.faults else ""
+        named = f"  [{', '.join(check.faults)}]" if check.faults else ""
         if not wanted or check.id in wanted:
-            print(f"  {check.id:<22} {count:>3}{faults}")
+            print(f"  {check.id:<22} {count:>3}{named}")
             silent += [check.id] if check.id not in caught else []
     wrong = [v for v in verdicts if not v.is_right]
     clean = sum(not v.environment.expected for v in verdicts)

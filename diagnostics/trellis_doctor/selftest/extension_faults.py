@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import stubs
 from .bench import Bench
-from .faults import environment
+from .environment import environment
 
 
 @environment("extensions of different versions", "extensions")
