@@ -49,7 +49,7 @@ def layer_norm(
         rows = len(source)
         if not x.is_cuda:
             require_range("source", source[:, None], [len(x) - 1])
-    x, scale, shift, _ = _checked(x, None, None, scale, shift, entries, weight, bias, activation, rows)
+    x, scale, shift, _ = _checked(x, None, scale, shift, entries, weight, bias, activation, rows)
     normed: torch.Tensor = _norm_rows(x, None, None, scale, shift, entries, weight, bias, source, eps, activation)[1]
     return normed
 
@@ -100,7 +100,7 @@ def residual_norm(
         s and its normalisation, both like x. s is rounded to the dtype of x before it is normalised.
     """
     update = check.tensor("update", update, dtype=x.dtype, shape=list(x.shape), like=x)
-    x, scale, shift, gate = _checked(x, update, gate, scale, shift, entries, weight, bias, activation)
+    x, scale, shift, gate = _checked(x, gate, scale, shift, entries, weight, bias, activation)
     total, normed = _norm_rows(x, update, gate, scale, shift, entries, weight, bias, None, eps, activation)
     return total, normed
 
@@ -132,7 +132,6 @@ def norm_heads(x: torch.Tensor, gamma: torch.Tensor | None, turns: torch.Tensor 
 
 def _checked(
     x: torch.Tensor,
-    update: torch.Tensor | None,
     gate: torch.Tensor | None,
     scale: torch.Tensor | None,
     shift: torch.Tensor | None,
