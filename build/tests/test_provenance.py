@@ -152,7 +152,7 @@ def test_refusals_are_one_line_and_status_2(
     monkeypatch.chdir(tiny.root)
     assert main(arguments) == 2
     printed = capfd.readouterr().err
-    assert printed.startswith("error: ") and error in printed and len(printed.splitlines()) == 1
+    assert printed.startswith("trellis-build: error: ") and error in printed and len(printed.splitlines()) == 1
 
 
 def test_validate_exits_with_1_and_names_the_problem(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from . import builder, flash_attn, lock_check, machine, reproduce, resolve, sessions, verify
 from .errors import BuildError
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = globals()[f"_{options.command.replace('-', '_')}"](checkout, options)
         return status
     except BuildError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"trellis-build: error: {error}", file=sys.stderr, flush=True)
         return 2
     except OSError as error:  # a full disk, a checkout that cannot be written
         where = f"{error.filename}: " if error.filename else ""
@@ -40,8 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the page of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trellis-build", description="Builds, locks and verifies Trellis Forge.")
+    parser = _Parser(prog="trellis-build", description="Builds, locks and verifies Trellis Forge.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str, *, row: str | None = None, compiles: bool = False) -> argparse.ArgumentParser:
@@ -134,7 +142,7 @@ def _build(checkout: Checkout, options: argparse.Namespace) -> int:
         except BuildError as error:
             if not options.all:
                 raise
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"trellis-build: error: {error}", file=sys.stderr, flush=True)
             status = 2
     return status
 

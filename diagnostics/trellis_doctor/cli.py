@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from . import __version__, matrix
 from .cache import LibraryCache, default_folder
@@ -26,8 +26,15 @@ OWN = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAU
 """Variables that belong to the interpreter the doctor itself runs on."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line, without the page of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
 def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="trellis-doctor",
         description="Tells why a Python environment for TRELLIS.2 is broken, before anything of it is imported.",
         epilog="Exit status: 0 healthy, 1 something is broken, 2 the doctor itself failed or was misused, 130 Ctrl-C.",
@@ -77,7 +84,7 @@ def _main(argv: Sequence[str] | None) -> int:
     try:
         return _run(options)
     except UsageError as error:
-        print(f"trellis-doctor: {error}", file=sys.stderr)
+        print(f"trellis-doctor: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         raise
@@ -85,7 +92,8 @@ def _main(argv: Sequence[str] | None) -> int:
         if options.verbose:
             raise
         print(
-            f"trellis-doctor: failed itself: {type(error).__name__}: {error} (--verbose shows where)", file=sys.stderr
+            f"trellis-doctor: error: it failed itself: {type(error).__name__}: {error} (--verbose shows where)",
+            file=sys.stderr,
         )
         return 2
 
@@ -96,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
         for check in checks:
             print(f"{check.id:<22} {check.title}" + (f"  [{', '.join(check.faults)}]" if check.faults else ""))
         return 0
-    if options.timeout <= 0:
+    if not options.timeout > 0:  # nor NaN
         raise UsageError(f"--timeout {options.timeout:g}: must be more than 0")
     if options.self_test:
         from .selftest import main as self_test

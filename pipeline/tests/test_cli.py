@@ -156,7 +156,7 @@ def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(bad, tmp_path, ca
         (["remake", "a.glb", "-o", "b.glb", "--device", "cuda:99"], "cuda:99 is not here: torch sees"),
         (
             ["remake", "a.glb", "-o", "b.glb", "--min-fraction", "2"],
-            "--min-fraction: expected a share in [0, 1), got 2.0",
+            "--min-fraction: expected a share in [0, 1), got 2",
         ),
         (["render", "-o", "b.png"], "required: FILE.glb"),
         (["dance"], "invalid choice: 'dance'"),
@@ -198,6 +198,14 @@ def test_what_cannot_be_served_is_said_before_the_work(painted, tmp_path, capsys
         status, _, error = run(capsys, *arguments)
         assert status == 2 and message in error and "absent" not in error and error.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_not_installed_is_one_line(painted, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "OpenImageIO", None)
+    (tmp_path / "sky.hdr").touch()
+    status, out, error = run(capsys, "render", painted, "-o", tmp_path / "o.png", "--environment", tmp_path / "sky.hdr")
+    assert (status, out) == (2, "") and error.count("\n") == 1
+    assert error.startswith("trellis: error: ") and 'pip install "trellis-shade[hdr]"' in error
 
 
 def test_a_texture_too_small_for_the_charts_is_one_line_and_leaves_nothing(tmp_path, capsys):

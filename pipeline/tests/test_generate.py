@@ -67,7 +67,7 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(picture, checkpoint_folder
     out = tmp_path / "out" / "o.glb"
     weights = ("--weights", checkpoint_folder)
     for arguments, message in [
-        ((tmp_path / "missing.png", *weights), "missing.png: there is no such file"),
+        ((tmp_path / "missing.png", *weights), "missing.png: No such file"),
         ((tmp_path / "text.png", *weights), "not a picture"),
         ((tmp_path / "empty.png", *weights), "fully transparent"),
         ((picture, "--weights", tmp_path), "holds no pipeline.json"),
@@ -78,6 +78,10 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(picture, checkpoint_folder
         ((picture, *weights, "--image-encoder", "dino"), "image encoder: dino: neither a folder nor a hub id"),
         ((picture, *weights, "--resume"), "--resume: it needs --keep-stages"),
         ((picture, *weights, "--manifest", picture), "object.png would take the place of"),
+        (
+            (picture, *weights, "--keep-stages", out.parent, "--manifest", out.parent / "run.json"),
+            "would take the place of",
+        ),
         ((tmp_path, *weights), "it is a folder, not a picture"),
         ((picture, *weights, "--vram-budget", "8"), "limits a CUDA device"),
     ]:

@@ -39,13 +39,6 @@ def whole(name: str, value: SupportsIndex, least: int, most: int) -> int:
     return number
 
 
-def require_apart(option: str, path: Path, *others: Path) -> None:
-    """Raises ValueError where writing `path` would take the place of a file that the same run reads or writes."""
-    for other in others:
-        if path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other)):
-            raise ValueError(f"{option}: {path} would take the place of {other}, which this run reads or writes too")
-
-
 def require_suffix(option: str, path: Path, suffix: str, what: str) -> None:
     """Raises ValueError where what a command makes would stand under the name of another kind of file."""
     if path.suffix.lower() != suffix:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ImageError
+from trellis_regression.command import require_apart
+
+from .options import add_glb, add_record, bounded, device, glb_options, require_results
 
 if TYPE_CHECKING:
     from .generate import GenerateOptions
@@ -17,19 +18,13 @@ BACKGROUNDS = ("auto", "rembg", "birefnet", "keep")
 TYPES = ("512", "1024", "1024_cascade", "1536_cascade")
 
 
-def add_parsers(
-    commands: Any, bounded: Callable[[int, int], Callable[[str], int]], device: Callable[[str], str]
-) -> None:
-    """Adds the commands. `bounded` and `device` are the argument types that all commands share."""
+def add_parsers(commands: Any) -> None:
+    """Adds the commands."""
     generate = commands.add_parser("generate", help="make a textured GLB from a picture of an object")
     generate.add_argument("source", type=Path, metavar="IMAGE")
     generate.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.glb")
-    _add_options(generate, bounded, device)
-    one = generate.add_argument_group("record")
-    one.add_argument("--manifest", type=Path, metavar="FILE", help="write what was done as JSON")
-    one.add_argument("--keep-stages", type=Path, metavar="DIR", help="keep every stage as .safetensors")
-    one.add_argument("--resume", action="store_true", help="take up the stages in --keep-stages")
-    one.add_argument("-q", "--quiet", action="store_true")
+    _add_options(generate)
+    add_record(generate).add_argument("--resume", action="store_true", help="take up the stages in --keep-stages")
     generate.set_defaults(run=_generate)
 
     batch = commands.add_parser("batch", help="the same for many pictures, one after another, and to be taken up again")
@@ -42,7 +37,7 @@ def add_parsers(
     batch.add_argument(
         "--timeout", type=bounded(0, 100_000), default=60, metavar="MINUTES", help="of one picture; 0 for none (60)"
     )
-    _add_options(batch, bounded, device)
+    _add_options(batch)
     batch.set_defaults(run=_batch)
 
     memory = commands.add_parser("memory", help="draw the memory of a run from its manifest")
@@ -51,12 +46,8 @@ def add_parsers(
     memory.set_defaults(run=_memory)
 
 
-def _add_options(
-    parser: argparse.ArgumentParser, bounded: Callable[[int, int], Callable[[str], int]], device: Callable[[str], str]
-) -> None:
+def _add_options(parser: argparse.ArgumentParser) -> None:
     """How pictures become GLBs: the arguments of `_options`."""
-    from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
-
     model = parser.add_argument_group("model")
     model.add_argument(
         "--weights",
@@ -79,15 +70,7 @@ def _add_options(
     machine.add_argument("--device", type=device, help="by default the first CUDA device, else the CPU")
     machine.add_argument("--vram-budget", type=_gibibytes, metavar="GIB", help="by default what is free now")
     machine.add_argument("--attention", default="auto", metavar="BACKEND", help="by default the fastest that works")
-    glb = parser.add_argument_group("result")
-    glb.add_argument("--faces", type=bounded(4, 100_000_000), default=200_000, help="at most this many faces (200000)")
-    glb.add_argument("--texture", type=bounded(16, 16384), default=2048, help="texture side in texels (2048)")
-    glb.add_argument(
-        "--remesh", action="store_true", help="close the surface anew: one watertight shell without inner layers"
-    )
-    glb.add_argument("--unwrap", choices=("fast", "xatlas"), default="fast")
-    glb.add_argument("--alpha", choices=ALPHA_MODES, default="auto")
-    glb.add_argument("--format", choices=IMAGE_FORMATS, default="png", help="texture images (png)")
+    add_glb(parser, faces=200_000)
 
 
 def _gibibytes(text: str) -> float:
@@ -101,26 +84,18 @@ _gibibytes.__name__ = "number"
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    from .arguments import require_apart, require_glb, require_writable
     from .attention import require_backend
     from .generate import generate
     from .manifest import write_manifest
-    from .store import StageStore
+    from .store import RUN, StageStore
 
     if arguments.resume and not arguments.keep_stages:
         raise ValueError("--resume: it needs --keep-stages DIR, the folder to take up")
-    if arguments.source.is_dir():
-        raise ImageError(f"{arguments.source}: it is a folder, not a picture")
-    if not arguments.source.is_file():
-        raise ImageError(f"{arguments.source}: there is no such file")
     require_backend(arguments.attention)
-    require_writable("--out", arguments.out)
-    require_glb("--out", arguments.out)
-    if arguments.manifest:
-        require_apart("--manifest", arguments.manifest, arguments.source, arguments.out)
-        require_writable("--manifest", arguments.manifest)
+    require_results(arguments)
     if arguments.keep_stages:
-        require_writable("--keep-stages", arguments.keep_stages, folder=True)
+        if arguments.manifest:
+            require_apart("--manifest", arguments.manifest, arguments.keep_stages / RUN)
         store = StageStore(arguments.keep_stages, resume=arguments.resume)
         if arguments.resume:  # before anything that takes long
             store.kept()
@@ -137,17 +112,12 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> GenerateOptions:
-    from .asset import GlbOptions
     from .generate import GenerateOptions
 
-    glb = GlbOptions(
-        arguments.faces, arguments.texture, remesh=arguments.remesh, unwrap=arguments.unwrap, alpha=arguments.alpha,
-        image_format=arguments.format,
-    )  # fmt: skip
     return GenerateOptions(
         arguments.weights, arguments.revision, arguments.image_encoder, arguments.type, arguments.seed, arguments.steps,
         arguments.max_tokens, arguments.background, arguments.attention, arguments.device, arguments.vram_budget,
-        glb,
+        glb_options(arguments),
     )  # fmt: skip
 
 
@@ -163,7 +133,7 @@ def _batch(arguments: argparse.Namespace) -> int:
 
 
 def _memory(arguments: argparse.Namespace) -> None:
-    from .arguments import require_apart, require_writable
+    from .arguments import require_writable
     from .artifacts import write_whole
     from .memory.chart import chart
 

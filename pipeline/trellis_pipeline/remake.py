@@ -8,35 +8,23 @@ from typing import Any
 
 from . import export
 from .arguments import device_of
+from .asset import GlbOptions
 from .hashes import sha256
 from .manifest import Manifest
 
 
 @dataclass(frozen=True)
-class RemakeOptions:
-    """What a remake is asked for.
+class RemakeOptions(GlbOptions):
+    """What a remake is asked for; see `GlbOptions` for the rest.
 
     Attributes:
         resolution: voxels along the longest side.
-        faces: upper bound for the face count; None keeps every face of the voxel surface.
-        texture: side of the square textures, in texels.
-        min_fraction: components smaller than this share of the whole are removed.
-        unwrap: "fast" or "xatlas".
-        alpha: "auto", "opaque", "mask" or "blend".
-        image_format: "png" or "webp".
         device: where tensors live.
-        remeshed: close the surface anew before simplifying, see `export.export_asset`.
     """
 
-    resolution: int = 256
     faces: int | None = 50_000
-    texture: int = 2048
-    min_fraction: float = 1e-5
-    unwrap: str = "fast"
-    alpha: str = "auto"
-    image_format: str = "png"
+    resolution: int = 256
     device: str = "cpu"
-    remeshed: bool = False
 
 
 def remake(
@@ -73,7 +61,7 @@ def remake(
         faces=options.faces,
         texture=options.texture,
         min_fraction=options.min_fraction,
-        remeshed=options.remeshed,
+        remeshed=options.remesh,
         unwrap_method=options.unwrap,
         alpha=options.alpha,
         image_format=options.image_format,

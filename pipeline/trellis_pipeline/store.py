@@ -12,7 +12,8 @@ from .artifacts import load, save, write_whole
 from .errors import CheckpointError
 
 T = TypeVar("T")
-_RUN = "run.json"
+RUN = "run.json"
+"""The file of a folder that says what run its stages are of."""
 
 
 class StageStore:
@@ -48,7 +49,7 @@ class StageStore:
         self.require_own()
         for old in self.folder.glob("*.safetensors"):
             old.unlink()
-        path = self.folder / _RUN
+        path = self.folder / RUN
         write_whole(path, lambda file: file.write_text(json.dumps(identity, indent=1) + "\n"))
 
     def require_own(self) -> None:
@@ -58,9 +59,9 @@ class StageStore:
             CheckpointError: the folder holds some that no run kept, a model's perhaps.
         """
         other = next(iter(sorted(self.folder.glob("*.safetensors"))), None)
-        if other and not (self.folder / _RUN).is_file():
+        if other and not (self.folder / RUN).is_file():
             raise CheckpointError(
-                f"{self.folder}: it holds {other.name} but no {_RUN}, so that its files are not a run's stages, and a new "
+                f"{self.folder}: it holds {other.name} but no {RUN}, so that its files are not a run's stages, and a new "
                 "run would remove them; give a folder of its own"
             )
 
@@ -71,12 +72,12 @@ class StageStore:
             CheckpointError: there is none.
         """
         try:
-            content = json.loads((self.folder / _RUN).read_text())
+            content = json.loads((self.folder / RUN).read_text())
         except (OSError, ValueError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or error
-            raise CheckpointError(f"{self.folder}: there is no run to resume ({_RUN}: {why})") from None
+            raise CheckpointError(f"{self.folder}: there is no run to resume ({RUN}: {why})") from None
         if not isinstance(content, dict):
-            raise CheckpointError(f"{self.folder}: there is no run to resume ({_RUN} holds no object)")
+            raise CheckpointError(f"{self.folder}: there is no run to resume ({RUN} holds no object)")
         return content
 
     def find(self, name: str, kind: type[T]) -> tuple[T, torch.Tensor | None] | None:

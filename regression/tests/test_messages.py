@@ -126,8 +126,8 @@ def test_a_misspelt_golden_is_answered_with_the_nearest(said, tmp_path, monkeypa
         (("check", GOLDEN, "--device", "cuda:99"), "cuda:99 was asked for, and torch"),
         (("check", GOLDEN, "--stages", "no/such"), "no/such: it holds no stages"),
         (("check", GOLDEN, "--json", "/proc/no/such.json"), "/proc/no"),
-        (("check", GOLDEN, "--json", ROOT), f"{ROOT}: it is a folder; name a file to write"),
-        (("diff", GOLDEN, GOLDEN, "--html", ROOT), f"{ROOT}: it is a folder; name a file to write"),
+        (("check", GOLDEN, "--json", ROOT), f"--json: {ROOT} is a folder; name a file to write"),
+        (("diff", GOLDEN, GOLDEN, "--html", ROOT), f"--html: {ROOT} is a folder; name a file to write"),
         (("check", GOLDEN, "--html", GOLDEN / "x.html"), "asset.glb"),
         (("check", GOLDEN, "--golden", ROOT / "docs"), "docs: a folder without a golden"),
         (
@@ -146,6 +146,30 @@ def test_a_misspelt_golden_is_answered_with_the_nearest(said, tmp_path, monkeypa
 def test_wrong_arguments_are_status_2(said, argv, message):
     status, _, err = said(*argv)
     assert status == 2 and message in err and "Traceback" not in err
+
+
+def test_no_command_writes_over_what_it_reads(said, tmp_path):
+    path, other = tmp_path / "cloud.glb", tmp_path / "other.glb"
+    for file in (path, other):
+        file.write_bytes(lines(0))
+    (tmp_path / "link").hardlink_to(path)
+    for argv, option in [
+        (("check", path, "--json", path), "--json"),
+        (("check", path, "--html", tmp_path / "link"), "--html"),
+        (("check", path, "--again", other, "--json", other), "--json"),
+        (("check", path, "--golden", "robot", "--json", GOLDEN), "--json"),
+        (("check", path, "--json", tmp_path / "new", "--html", tmp_path / "new"), "--html"),
+        (("diff", path, other, "--json", other), "--json"),
+    ]:
+        status, out, err = said(*argv)
+        assert (status, out) == (2, "") and err.startswith(f"trellis-gate: error: {option}: "), argv
+        assert "would take the place of" in err and path.read_bytes() == other.read_bytes() == lines(0)
+    assert not (tmp_path / "new").exists()
+
+
+def test_version(said):
+    status, out, _ = said("--version")
+    assert status == 0 and out.startswith("trellis-gate ") and len(out.split()) > 1
 
 
 def test_json_to_standard_output_is_nothing_but_json(said, tmp_path):

@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from . import interrupt, khronos, lean, opening
+from .command import Parser, Version, in_one_line, require_apart
 from .glb import GlbError
 from .pipe import quiet
 from .shelf import find, golden_root, names
@@ -36,13 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except BrokenPipeError:
         raise
-    except OSError as error:
-        print(f"trellis-gate: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-    except (
-        ValueError,
-        RuntimeError,
-    ) as error:  # GlbError, ApprovalError, RoadMissingError and what an option cannot be
-        print(f"trellis-gate: error: {' '.join(str(error).split())}", file=sys.stderr)
+    # GlbError, ApprovalError and RoadMissingError are among them, and what an option cannot be.
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"trellis-gate: error: {in_one_line(error)}", file=sys.stderr)
     except MemoryError:
         print("trellis-gate: error: the file asks for more memory than there is", file=sys.stderr)
     finally:
@@ -53,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     # Nothing that imports torch: `check` reads files while it does, and a wrong argument should be told at once.
-    parser = argparse.ArgumentParser(
-        prog="trellis-gate", description="Judges GLB files, and says what is wrong by name."
-    )
+    parser = Parser(prog="trellis-gate", description="Judges GLB files, and says what is wrong by name.")
+    parser.add_argument("--version", action=Version, const="trellis-regression", help="show the version and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     check = commands.add_parser("check", help="judge a GLB: 0 pass, 1 a gate fired, 2 unusable")
@@ -167,16 +163,20 @@ def _output(result: Any, arguments: argparse.Namespace) -> int:
     return 0 if result.verdict.ok else 1
 
 
-def _outputs(arguments: argparse.Namespace) -> None:
-    """What cannot be written is told before anything is measured."""
-    for path in filter(None, (arguments.json, arguments.html)):
-        if path == _STDOUT == arguments.json:
+def _outputs(arguments: argparse.Namespace, *read: Path | None) -> None:
+    """What cannot be written is told before anything is measured, and so is what would take the place of a file `read`."""
+    others = [path for path in read if path]
+    for option in ("--json", "--html"):
+        path: Path | None = vars(arguments)[option[2:]]
+        if path is None or (path == _STDOUT and option == "--json"):
             continue
         if path.is_dir():
-            raise GlbError(f"{path}: it is a folder; name a file to write")
+            raise GlbError(f"{option}: {path} is a folder; name a file to write")
+        require_apart(option, path, *others)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise GlbError(f"{path}: it may not be written")
+            raise GlbError(f"{option}: {path} may not be written")
+        others.append(path)
 
 
 def _write(path: Path, text: str) -> None:
@@ -223,8 +223,8 @@ def _unheard(work: Callable[[torch.device], object], device: torch.device) -> No
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    _outputs(arguments)
     goldens = find(arguments.golden) if arguments.golden is not None else []
+    _outputs(arguments, arguments.file, arguments.again, *(g.path for g in goldens))
     khronos.begin(arguments.file)
     opening.begin(arguments.file, *(g.path for g in goldens[:1]), apart=arguments.device != "cpu")
     opening.wake(arguments.device)
@@ -242,7 +242,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _diff(arguments: argparse.Namespace) -> int:
-    _outputs(arguments)
+    _outputs(arguments, arguments.a, arguments.b)
     opening.begin(arguments.a, arguments.b, apart=arguments.device != "cpu")
     opening.wake(arguments.device)
     with opening.uncollected():
