@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from trellis_regression.command import Parser
 from trellis_regression.compare import compare_pictures
 from trellis_regression.render import load_environment, turntable_sheet
 
 from .manifest import Manifest, write_manifest
+from .options import device
 from .remake import RemakeOptions, remake
 
 # What the remade sample must keep of its source. `nox -s demo` gave 0.9996 and 0.0020 (CPU, AMD EPYC, 2026-11-23).
@@ -19,9 +20,9 @@ LIMITS = {"silhouette_iou": 0.99, "color_error": 0.02}
 
 def main() -> int:
     """Runs the demo; exit status 1 when the result is not the object that went in."""
-    parser = argparse.ArgumentParser(prog="python -m trellis_pipeline.demo", description=__doc__)
+    parser = Parser(prog="python -m trellis_pipeline.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/demo"))
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=device, default="cpu")
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 from trellis_regression import tables
 from trellis_regression.check import Result, check
+from trellis_regression.command import Parser
 from trellis_regression.glb import GlbError
 from trellis_regression.golden import approve
 from trellis_regression.inject import BY_NAME as INJECTORS
 from trellis_regression.report import page
 
+from ..options import bounded, device
 from . import every_fault
 from .faults import FAULTS, broken
 from .fixed import INPUTS
@@ -27,10 +29,10 @@ from .fixed import INPUTS
 
 def main() -> int:
     """Runs the session."""
-    parser = argparse.ArgumentParser(prog="python -m trellis_pipeline.gating.regress", description=__doc__)
+    parser = Parser(prog="python -m trellis_pipeline.gating.regress", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/regress"))
     parser.add_argument("--golden", type=Path, default=Path("golden"), metavar="DIR")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--profile", choices=("default", "strict"), default="default")
     parser.add_argument("--only", action="append", choices=tuple(INPUTS), metavar="NAME")
     parser.add_argument(
@@ -47,7 +49,7 @@ def main() -> int:
         action="store_true",
         help="put every known fault into every asset; its own gate and no other must name each",
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes for --every-fault (1)")
+    parser.add_argument("--jobs", type=bounded(1, 1024), default=1, metavar="N", help="processes for --every-fault (1)")
     parser.add_argument("--trials", type=Path, metavar="FILE", help="keep the trials of --every-fault as JSON lines")
     arguments = parser.parse_args()
     if arguments.every_fault:
@@ -97,18 +99,18 @@ def _one(name: str, arguments: argparse.Namespace) -> Result:
     with second:
         job.make(again, None, arguments.device)
     if arguments.approve is not None:
-        device = torch.device(arguments.device)
+        place = torch.device(arguments.device)
         more = {
             "command": f"nox -s regress -- --only {name} --approve REASON",
             "options": job.options,
             "torch": torch.__version__, "python": platform.python_version(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+            "device": torch.cuda.get_device_name(place) if place.type == "cuda" else platform.processor() or "cpu",
         }  # fmt: skip
         approve(
             out,
             name,
             reason=arguments.approve,
-            variant=device.type,
+            variant=place.type,
             stage_folder=stages,
             root=arguments.golden,
             more=more,

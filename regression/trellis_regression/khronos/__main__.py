@@ -1,25 +1,26 @@
 """``python -m trellis_regression.khronos``: install the validator, or validate files."""
 
-import argparse
 import sys
 from pathlib import Path
+from subprocess import CalledProcessError
 
-from . import ValidatorMissingError, errors, install, validate
+from ..command import Parser, in_one_line
+from . import errors, install, validate
 
 
 def main() -> int:
-    """Exit status 1 when a file has errors, 2 when the validator is missing."""
-    parser = argparse.ArgumentParser(prog="python -m trellis_regression.khronos", description=__doc__)
+    """Exit status 1 when a file has errors, 2 when the validator is missing or fails."""
+    parser = Parser(prog="python -m trellis_regression.khronos", description=__doc__)
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE.glb")
     parser.add_argument("--install", type=Path, metavar="DIR", help="install the pinned validator into DIR")
     arguments = parser.parse_args()
-    if arguments.install:
-        install(arguments.install)
     status = 0
     try:
+        if arguments.install:
+            install(arguments.install)
         reports = validate(*arguments.files) if arguments.files else []
-    except ValidatorMissingError as error:
-        print(error, file=sys.stderr)
+    except (RuntimeError, OSError, CalledProcessError) as error:  # ValidatorMissingError is a RuntimeError
+        print(f"{parser.prog}: error: {in_one_line(error)}", file=sys.stderr)
         return 2
     for file, report in zip(arguments.files, reports, strict=True):
         found = errors(report)
