@@ -185,7 +185,7 @@ def test_operators_have_schema_fake_and_autograd():
         (lambda: check.positive_int("n", 9, maximum=8), ValueError, "n: expected in [1, 8], got 9"),
         (lambda: check.number("s", "1"), TypeError, "s: expected a number, got str"),
         (lambda: check.number("s", float("nan")), ValueError, "s: expected a finite number, got nan"),
-        (lambda: check.number("s", -1, minimum=0), ValueError, "s: expected a number in [0, None], got -1.0"),
+        (lambda: check.number("s", -1, minimum=0), ValueError, "s: expected a number of at least 0, got -1.0"),
         (lambda: check.choice("m", "c", ["a", "b"]), ValueError, "m: expected 'a' or 'b', got 'c'"),
         (lambda: check.mesh(torch.zeros(2, 3), torch.tensor([[0, 1, 2]])), ValueError,
          "faces: expected vertex indices in [0, 2), got 0 to 2"),

@@ -1,4 +1,8 @@
-"""Triangle meshes: connectivity, cleaning, simplification, remeshing, BVH, UV unwrapping; see the package's README."""
+"""Triangle meshes: connectivity, cleaning, simplification, remeshing, BVH, UV unwrapping; see the package's README.
+
+For an argument that cannot serve, every function raises TypeError (its kind, its dtype) or ValueError (its shape, device
+or values), and names it, what was expected and what came. Their docstrings say what they raise besides.
+"""
 
 from ._bvh import Bvh
 from ._cleaning import (

@@ -1,4 +1,8 @@
-"""Sparse voxel operations: submanifold convolution, grid sampling, resampling, space-filling orders."""
+"""Sparse voxel operations: submanifold convolution, grid sampling, resampling, space-filling orders.
+
+For an argument that cannot serve, every function raises TypeError (its kind, its dtype) or ValueError (its shape, device
+or values), and names it, what was expected and what came. Their docstrings say what they raise besides.
+"""
 
 from ._index import VoxelIndex, voxel_index
 from ._ops_conv import conv_map, neighbor_map, submanifold_conv3d

@@ -1,4 +1,8 @@
-"""Meshes to O-Voxels and back, attribute voxelisation and voxel files; see the package's README."""
+"""Meshes to O-Voxels and back, attribute voxelisation and voxel files; see the package's README.
+
+For an argument that cannot serve, every function raises TypeError (its kind, its dtype) or ValueError (its shape, device
+or values), and names it, what was expected and what came. Their docstrings say what they raise besides.
+"""
 
 from ._attributes import ATTRIBUTES, voxelize_attributes
 from ._dual_grid import DualGrid, dual_grid_to_mesh, mesh_to_dual_grid
