@@ -14,13 +14,11 @@ import io
 import json
 import lzma
 import os
-import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import zstandard
@@ -28,18 +26,11 @@ from trellis_native import check
 
 from ._files import MAX_BYTES, Source, read_all, voxels, writing
 from ._library import EXTENSION
+from ._vxz_header import COMPRESSIONS, FILTERS, HEAD, INTERLEAVES, MAGIC, Chunk, Header, short, split, stream_names
 
-_MAGIC = b"VXZ\x00"
-_HEAD = struct.Struct(">4sI")
 _CPU = torch.device("cpu")
-_COMPRESSIONS = {"none": (0, 0, 0), "deflate": (1, 9, 9), "lzma": (0, 9, 9), "zstd": (1, 22, 9)}
-"""Lowest, highest and default level."""
 _LZMA_DICTIONARIES = [1 << bits for bits in (18, 20, 21, 22, 22, 23, 23, 24, 25, 26)]
 """Of each preset."""
-_FILTERS = ("none", "parent", "neighbor")
-_INTERLEAVES = ("none", "as_is", "all")
-_COORD_LIMIT = 1 << 20
-_MAX_CHANNELS = 4096
 _MAX_WINDOW = 1 << 27
 
 _T = TypeVar("_T")
@@ -68,8 +59,8 @@ def read_vxz(
     check.positive_int("max_bytes", max_bytes)
     name, data = read_all(source)
     try:
-        info, binary = _split(data)
-        return _Reader(_Header.of(info, len(binary)), binary, max_bytes).read(threads)
+        info, binary = split(data)
+        return _Reader(Header.of(info, len(binary)), binary, max_bytes).read(threads)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
@@ -83,8 +74,8 @@ def read_vxz_info(source: Source) -> dict[str, Any]:
     """
     name, data = read_all(source)
     try:
-        info, binary = _split(data)
-        _Header.of(info, len(binary))
+        info, binary = split(data)
+        Header.of(info, len(binary))
         return info
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
@@ -118,21 +109,21 @@ def write_vxz(
         TypeError, ValueError: an argument is not as described; the text names it.
         OSError: the file cannot be written.
     """
-    check.choice("compression", compression, tuple(_COMPRESSIONS))
-    low, high, default = _COMPRESSIONS[compression]
+    check.choice("compression", compression, tuple(COMPRESSIONS))
+    low, high, default = COMPRESSIONS[compression]
     if compression_level is None:
         compression_level = default
     else:
         check.positive_int("compression_level", compression_level, minimum=low, maximum=high)
-    check.choice("filter", filter, _FILTERS)
-    check.choice("attr_interleave", attr_interleave, _INTERLEAVES)
+    check.choice("filter", filter, FILTERS)
+    check.choice("attr_interleave", attr_interleave, INTERLEAVES)
     check.positive_int("chunk_size", chunk_size, minimum=4, maximum=1024)
     if chunk_size & (chunk_size - 1):
         raise ValueError(f"chunk_size: expected a power of two, got {chunk_size}")
     threads = _threads(num_threads)
     coords, attrs = voxels(coords, attrs, dtypes=(torch.uint8,))
     layout = [(k, v.shape[1]) for k, v in attrs.items()]
-    streams = _stream_names(layout, attr_interleave)
+    streams = stream_names(layout, attr_interleave)
     count, depth = len(coords), chunk_size.bit_length() - 1
 
     order, keys = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.int64)
@@ -184,205 +175,15 @@ def write_vxz(
         }
     ).encode()
     with writing(target) as file:
-        file.write(_HEAD.pack(_MAGIC, _HEAD.size + len(header)) + header)
+        file.write(HEAD.pack(MAGIC, HEAD.size + len(header)) + header)
         for _, blob in chunks:
             file.write(blob)
-
-
-# ---- header ---------------------------------------------------------------------------------------
-
-
-def _split(data: bytes) -> tuple[dict[str, Any], memoryview]:
-    """The JSON header and the binary part of a file."""
-    if len(data) < _HEAD.size:
-        raise ValueError(f"not a .vxz file: expected at least {_HEAD.size} bytes, got {len(data)}")
-    magic, start = _HEAD.unpack_from(data)
-    if magic[:3] != _MAGIC[:3]:
-        raise ValueError(f"not a .vxz file: expected it to begin with {_MAGIC[:3]!r}, got {magic[:3]!r}")
-    if magic != _MAGIC:
-        raise ValueError(f"version: expected 0, got {magic[3]}")
-    if not _HEAD.size <= start <= len(data):
-        raise ValueError(f"header: its end at {start} lies outside the file of {len(data)} bytes; truncated or damaged")
-    try:
-        info = json.loads(data[_HEAD.size : start].decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"header: not UTF-8 text: {error}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"header: not JSON: {error}") from error
-    except RecursionError:
-        raise ValueError("header: JSON nested too deeply") from None
-    if not isinstance(info, dict):
-        raise ValueError(f"header: expected a JSON object, got {type(info).__name__}")
-    return info, memoryview(data)[start:]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in result:
-            raise ValueError(f"header: key {_short(name)} is given twice")
-        result[name] = value
-    return result
-
-
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"header: expected finite numbers, got {text}")
-
-
-def _stream_names(layout: Sequence[tuple[str, int]], interleave: str) -> dict[str, tuple[int, int]]:
-    """The range of channels that each attribute stream holds, in the order of the streams."""
-    if sum(c for _, c in layout) > _MAX_CHANNELS:
-        raise ValueError(f"attrs: expected at most {_MAX_CHANNELS} channels together, got {sum(c for _, c in layout)}")
-    names: list[tuple[str, int]] = []
-    for name, channels in layout:
-        names += [(f"{name}_{i}", 1) for i in range(channels)] if interleave == "none" else [(name, channels)]
-    if interleave == "all":
-        names = [("attr", sum(c for _, c in layout))]
-    streams: dict[str, tuple[int, int]] = {}
-    at = 0
-    for name, channels in names:
-        if name in ("idx", "ptr", "svo") or name in streams:
-            raise ValueError(f"attrs: the name {name!r} is taken in a chunk of the file")
-        streams[name] = (at, at + channels)
-        at += channels
-    return streams
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    origin: tuple[int, int, int]
-    streams: dict[str, tuple[int, int]]  # offset and length in the binary part
-
-
-@dataclass(frozen=True)
-class _Header:
-    """A header that has been checked against itself and the size of the binary part."""
-
-    count: int
-    depth: int
-    filter: str
-    compression: str
-    level: int
-    layout: list[tuple[str, int]]
-    streams: dict[str, tuple[int, int]]
-    chunks: list[_Chunk]
-
-    @staticmethod
-    def of(info: dict[str, Any], size: int) -> _Header:
-        count = _integer(info, "num_voxel", 0, 1 << 62)
-        chunk_size = _integer(info, "chunk_size", 2, 1024)
-        if chunk_size & (chunk_size - 1):
-            raise ValueError(f"chunk_size: expected a power of two, got {chunk_size}")
-        if _integer(info, "compressed_size", 0, 1 << 62) != size:
-            raise ValueError(
-                f"compressed_size: the header says {info['compressed_size']} bytes, the file has {size}; truncated or damaged"
-            )
-        compression = check.choice("compression", _value(info, "compression"), tuple(_COMPRESSIONS))
-        level = info.get("compression_level")
-        if level is not None:
-            level = _integer(info, "compression_level", 0, 9 if compression == "lzma" else 22)
-        interleave = check.choice("attr_interleave", _value(info, "attr_interleave"), _INTERLEAVES)
-        layout = _layout(_value(info, "attr"))
-        streams = _stream_names(layout, interleave)
-        entries = _value(info, "chunks")
-        if not isinstance(entries, list):
-            raise ValueError(f"chunks: expected a list, got {type(entries).__name__}")
-        chunks = [_chunk(f"chunk {i}", entry, chunk_size, streams, size) for i, entry in enumerate(entries)]
-        if len({c.origin for c in chunks}) != len(chunks):
-            raise ValueError("chunks: expected each place of the grid once, got one twice")
-        if not len(chunks) <= count <= len(chunks) * chunk_size**3:
-            raise ValueError(f"num_voxel: {len(chunks)} chunks of side {chunk_size} cannot hold {count} voxels")
-        return _Header(
-            count=count,
-            depth=chunk_size.bit_length() - 1,
-            filter=check.choice("filter", _value(info, "filter"), _FILTERS),
-            compression=compression,
-            level=9 if level is None else level,
-            layout=layout,
-            streams=streams,
-            chunks=chunks,
-        )
-
-
-def _value(info: dict[str, Any], name: str) -> Any:
-    if name not in info:
-        raise ValueError(f"header: {name!r} is missing")
-    return info[name]
-
-
-def _integer(info: dict[str, Any], name: str, low: int, high: int) -> int:
-    value = _value(info, name)
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {_short(value)}")
-    return value
-
-
-def _short(value: object) -> str:
-    text = (
-        f"an integer of {value.bit_length()} bits"
-        if isinstance(value, int) and value.bit_length() > 64
-        else repr(value)
-    )
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _integers(what: str, value: object, length: int) -> list[int]:
-    if not (
-        isinstance(value, list)
-        and len(value) == length
-        and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
-    ):
-        raise ValueError(f"{what}: expected {length} integers, got {_short(value)}")
-    return value
-
-
-def _layout(value: object) -> list[tuple[str, int]]:
-    if not isinstance(value, list):
-        raise ValueError(f"attr: expected a list, got {type(value).__name__}")
-    layout: list[tuple[str, int]] = []
-    for item in value:
-        if not (isinstance(item, list) and len(item) == 2 and isinstance(item[0], str)):
-            raise ValueError(f"attr: expected pairs of a name and a number of channels, got {_short(item)}")
-        channels = item[1]
-        if isinstance(channels, bool) or not isinstance(channels, int) or not 0 <= channels <= _MAX_CHANNELS:
-            raise ValueError(f"attr: {_short(item[0])}: expected 0 to {_MAX_CHANNELS} channels, got {_short(channels)}")
-        layout.append((item[0], channels))
-    if len({name for name, _ in layout}) != len(layout):
-        raise ValueError("attr: expected each name once, got one twice")
-    return layout
-
-
-def _chunk(what: str, entry: object, side: int, streams: dict[str, tuple[int, int]], size: int) -> _Chunk:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{what}: expected an object, got {type(entry).__name__}")
-    expected = {"idx", "ptr", "svo", *streams}
-    if set(entry) != expected:
-        raise ValueError(
-            f"{what}: missing {_short(sorted(expected - set(entry)))}, not expected {_short(sorted(set(entry) - expected))}"
-        )
-    index = _integers(f"{what}: idx", entry["idx"], 3)
-    if not all(-_COORD_LIMIT <= i * side <= _COORD_LIMIT - side for i in index):
-        raise ValueError(f"{what}: idx {_short(index)} lies outside the {2 * _COORD_LIMIT} voxels of an axis")
-    start, length = _integers(f"{what}: ptr", entry["ptr"], 2)
-    if start < 0 or length < 0 or start + length > size:
-        raise ValueError(f"{what}: ptr {_short(entry['ptr'])} lies outside the binary part of {size} bytes")
-    places = {}
-    for name in ("svo", *streams):
-        at, n = _integers(f"{what}: {_short(name)}", entry[name], 2)
-        if at < 0 or n < 0 or at + n > length:
-            raise ValueError(f"{what}: {_short(name)} {_short(entry[name])} lies outside its {length} bytes")
-        places[name] = (start + at, n)
-    x, y, z = (i * side for i in index)
-    return _Chunk((x, y, z), places)
-
-
-# ---- chunks ---------------------------------------------------------------------------------------
 
 
 class _Reader:
     """Reads the chunks of one file into arrays that are allocated once their octrees are known to agree with it."""
 
-    def __init__(self, header: _Header, binary: memoryview, max_bytes: int) -> None:
+    def __init__(self, header: Header, binary: memoryview, max_bytes: int) -> None:
         self._header, self._binary = header, binary
         self._channels = sum(c for _, c in header.layout)
         need = header.count * (12 + self._channels)
@@ -414,11 +215,11 @@ class _Reader:
         try:
             return _decompress(self._binary[at : at + n], self._header.compression, self._header.level, limit)
         except (zlib.error, lzma.LZMAError, zstandard.ZstdError, EOFError) as error:
-            raise ValueError(f"chunk {i}: {_short(name)}: damaged {self._header.compression} data: {error}") from error
+            raise ValueError(f"chunk {i}: {short(name)}: damaged {self._header.compression} data: {error}") from error
         except ValueError as error:
-            raise ValueError(f"chunk {i}: {_short(name)}: {error}") from error
+            raise ValueError(f"chunk {i}: {short(name)}: {error}") from error
 
-    def _octree(self, item: tuple[int, _Chunk]) -> tuple[torch.Tensor, int]:
+    def _octree(self, item: tuple[int, Chunk]) -> tuple[torch.Tensor, int]:
         i, depth = item[0], self._header.depth
         # Every node has a voxel below it, and no level has more nodes than places.
         limit = min(self._header.count * depth, (8**depth - 1) // 7)
@@ -450,7 +251,7 @@ class _Reader:
             if len(data) != size:
                 more = "more than " if len(data) > size else ""
                 raise ValueError(
-                    f"chunk {i}: {_short(name)}: expected {size} bytes for {n} voxels, got {more}{min(len(data), size)}"
+                    f"chunk {i}: {short(name)}: expected {size} bytes for {n} voxels, got {more}{min(len(data), size)}"
                 )
             columns.append(_bytes(data).reshape(n, end - first))
         if not columns:
