@@ -204,6 +204,9 @@ def test_names_of_other_files_are_refused(picture, painted, tmp_path, capsys):
     for command in (("generate", picture), ("remake", painted)):
         status, _, error = run(capsys, *command, "-o", tmp_path / "chair.obj")
         assert status == 2 and error.startswith("trellis: error: --out:") and "must end in .glb" in error
+    (tmp_path / "m.json").write_text("{}")
+    status, _, error = run(capsys, "memory", tmp_path / "m.json", "-o", tmp_path / "chair.glb")
+    assert status == 2 and "chair.glb must end in .svg" in error
     before = picture.read_bytes()
     assert run(capsys, "generate", picture, "-o", picture)[0] == 2
     assert picture.read_bytes() == before

@@ -133,12 +133,13 @@ def _batch(arguments: argparse.Namespace) -> int:
 
 
 def _memory(arguments: argparse.Namespace) -> None:
-    from .arguments import require_writable
+    from .arguments import require_suffix, require_writable
     from .artifacts import write_whole
     from .memory.chart import chart
 
     require_apart("--out", arguments.out, arguments.manifest)
     require_writable("--out", arguments.out)
+    require_suffix("--out", arguments.out, ".svg", "an SVG")
     try:
         facts = json.loads(arguments.manifest.read_text())
     except ValueError as error:

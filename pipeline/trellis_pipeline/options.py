@@ -86,7 +86,6 @@ def require_results(arguments: argparse.Namespace) -> None:
     """Raises ValueError where --out, a GLB, or what `add_record` adds cannot be written, or would take the place of another file."""
     require_glb("--out", arguments.out)
     require_apart("--out", arguments.out, arguments.source)
-    require_writable("--out", arguments.out)
     if arguments.keep_stages:
         require_writable("--keep-stages", arguments.keep_stages, folder=True)
     if arguments.manifest:

@@ -27,7 +27,8 @@ class Version(argparse.Action):
             number = version(str(self.const))
         except PackageNotFoundError:
             number = "(from sources that are not installed)"
-        parser.exit(message=f"{parser.prog} {number}\n")
+        print(f"{parser.prog} {number}")
+        parser.exit()
 
 
 def in_one_line(error: Exception) -> str:
