@@ -151,7 +151,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
     monkeypatch.chdir(tiny.root)
     monkeypatch.setattr(builder, "build_row", build_row)
     assert main(["build", "--row", "cpu"]) == 2
-    assert capsys.readouterr().err == f"error: {tiny.out}: Read-only file system\n"
+    assert capsys.readouterr().err == f"trellis-build: error: {tiny.out}: Read-only file system\n"
 
 
 def test_the_cuda_half_is_installed_when_torch_asks_for_it(tiny: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

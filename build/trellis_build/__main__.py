@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:  # a full disk, a checkout that cannot be written
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr, flush=True)
+        print(f"trellis-build: error: {where}{error.strerror or error}", file=sys.stderr, flush=True)
         return 2
     except KeyboardInterrupt:
         print("trellis-build: interrupted", file=sys.stderr, flush=True)

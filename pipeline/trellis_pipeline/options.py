@@ -84,6 +84,7 @@ def glb_options(arguments: argparse.Namespace) -> GlbOptions:
 
 def require_results(arguments: argparse.Namespace) -> None:
     """Raises ValueError where --out, a GLB, or what `add_record` adds cannot be written, or would take the place of another file."""
+    require_writable("--out", arguments.out)
     require_glb("--out", arguments.out)
     require_apart("--out", arguments.out, arguments.source)
     if arguments.keep_stages:
