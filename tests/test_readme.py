@@ -70,7 +70,7 @@ def test_the_commands_of_the_pages_are_ones_that_their_parsers_take(capsys):
             continue
         assert all(option in known for option in options), f"{page}: {words}"
         tried[program if program in tried else "python"] += 1
-    assert min(tried.values()) > 2, tried
+    assert min(tried.values()) > 0 and sum(tried.values()) > 50, tried
 
 
 def test_the_figures_of_the_pages_are_those_of_the_code():

@@ -31,7 +31,7 @@ class Version(argparse.Action):
         parser.exit()
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """What an error says. That of a file begins with its name."""
     if isinstance(error, OSError):
         return (f"{error.filename}: " if error.filename else "") + (error.strerror or str(error))

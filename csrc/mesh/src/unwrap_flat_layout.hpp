@@ -13,7 +13,6 @@ namespace tk::uv::flat {
 
 // A face on the surface, its first corner at the origin and the second at (1 / a, 0): the map from the layout's edges
 // to the Jacobian. Columns are du1 * a and (du2 - du1 * b) * c.
-constexpr int rest_size = 4;
 struct Rest {
     double a, b, c, area;
 };

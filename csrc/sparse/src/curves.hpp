@@ -14,8 +14,6 @@
 
 namespace tk::sparse {
 
-constexpr int code_bits = 21;  // an axis
-
 // The low 21 bits of v, each followed by two zeros on its low side.
 TK_BOTH inline uint64_t spread_bits(uint64_t v) {
     v &= 0x1FFFFF;

@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from trellis_regression.command import in_one_line
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _PR_SET_PDEATHSIG = 1
 
@@ -98,10 +100,8 @@ def _kind(error: Exception) -> str:
 
 
 def _line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = " ".join(str(error).split())
-    return text if isinstance(error, (ValueError, NotImplementedError)) else f"{type(error).__name__}: {text}"
+    plain = isinstance(error, (ValueError, NotImplementedError, OSError))
+    return in_one_line(error) if plain else f"{type(error).__name__}: {in_one_line(error)}"
 
 
 def _allocated(opened: Any) -> int:
