@@ -255,7 +255,7 @@ def test_operators_pass_opcheck() -> None:
         ({"resolution": True}, TypeError, "resolution: expected an int, got bool"),
         ({"padding": -1.0}, ValueError, r"padding: expected a number in \[0.0, 1024.0\], got -1.0"),
         ({"padding": None}, TypeError, "padding: expected a number, got NoneType"),
-        ({"max_stretch": 1.0}, ValueError, "max_stretch: expected a number in"),
+        ({"max_stretch": 1.0}, ValueError, "max_stretch: expected a number of at least 1.1, got 1.0"),
         ({"max_stretch": float("inf")}, ValueError, "max_stretch: expected a finite number, got inf"),
     ],
 )
