@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,6 +97,7 @@ class Renderer:
             ])  # fmt: skip
 
         self._positions = joined([p.positions for p in parts], 3, 0.0)
+        self._columns = [column.contiguous() for column in self._positions.unbind(1)]
         self._normals = joined([p.normals for p in parts], 3, 0.0)
         self._colors = joined([p.colors for p in parts], 4, 1.0)
         self._faces = torch.cat([_there(p.faces, device) + o for p, o in zip(parts, offsets[:-1], strict=True)])
@@ -127,33 +129,35 @@ class Renderer:
         fine = size * _SUPERSAMPLE
         matrix, eye = camera(self.frame, azimuth, elevation)
         eye = eye.to(self._positions.device)
-        x, y, z = self._positions.unbind(1)
+        x, y, z = self._columns
         # Written out: a matrix product rounds in its own way on every device.
         clip = torch.stack([x * a + y * b + (z * c + d) for a, b, c, d in matrix.tolist()], 1)[None]
         faces, material_of_face = self._faces, self._material_of_face
         if not self._all_double_sided:
             kept = self._facing(eye)
             faces, material_of_face = faces[kept].contiguous(), material_of_face[kept]
-        colours = [torch.zeros(fine, fine, 3, device=clip.device) for _ in modes]
-        through = torch.ones(fine, fine, 1, device=clip.device)
+        colours = [torch.zeros(fine * fine, 3, device=clip.device) for _ in modes]
+        through = torch.ones(fine * fine, 1, device=clip.device)
         opaque = all(m.alpha_mode == "OPAQUE" for m in self._materials)
         rast = None
         for _ in range(1 if opaque else _LAYERS):
             rast = raster.rasterize(clip, faces, (fine, fine), peel=rast)
-            hit = rast[0, ..., 3] > 0
-            if not bool(hit.any()):
+            flat = rast.view(-1, 4)
+            seen = (flat[:, 3] > 0).nonzero()[:, 0]
+            if not len(seen):
                 break
-            shown, alpha = self._shade(rast, faces, material_of_face, eye, modes)
+            # Only pixels that show something are shaded; a picture may be mostly empty.
+            shown, alpha = self._shade(flat[seen][None, None], faces, material_of_face, eye, modes)
+            shares = through[seen] * alpha
             for colour, layer in zip(colours, shown, strict=True):
-                colour += through * alpha * layer
-            through = through * (1 - alpha)
+                colour[seen] += shares * layer
+            through[seen] *= 1 - alpha
+        coverage = _averaged(1 - through, size)
         background = through * torch.tensor(_BACKGROUND, device=clip.device)
-        pictures = []
-        for colour in colours:
-            whole = torch.cat([colour + background, 1 - through], 2)
-            whole = whole.view(size, _SUPERSAMPLE, size, _SUPERSAMPLE, 4).mean((1, 3))
-            pictures.append(Picture((whole[..., :3].clamp(0, 1) * 255).round().to(torch.uint8), whole[..., 3]))
-        return pictures
+        return [
+            Picture((_averaged(c + background, size).clamp(0, 1) * 255).round().to(torch.uint8), coverage[..., 0])
+            for c in colours
+        ]
 
     def _facing(self, eye: torch.Tensor) -> torch.Tensor:
         p = self._positions[self._faces.long()]
@@ -165,110 +169,127 @@ class Renderer:
         self, rast: torch.Tensor, faces: torch.Tensor, material_of_face: torch.Tensor, eye: torch.Tensor,
         modes: Sequence[str],
     ) -> tuple[list[torch.Tensor], torch.Tensor]:  # fmt: skip
-        """Display colour [H, W, 3] in each mode, and coverage [H, W, 1], of one layer."""
+        """Display colour [N, 3] in each mode, and coverage [N, 1], of pixels [1, 1, N, 4] that each show a face."""
 
         def at(values: torch.Tensor) -> torch.Tensor:
-            return raster.interpolate(values[None].contiguous(), rast, faces)[0]
+            return raster.interpolate(values[None].contiguous(), rast, faces)[0, 0]
 
-        face = rast[0, ..., 3].long() - 1
-        hit = face >= 0
-        material = torch.where(hit, material_of_face[face.clamp_min(0)], -1)
+        material = None if len(self._materials) == 1 else material_of_face[rast[0, 0, :, 3].long() - 1]
         position, normal = at(self._positions), torch.nn.functional.normalize(at(self._normals), dim=-1)
         normal = torch.where(((eye - position) * normal).sum(-1, keepdim=True) < 0, -normal, normal)
         uvs = {s: at(uv) for s, uv in self._uv.items()}
         base, metallic, roughness, emissive, occlusion = self._surface(material, uvs, at(self._colors))
-        alpha = base[..., 3:] * hit[..., None]
+        alpha = base[:, 3:].clone()
         for i, m in enumerate(self._materials):
-            mine = (material == i)[..., None]
-            if m.alpha_mode == "OPAQUE":
-                alpha = torch.where(mine, hit[..., None].float(), alpha)
-            elif m.alpha_mode == "MASK":
-                alpha = torch.where(mine, (alpha >= m.alpha_cutoff).float(), alpha)
+            if m.alpha_mode != "BLEND":
+                whole = torch.ones_like(alpha) if m.alpha_mode == "OPAQUE" else (alpha >= m.alpha_cutoff).float()
+                alpha = whole if material is None else torch.where((material == i)[:, None], whole, alpha)
         shown = []
         for mode in modes:
             if mode == "normal":
                 shown.append(normal / 2 + 0.5)
             elif mode == "base_color":
-                shown.append(shade.linear_to_srgb(base[..., :3]))
+                shown.append(shade.linear_to_srgb(base[:, :3]))
             else:
                 assert self._light is not None  # draw_modes() has checked
                 lit = (
-                    self._light.shade(position, normal, base[..., :3].contiguous(), metallic, roughness, eye)
-                    * occlusion
+                    self._light.shade(position, normal, base[:, :3].contiguous(), metallic, roughness, eye) * occlusion
                     + emissive
                 )
                 shown.append(shade.linear_to_srgb(shade.tonemap(lit)))
         return shown, alpha
 
     def _surface(
-        self, material: torch.Tensor, uvs: dict[int, torch.Tensor], vertex_color: torch.Tensor
+        self, material: torch.Tensor | None, uvs: dict[int, torch.Tensor], vertex_color: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Linear base colour [H, W, 4], metallic, roughness [H, W, 1], emissive [H, W, 3] and occlusion [H, W, 1]."""
-        shape = (*material.shape, 1)
-        base, emissive = vertex_color.clone(), torch.zeros(*material.shape, 3, device=material.device)
-        metallic, roughness, occlusion = (torch.ones(shape, device=material.device) for _ in range(3))
+        """Linear base colour [N, 4], metallic, roughness [N, 1], emissive [N, 3] and occlusion [N, 1].
+
+        Args:
+            material: its number at each place, int64 [N]; None where there is only one.
+            uvs: [N, 2] of each set.
+            vertex_color: [N, 4].
+        """
+        count, device = len(vertex_color), vertex_color.device
+        base, emissive = vertex_color.clone(), torch.zeros(count, 3, device=device)
+        metallic, roughness, occlusion = (torch.ones(count, 1, device=device) for _ in range(3))
         for i, m in enumerate(self._materials):
-            mine = (material.view(-1) == i).nonzero()[:, 0]  # pixels, by number
-            if not len(mine):
+            mine: torch.Tensor | slice = slice(None) if material is None else (material == i).nonzero()[:, 0]
+            colour = base[mine]
+            if not len(colour):
                 continue
+            taps: dict[Any, _Taps] = {}
 
-            def look_up(name: str, m: Material = m, mine: torch.Tensor = mine) -> torch.Tensor | None:
+            def look_up(
+                name: str, m: Material = m, mine: torch.Tensor | slice = mine, taps: dict[Any, _Taps] = taps
+            ) -> torch.Tensor | None:
                 texture = m.textures.get(name)
-                return None if texture is None else self._sample(texture, _pixels(uvs[texture.uv_set])[mine])
+                return None if texture is None else self._sample(texture, uvs[texture.uv_set][mine], taps)
 
-            def put(into: torch.Tensor, values: torch.Tensor, mine: torch.Tensor = mine) -> None:
-                _pixels(into)[mine] = values
-
-            factor = torch.tensor(m.base_color, device=base.device)
-            colour = _pixels(base)[mine] * factor
+            colour = colour * torch.tensor(m.base_color, device=device)
             if (t := look_up("baseColorTexture")) is not None:
                 colour = colour * torch.cat([shade.srgb_to_linear(t[:, :3]), t[:, 3:]], 1)
-            put(base, colour)
-            one = torch.ones(1, 1, device=base.device)
+            base[mine] = colour
+            one = torch.ones(1, 1, device=device)
             surface = look_up("metallicRoughnessTexture")
-            put(roughness, m.roughness * (surface[:, 1:2] if surface is not None else one))
-            put(metallic, m.metallic * (surface[:, 2:3] if surface is not None else one))
+            roughness[mine] = m.roughness * (surface[:, 1:2] if surface is not None else one)
+            metallic[mine] = m.metallic * (surface[:, 2:3] if surface is not None else one)
             if (t := look_up("occlusionTexture")) is not None:
-                put(occlusion, t[:, :1])
-            glow = torch.tensor(m.emissive, device=base.device).expand(len(mine), 3)
+                occlusion[mine] = t[:, :1]
+            glow = torch.tensor(m.emissive, device=device).expand(len(colour), 3)
             if (t := look_up("emissiveTexture")) is not None:
                 glow = glow * shade.srgb_to_linear(t[:, :3])
-            put(emissive, glow)
+            emissive[mine] = glow
         return base, metallic, roughness, emissive, occlusion
 
-    def _sample(self, texture: Texture, uv: torch.Tensor) -> torch.Tensor:
-        """Texels [N, 4] in [0, 1] at uv [N, 2]."""
-        (a, b, c), (d, e, f) = texture.transform.tolist()
-        u, v = uv.unbind(1)
-        folded = [_fold(x, texture.wrap[k]) for k, x in enumerate((u * a + v * b + c, u * d + v * e + f))]
+    def _sample(self, texture: Texture, uv: torch.Tensor, taps: dict[Any, _Taps]) -> torch.Tensor:
+        """Texels [N, 4] in [0, 1] at uv [N, 2]; `taps` keeps where they lie, for textures that are looked up alike."""
+        rows = texture.transform.tolist()
+        (a, b, c), (d, e, f) = rows
+        alike = (texture.uv_set, texture.wrap, texture.image.shape[:2], *rows[0], *rows[1])
+        if alike not in taps:
+            u, v = uv.unbind(1)
+            folded = [_fold(x, texture.wrap[k]) for k, x in enumerate((u * a + v * b + c, u * d + v * e + f))]
+            taps[alike] = _taps(texture.image.shape[0], texture.image.shape[1], *folded)
         key = id(texture.image)
         if key not in self._sent:
             self._sent[key] = self._images(texture)
-        return _bilinear(self._sent[key], *folded)
+        return _bilinear(self._sent[key], taps[alike])
 
 
-def _pixels(picture: torch.Tensor) -> torch.Tensor:
-    """[H, W, C] as [H W, C]."""
-    return picture.view(-1, picture.shape[-1])
+def _averaged(fine: torch.Tensor, size: int) -> torch.Tensor:
+    """The means [size, size, C] of the squares of four of pixels [4 size^2, C], added in the same order on any device."""
+    a, b, c, d = fine.view(size, _SUPERSAMPLE, size, _SUPERSAMPLE, -1).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    mean: torch.Tensor = ((a + b) + (c + d)) / 4
+    return mean
 
 
-def _bilinear(image: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """What `trellis_raster.sample_texture` gives with wrap "clamp", float32 [N, 4] in [0, 1] at u, v [N] in [0, 1], of an
-    image that stays uint8 [H, W, 4]: of a large one few texels are looked at."""
-    height, width = image.shape[:2]
+@dataclass(frozen=True)
+class _Taps:
+    """The four texels around each of N places, by number, and how far the place is from the first, [N, 1]."""
+
+    texels: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+    right: torch.Tensor
+    down: torch.Tensor
+
+
+def _taps(height: int, width: int, u: torch.Tensor, v: torch.Tensor) -> _Taps:
+    """Of an image, at u, v [N] in [0, 1]; the border repeats."""
     x, y = (t.nan_to_num(0.0, 0.0, 0.0).double() * n - 0.5 for t, n in ((u, width), (v, height)))
     left, top = x.floor(), y.floor()
-    ax, ay = (x - left).float()[:, None], (y - top).float()[:, None]
+    columns = [(left + i).long().clamp(0, width - 1) for i in (0, 1)]
+    rows = [(top + i).long().clamp(0, height - 1) * width for i in (0, 1)]
+    first, second, third, fourth = (row + column for row in rows for column in columns)
+    return _Taps((first, second, third, fourth), (x - left).float()[:, None], (y - top).float()[:, None])
 
+
+def _bilinear(image: torch.Tensor, taps: _Taps) -> torch.Tensor:
+    """What `trellis_raster.sample_texture` gives with wrap "clamp", float32 [N, 4] in [0, 1], of an image that stays
+    uint8 [H, W, 4]: of a large one few texels are looked at."""
     texels = image.view(torch.int32).view(-1)  # four bytes are moved as one
-
-    def at(row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-        texel = row.long().clamp(0, height - 1) * width + column.long().clamp(0, width - 1)
-        return texels[texel].view(torch.uint8).view(-1, 4).float()
-
-    above = at(top, left) * (1 - ax) + at(top, left + 1) * ax
-    below = at(top + 1, left) * (1 - ax) + at(top + 1, left + 1) * ax
-    return (above * (1 - ay) + below * ay) / 255
+    a, b, c, d = (texels.index_select(0, t).view(torch.uint8).view(-1, 4).float() for t in taps.texels)
+    above = a * (1 - taps.right) + b * taps.right
+    below = c * (1 - taps.right) + d * taps.right
+    return (above * (1 - taps.down) + below * taps.down) / 255
 
 
 def _fold(x: torch.Tensor, wrap: str) -> torch.Tensor:
