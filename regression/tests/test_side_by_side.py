@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from json import dumps
 from pathlib import Path
 from signal import pause
 from threading import Barrier, Event
+from time import sleep
 
 import numpy as np
 import pytest
@@ -19,13 +21,15 @@ from trellis_regression import opening
 from trellis_regression.asset import Asset, rows
 from trellis_regression.check import check
 from trellis_regression.fuzz import seeds
-from trellis_regression.glb import GlbError
+from trellis_regression.glb import GlbError, read_glb
 from trellis_regression.measure import pictures
 from trellis_regression.once import once
 from trellis_regression.profile import alone, side_by_side
 from trellis_regression.reading import Reading
+from trellis_regression.scene import Coming, Images
 
-GOLDEN = Path(__file__).parents[2] / "golden/robot/cpu/asset.glb"
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "golden/robot/cpu/asset.glb"
 
 
 def test_threads_that_ask_at_once_get_one_value():
@@ -117,14 +121,15 @@ def test_garbage_is_collected_again_after_an_import():
 def _numbers(path):
     """What a process may read: arrays, one of them twice, one with its columns in the other order."""
     values = np.frombuffer(path.read_bytes(), np.uint8)
-    return {"a": values, "same": values, "turned": values.reshape(2, -1).T, "empty": np.zeros((0, 3), np.float32)}
+    yield {"a": values, "same": values, "turned": values.reshape(2, -1).T, "empty": np.zeros((0, 3), np.float32)}
 
 
 def test_a_process_gives_what_it_read(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(bytes(range(250)))
     (found,) = Reading(file, _numbers).result()
-    for name, expected in _numbers(file).items():
+    (expected_,) = _numbers(file)
+    for name, expected in expected_.items():
         assert found[name].dtype == expected.dtype and np.array_equal(found[name], expected)
     assert found["a"] is found["same"]
 
@@ -165,6 +170,106 @@ def test_a_command_whose_reader_is_killed_says_so(tmp_path):
     done = subprocess.run([sys.executable, "-c", script, GOLDEN], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "asset.glb: the process that read it was ended by SIGKILL" in done.stderr
+
+
+def _one(path):
+    yield 1
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_later_has_given_what_it_read_before(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"1234")
+    reading = Reading(file, _one)
+    assert reading.result() == (1,)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="ended by SIGKILL"):
+            reading.result()
+
+
+def test_things_come_one_after_the_other_and_then_no_more(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(bytes(range(100)))
+    reading = Reading(file, lambda path: (np.frombuffer(path.read_bytes(), np.uint8)[i:] for i in range(3)))
+    arrays = [reading.result()[0] for _ in range(3)]
+    assert reading.result() is None and reading.result() is None
+    assert [a.tolist() for a in arrays] == [list(range(i, 100)) for i in range(3)]
+
+
+def test_surfaces_come_before_their_images(tmp_path, monkeypatch):
+    go, finish = tmp_path / "go", Images._finish
+
+    def waiting(index, image):
+        while not go.exists():
+            sleep(0.01)
+        return finish(index, image)
+
+    monkeypatch.setattr(Images, "_finish", staticmethod(waiting))
+    reading = Reading(GOLDEN, opening._read)
+    ((parts, _),) = reading.result()
+    textures = parts[0].material.textures.values()
+    assert len(parts[0].faces) and all(isinstance(t.image, Coming) for t in textures)
+    assert len({id(t.image) for t in textures}) == len({t.image.index for t in textures})  # each once
+    go.touch()
+    sent = dict(reading.result()[0] for _ in {t.image.index for t in textures})
+    decoded = Images(read_glb(GOLDEN))
+    for t in textures:
+        assert t.image.shape == decoded[t.image.index].shape and np.array_equal(
+            sent[t.image.index], decoded[t.image.index]
+        )
+    assert reading.result() is None
+
+
+def _undecodable(data):
+    """Pictures whose headers can still be read."""
+    return re.sub(rb"IDAT.{8}", b"IDAT" + bytes(8), data, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("what", ["whole", "changed", "broken"])
+def test_images_are_those_of_the_file_that_was_read(tmp_path, what):
+    """In a command. A file that changes meanwhile is decoded as it was; one whose pictures are broken is named."""
+    file = tmp_path / "asset.glb"
+    data = GOLDEN.read_bytes()
+    if what == "broken":
+        data = _undecodable(data)
+    file.write_bytes(data)
+    script = """
+import sys
+from pathlib import Path
+import numpy as np
+from trellis_regression import opening
+from trellis_regression.scene import Coming, Images
+path = Path(sys.argv[1])
+opening.begin(path, apart=True)
+found = opening.take(path)
+images = [t.image for t in found.parts[0].material.textures.values()]
+assert images and all(isinstance(i, Coming) for i in images)
+if sys.argv[2] == "changed":
+    path.write_bytes(path.read_bytes() + bytes(4))
+for image in images * 2:
+    try:
+        assert np.array_equal(np.asarray(image), Images(found.glb)[image.index])
+    except ValueError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script, file, what], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert bool(said) == (what == "broken") and all(f"{file}: images[" in line for line in said), said
+
+
+def test_a_picture_that_cannot_be_decoded_is_one_line(tmp_path):
+    """Though the shapes are measured by then."""
+    file = tmp_path / "asset.glb"
+    file.write_bytes(_undecodable(GOLDEN.read_bytes()))
+    script = (
+        "import sys; from trellis_regression import cli\n"
+        "cli._device = lambda *_: 'cpu'\n"
+        "sys.exit(cli.main(['check', sys.argv[1], '--golden', 'robot', '--device', 'cuda']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{file}: images[" in done.stderr and "cannot be decoded" in done.stderr
 
 
 def test_a_file_that_changes_while_it_is_read_is_none(tmp_path):

@@ -235,10 +235,10 @@ class Asset:
         with self._lock:
             key = id(texture.image)
             if key not in self._textures:
-                image = texture.image
+                image = np.ascontiguousarray(texture.image)
                 with warnings.catch_warnings():  # decoded images are read-only, and nothing here writes to one
                     warnings.simplefilter("ignore")
-                    self._textures[key] = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+                    self._textures[key] = torch.from_numpy(image).to(self.device)
             return self._textures[key]
 
     def colors_at(self, face: torch.Tensor, barycentric: torch.Tensor) -> torch.Tensor:

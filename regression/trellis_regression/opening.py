@@ -11,11 +11,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
+from typing import Any, cast
 
-from .glb import EmptySceneError, Glb, check_geometry, read_glb
+import numpy as np
+import numpy.typing as npt
+
+from .glb import EmptySceneError, Glb, GlbError, check_geometry, read_glb
 from .reading import Reading, possible
-from .scene import Frame, Images, Part, cores, frame_of, load_parts, shown_images
+from .scene import Coming, Frame, Images, Part, Promised, cores, frame_of, load_parts, shown_images
 
 MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
 """What a gate will look at; a larger scene is refused rather than allowed to fill the memory."""
@@ -59,6 +63,10 @@ def begin(*paths: Path, apart: bool = False) -> None:
             digest = hashlib.sha256(glb.data).hexdigest()
             if (found := readings[path].result()) is not None:
                 parts, frame = found[0]
+                rest = _Rest(path, glb, readings[path])
+                for part in parts:
+                    for texture in part.material.textures.values():
+                        cast("Coming", texture.image).source = rest
                 return Opened(glb, parts, frame, digest)
         images = Images(glb)
         images.decode(shown_images(glb), pool)
@@ -75,9 +83,39 @@ def abandon() -> None:
         _readings.pop().abandon()
 
 
-def _read(path: Path) -> tuple[list[Part], Frame | None]:
-    parts = surfaces(read_glb(path))
-    return parts, frame_of(parts) if parts else None
+def _read(path: Path) -> Iterator[Any]:
+    """Surfaces without their images and what a camera frames, then each image."""
+    glb = read_glb(path)
+    images = Promised(glb)
+    parts = surfaces(glb, images)
+    yield parts, frame_of(parts) if parts else None
+    yield from images.decoded()
+
+
+class _Rest:
+    """The images of a file that a process reads, for whoever asks first."""
+
+    def __init__(self, path: Path, glb: Glb, reading: Reading) -> None:
+        self._path, self._glb, self._reading = path, glb, reading
+        self._found: dict[int, npt.NDArray[np.uint8]] = {}
+        self._lock = Lock()
+
+    def __call__(self, index: int) -> npt.NDArray[np.uint8]:
+        """An image, by its number in the file; waits for it.
+
+        Raises:
+            ValueError: it cannot be decoded, or the process was killed.
+        """
+        try:
+            with self._lock:
+                while index not in self._found:
+                    if (found := self._reading.result()) is None:  # the file has changed; what was checked is here
+                        self._found[index] = Images(self._glb)[index]
+                    else:
+                        self._found[found[0][0]] = found[0][1]
+                return self._found[index]
+        except GlbError as error:
+            raise GlbError(f"{self._path}: {error}") from error.__cause__
 
 
 def wake(device: str) -> None:

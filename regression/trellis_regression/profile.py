@@ -169,7 +169,7 @@ def repeat(first: Asset, second: Asset) -> dict[str, Any]:
         empty = np.zeros((0,), np.uint8)
         for name, t in a.material.textures.items():
             other = b.material.textures.get(name)
-            arrays[name] = (t.image, other.image if other else empty)
+            arrays[name] = (np.asarray(t.image), np.asarray(other.image) if other else empty)
         for name, (x, y) in arrays.items():
             share = float((x != y).mean()) if x.shape == y.shape else 1.0
             if share > worst:

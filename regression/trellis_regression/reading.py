@@ -1,6 +1,7 @@
-"""A file's surfaces, read by a process beside this one: an import here and decoding there do not share an interpreter.
+"""What is in a file, read by a process beside this one: an import here and decoding there do not share an interpreter.
 
-The process is a fork, so it must be made while this one has a single thread. Arrays come back in memory that both map.
+The process is a fork, so it must be made while this one has a single thread. Arrays come back in memory that both map, one
+thing after the other, as each is read.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 _ALIGNED = 64  # bytes; where arrays begin
+_LENGTH = 8  # bytes that say how many follow
 
 
 def possible() -> bool:
@@ -27,16 +29,18 @@ def possible() -> bool:
 
 
 class Reading:
-    """What `read` makes of a file, begun when this is made.
+    """The things that `read` finds in a file; it begins when this is made.
 
     Args:
-        read: gives something that can be pickled, or raises a ValueError.
+        read: gives things that can be pickled, and may raise a ValueError.
     """
 
-    def __init__(self, path: Path, read: Callable[[Path], Any]) -> None:
+    def __init__(self, path: Path, read: Callable[[Path], Iterable[Any]]) -> None:
         self._path = path
         self._memory = os.memfd_create("surfaces")
-        self._answer, end = os.pipe()
+        answer, end = os.pipe()
+        self._answer = os.fdopen(answer, "rb")
+        self._killed: ValueError | None = None
         # A Ctrl-C that comes before the process has its own way with it waits.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -55,33 +59,40 @@ class Reading:
         os.close(end)
 
     def result(self) -> tuple[Any] | None:
-        """What was read, or None: the process ended without an answer of its own accord, or the file has changed since.
+        """The next thing, or None: there is no more, the process ended without an answer of its own accord, or the file has
+        changed since.
 
         Raises:
             ValueError: what `read` raised, or that the process was killed. Reading again could end this one as well: a
                 system short of memory kills what asks for most.
         """
-        with os.fdopen(self._answer, "rb") as pipe:
-            answer = pipe.read()
+        answer = (
+            self._answer.read(int.from_bytes(self._answer.read(_LENGTH), "little")) if self._killed is None else b""
+        )
+        try:
+            stamp, places, body, error = pickle.loads(answer)
+        except (EOFError, pickle.UnpicklingError):
+            self._end()
+            return None
+        if stamp is None or stamp != _stamp(self._path):
+            return None
+        if error is not None:
+            raise error
+        size = os.fstat(self._memory).st_size
+        whole = memoryview(mmap.mmap(self._memory, size) if size else b"")
+        return (pickle.loads(body, buffers=[whole[at : at + length] for at, length in places]),)
+
+    def _end(self) -> None:
+        """Hears how the process ended."""
         process, self._process = self._process, None
-        assert process is not None  # asked for once
-        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-        with os.fdopen(self._memory, "rb") as memory:
+        if process is not None:
+            status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             if status < 0:
-                raise ValueError(
+                self._killed = ValueError(
                     f"{self._path}: the process that read it was ended by {signal.Signals(-status).name}; is memory short?"
                 )
-            try:
-                stamp, places, body, error = pickle.loads(answer)
-            except (EOFError, pickle.UnpicklingError):
-                return None
-            if stamp is None or stamp != _stamp(self._path):
-                return None
-            if error is not None:
-                raise error
-            size = os.fstat(memory.fileno()).st_size
-            whole = memoryview(mmap.mmap(memory.fileno(), size) if size else b"")
-        return (pickle.loads(body, buffers=[whole[at : at + length] for at, length in places]),)
+        if self._killed is not None:
+            raise self._killed
 
     def abandon(self) -> None:
         """Ends the process, if it is still reading."""
@@ -99,22 +110,30 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _work(path: Path, read: Callable[[Path], Any], memory: int, end: int) -> None:
-    stamp, error, body = _stamp(path), None, b""
-    buffers: list[pickle.PickleBuffer] = []
-    try:
-        body = pickle.dumps(read(path), 5, buffer_callback=buffers.append)
-    except ValueError as problem:
-        error = problem
-    places: list[tuple[int, int]] = []
+def _work(path: Path, read: Callable[[Path], Iterable[Any]], memory: int, end: int) -> None:
     at = 0
-    for buffer in buffers:
-        raw = buffer.raw()
-        places.append((at, raw.nbytes))
-        done = 0
-        while done < raw.nbytes:
-            done += os.pwrite(memory, raw[done:], at + done)
-        at += -(-raw.nbytes // _ALIGNED) * _ALIGNED
-    os.ftruncate(memory, at)
+
+    def send(found: Any, error: ValueError | None) -> None:
+        nonlocal at
+        buffers: list[pickle.PickleBuffer] = []
+        body = pickle.dumps(found, 5, buffer_callback=buffers.append)
+        places: list[tuple[int, int]] = []
+        for buffer in buffers:
+            raw = buffer.raw()
+            places.append((at, raw.nbytes))
+            done = 0
+            while done < raw.nbytes:
+                done += os.pwrite(memory, raw[done:], at + done)
+            at += -(-raw.nbytes // _ALIGNED) * _ALIGNED
+        os.ftruncate(memory, at)
+        answer = pickle.dumps((stamp, places, body, error))
+        pipe.write(len(answer).to_bytes(_LENGTH, "little") + answer)
+        pipe.flush()
+
+    stamp = _stamp(path)
     with os.fdopen(end, "wb") as pipe:
-        pipe.write(pickle.dumps((stamp, places, body, error)))
+        try:
+            for found in read(path):
+                send(found, None)
+        except ValueError as problem:
+            send(None, problem)

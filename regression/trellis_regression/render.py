@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import trellis_raster as raster
 import trellis_shade as shade
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from .glb import check_geometry, read_glb
 from .scene import Frame, Material, Part, Texture, frame_of, load_parts
@@ -106,7 +106,7 @@ class Renderer:
             torch.full((len(p.faces),), i, device=device) for p, i in zip(parts, index, strict=True)
         ])  # fmt: skip
         self._uv = {s: joined([p.uvs.get(s) for p in parts], 2, 0.0) for s in uv_sets}
-        self._images = images or (lambda t: _there(t.image, device))
+        self._images = images or (lambda t: _there(np.asarray(t.image), device))
         self._sent: dict[int, torch.Tensor] = {}
         sided = torch.tensor([m.double_sided for m in materials], device=device)
         self._all_double_sided = bool(sided.all())
@@ -318,6 +318,8 @@ def turntable_sheet(
     Raises:
         GlbError: a file that is not a usable GLB or has no faces.
     """
+    from PIL import ImageDraw  # and fonts, which only this wants
+
     rows = []
     for path in paths:
         glb = read_glb(path)

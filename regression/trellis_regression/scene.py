@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ _WRAP = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 
 @dataclass(frozen=True)
 class Texture:
-    """A decoded image [H, W, 4] uint8 and how it is looked up."""
+    """A decoded image [H, W, 4] uint8 (or a `Coming` one, which has its shape and becomes one) and how it is looked up."""
 
     image: npt.NDArray[np.uint8]
     wrap: tuple[str, str]
@@ -224,6 +224,7 @@ class Images:
         self._glb = glb
         self._begun: dict[int, Future[npt.NDArray[np.uint8]]] = {}
         self._pixels = 0
+        self._sizes: dict[int, tuple[int, int]] = {}
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
         self.decode([index])
@@ -259,6 +260,7 @@ class Images:
             image = Image.open(io.BytesIO(data))
         except Exception as error:  # PIL raises many types for broken files
             raise GlbError(f"{where} cannot be decoded: {error}") from error
+        self._sizes[index] = image.height, image.width
         self._pixels += image.width * image.height
         if self._pixels > MAX_TEXTURE_PIXELS:
             raise GlbError(
@@ -274,6 +276,44 @@ class Images:
             return np.asarray(image if image.mode == "RGBA" else image.convert("RGBA"))
         except Exception as error:
             raise GlbError(f"images[{index}] cannot be decoded: {error}") from error
+
+
+class Coming:
+    """An image that is still being decoded elsewhere: its shape at once, its pixels to whoever makes an array of it."""
+
+    def __init__(self, index: int, height: int, width: int) -> None:
+        self.index, self.shape = index, (height, width, 4)
+        self.source: Callable[[int], npt.NDArray[np.uint8]] | None = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        assert self.source is not None  # who sends it says whence it comes
+        return np.array(self.source(self.index), dtype) if copy else np.asarray(self.source(self.index), dtype)
+
+
+class Promised(Images):
+    """Images of which each is given as `Coming`, and decoded meanwhile."""
+
+    def __init__(self, glb: Glb) -> None:
+        super().__init__(glb)
+        self._pool = ThreadPoolExecutor(min(8, cores()))
+        self._given: dict[int, Coming] = {}
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
+        self.decode([index])
+        return cast("npt.NDArray[np.uint8]", self._given.setdefault(index, Coming(index, *self._sizes[index])))
+
+    def decode(self, indices: Sequence[int], pool: Executor | None = None) -> None:
+        super().decode(indices, pool or self._pool)
+
+    def decoded(self) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+        """Those that were given, by number, in the order in which they were begun.
+
+        Raises:
+            GlbError: one cannot be decoded.
+        """
+        for index, image in self._begun.items():
+            if index in self._given:
+                yield index, image.result()
 
 
 def cores() -> int:
