@@ -113,15 +113,18 @@ def _filtered(c: torch.Tensor) -> torch.Tensor:
 
 def _convolve(x: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
     """[N, 1, H, W] with a kernel along the rows and one along the columns; the border repeats."""
-    return _band(down, x.shape[2], x.device) @ (x @ _band(across, x.shape[3], x.device).T)
+    rows, columns = (_band(tuple(k.tolist()), n, x.device) for k, n in ((down, x.shape[2]), (across, x.shape[3])))
+    return rows @ (x @ columns.T)
 
 
-def _band(kernel: torch.Tensor, size: int, device: torch.device) -> torch.Tensor:
+@lru_cache(maxsize=32)
+def _band(kernel: tuple[float, ...], size: int, device: torch.device) -> torch.Tensor:
     """The matrix [size, size] that convolves (in the sense of torch's conv2d) a column of as many numbers."""
     radius = len(kernel) // 2
     row = torch.arange(size)[:, None].expand(size, len(kernel))
     column = (row + torch.arange(-radius, radius + 1)).clamp(0, size - 1)
-    return torch.zeros(size, size).index_put_((row, column), kernel.expand(size, -1), accumulate=True).to(device)
+    values = torch.tensor(kernel).expand(size, -1)
+    return torch.zeros(size, size).index_put_((row, column), values, accumulate=True).to(device)
 
 
 def _features(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -66,39 +66,50 @@ def compare(asset: Asset, golden: Asset, *, size: int = SIZE, views: Any = VIEWS
     """
     with one_thread():
         theirs = renderer(golden)
+
+        def drawn(by: Renderer, where: Any) -> list[list[Picture]]:
+            return [by.draw_modes(azimuth, elevation, size, MODES) for azimuth, elevation in where]
+
         if golden.device.type != "cpu":  # the device is what works side by side
-            approved = [theirs.draw_modes(a, e, size, MODES) for a, e in views]
+            approved = drawn(theirs, views)
             # What has a surface is known when it is welded, which others do meanwhile.
             ours = renderer(asset, theirs.frame) if asset.has_surface else None
-            return [
-                view for (a, e), drawn in zip(views, approved, strict=True) for view in _view(drawn, ours, a, e, size)
-            ]
+            return _compared(views, approved, drawn(ours, views) if ours is not None else None)
         ours = renderer(asset, theirs.frame) if asset.has_surface else None
         with ThreadPoolExecutor(cores()) as pool:
             groups = pool.map(
-                lambda v: _view(theirs.draw_modes(v[0], v[1], size, MODES), ours, v[0], v[1], size), views
+                lambda v: _compared([v], drawn(theirs, [v]), drawn(ours, [v]) if ours is not None else None), views
             )
             return [view for group in groups for view in group]
 
 
-def _view(golden: list[Picture], ours: Renderer | None, azimuth: float, elevation: float, size: int) -> list[View]:
-    candidate = ours.draw_modes(azimuth, elevation, size, MODES) if ours is not None else None
-    covered = [p.coverage > 0.5 for p in (golden[0], *([candidate[0]] if candidate else []))]
-    alone = _alone(covered[0], covered[1] if candidate else torch.zeros_like(covered[0]))
-    a = torch.stack([p.rgb for p in golden])
-    b = torch.stack([p.rgb for p in candidate]) if candidate else None
+def _compared(views: Any, golden: list[list[Picture]], candidate: list[list[Picture]] | None) -> list[View]:
+    """The views of pictures [views][modes]."""
+    a, shown = _stacked(golden)
+    b, also = _stacked(candidate) if candidate is not None else (None, torch.zeros_like(shown))
     nothing = torch.tensor(NOTHING, dtype=a.dtype, device=a.device).expand_as(a)
     error = flip(a.float() / 255, (nothing if b is None else b).float() / 255)
-    error = torch.where(alone, torch.ones_like(error), error)
+    error = torch.where(_alone(shown, also)[:, None], torch.ones_like(error), error)
     a, b, error = a.cpu(), None if b is None else b.cpu(), error.cpu()
-    return [View(m, azimuth, elevation, a[i], None if b is None else b[i], error[i]) for i, m in enumerate(MODES)]
+    return [
+        View(mode, azimuth, elevation, a[v, m], None if b is None else b[v, m], error[v, m])
+        for v, (azimuth, elevation) in enumerate(views)
+        for m, mode in enumerate(MODES)
+    ]
+
+
+def _stacked(pictures: list[list[Picture]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """rgb [V, M, H, W, 3], and what is covered [V, H, W]."""
+    rgb = torch.stack([torch.stack([p.rgb for p in modes]) for modes in pictures])
+    return rgb, torch.stack([modes[0].coverage for modes in pictures]) > 0.5
 
 
 def _alone(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Pixels that one covers while the other covers none within two pixels: more than an outline that moved a little."""
+    """Pixels [V, H, W] that one covers while the other covers none within two pixels: more than an outline that moved a
+    little."""
 
     def grown(x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.max_pool2d(x[None, None].float(), 5, 1, 2)[0, 0] > 0
+        return torch.nn.functional.max_pool2d(x[:, None].float(), 5, 1, 2)[:, 0] > 0
 
     return (a & ~grown(b)) | (b & ~grown(a))
 
