@@ -1,5 +1,6 @@
 """The GLB reader: right values from right files, one clear error from broken ones, and nothing worse from any."""
 
+import io
 import struct
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from handmade_glb import pack, triangle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from trellis_regression.glb import GlbError, check_geometry, parse_glb, read_glb
-from trellis_regression.scene import load_parts
+from trellis_regression.scene import Images, load_parts
 
 
 def everything(data):
@@ -227,3 +229,18 @@ def test_mutated_files_give_findings_never_crashes(painted_box, data):
     except GlbError:
         return
     assert sum(len(p.faces) for p in parts) >= 0
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize("height", [1, 128, 300])
+def test_pixels_are_those_that_pil_converts(mode, height):
+    """Taken in strips; one colour is see-through by the file's word, where there is no alpha."""
+    channels = {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
+    pixels = np.random.default_rng(0).integers(0, 4, (height, 5, *channels), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(
+        file, "PNG", **{"RGB": {"transparency": (1, 2, 3)}, "L": {"transparency": 2}}.get(mode, {})
+    )
+    expected = np.asarray(Image.open(file).convert("RGBA"))
+    assert np.array_equal(Images._finish(0, Image.open(file)), expected)
+    assert mode == "RGBA" or height < 128 or (expected[..., 3] == 0).any()

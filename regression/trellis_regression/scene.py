@@ -23,6 +23,7 @@ Array = npt.NDArray[np.float32]
 
 MAX_TEXTURE_PIXELS = 16384 * 16384
 """Of all images of a file together; a compressed image of a few kilobytes can claim any size."""
+_STRIP = 128  # rows
 _WRAP = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 
 
@@ -273,9 +274,21 @@ class Images:
         try:
             if image.mode.startswith(("I;16", "I")):  # PIL clips 16-bit grey instead of scaling it
                 image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-            return np.asarray(image if image.mode == "RGBA" else image.convert("RGBA"))
+            return _rgba(image)
         except Exception as error:
             raise GlbError(f"images[{index}] cannot be decoded: {error}") from error
+
+
+def _rgba(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """Its pixels [H, W, 4]. PIL copies a picture whole several times on the way; strips of it stay in the cache."""
+    if image.mode not in ("RGB", "RGBA"):
+        return np.asarray(image.convert("RGBA"))
+    image.load()
+    pixels = np.empty((image.height, image.width, 4), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        bottom = min(image.height, top + _STRIP)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGBA"))
+    return pixels
 
 
 class Coming:
