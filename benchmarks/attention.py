@@ -13,11 +13,11 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from heading import heading
 from trellis_pipeline.attention import AttentionError, Backend, attend, choose, order, using
 from trellis_pipeline.attention_backends import BACKENDS
 
@@ -160,7 +160,7 @@ def main() -> int:
                 continue
             rows.append({"shape": shape.name, "backend": backend.name, **row})
             torch.cuda.empty_cache()
-    print(f"{date.today()}, {torch.cuda.get_device_name(device)}, torch {torch.__version__}, {options.dtype}")
+    print(heading(device, options.dtype))
     print(
         f"order of choice here: {', '.join(order(device))}; installed: "
         + "; ".join(f"{b.name} {b.version}" for b in backends)

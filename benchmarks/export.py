@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,8 @@ import trellis_mesh as mesh
 import trellis_raster as raster
 import trellis_sparse as sparse
 import trellis_voxel as voxel
-from run import fitted, made_mesh, processor, read_mesh
+from heading import heading
+from run import fitted, made_mesh, read_mesh
 from trellis_pipeline.export import UNIT_AABB, Mesh, VoxelAsset, clean, export_asset, extract, orient
 from trellis_pipeline.export.load import Y_UP_TO_Z_UP
 from trellis_regression.glb import read_glb
@@ -230,8 +229,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     v = torch.from_numpy(fitted(vertices)).to(device)
     f = torch.from_numpy(np.asarray(faces).astype(np.int32)).to(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    print(f"{date.today()}, {name}: python {' '.join(sys.argv)}; input {len(f):,} faces\n")
+    print(heading(device, f"input {len(f):,} faces") + "\n")
     gc.freeze()
     (quality if arguments.quality else speed)(v, f, arguments)
 

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from export import voxels_of
+from heading import heading
 from run import fitted, made_mesh, read_mesh
 from trellis_pipeline.errors import StageError
 from trellis_pipeline.export import VoxelAsset, export_asset, load_source, voxelize
@@ -55,7 +56,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     device = torch.device("cuda", torch.cuda.current_device())
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
+    print(heading(device), flush=True)
     wrong, rows = 0, []
     for path, resolution in itertools.product(arguments.mesh, arguments.resolutions):
         voxels = _voxels(path, resolution, device)

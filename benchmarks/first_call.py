@@ -7,11 +7,9 @@ torch counts for itself where one of ours calls it. The difference is what is lo
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +69,8 @@ def look_inside() -> None:
 
 look_inside()
 from export import once  # noqa: E402
-from run import fitted, made_mesh, processor, read_mesh  # noqa: E402
+from heading import heading  # noqa: E402
+from run import fitted, made_mesh, read_mesh  # noqa: E402
 
 
 def main() -> None:
@@ -88,8 +87,7 @@ def main() -> None:
     arguments.unwrap = "fast"
     arguments.out.mkdir(parents=True, exist_ok=True)
     device = torch.device(arguments.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    print(f"{date.today()}, {name}: python {' '.join(sys.argv)}\n")
+    print(heading(device) + "\n")
     vertices, faces = read_mesh(arguments.mesh) if arguments.mesh else made_mesh()
     v = torch.from_numpy(fitted(vertices)).to(device)
     f = torch.from_numpy(np.asarray(faces).astype(np.int32)).to(device)

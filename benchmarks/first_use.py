@@ -13,12 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from run import fitted, made_mesh, processor, read_mesh
+from heading import heading
+from run import fitted, made_mesh, read_mesh
 
 GOAL = 0.5
 Steps = list[tuple[str, Callable[[], Any]]]
@@ -161,8 +161,7 @@ def main() -> int:
     if arguments.extension:
         print(json.dumps(measure(arguments.extension, arguments.mesh, device)))
         return 0
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    print(f"{date.today()}, {where}: python {' '.join(sys.argv)}\n")
+    print(heading(device) + "\n")
     print("| extension | operation | first, ms | second, ms |\n|---|---|---|---|")
     worst = 0.0
     for extension in STEPS:

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from heading import heading
 from surface import Surface, impose
 from trellis_pipeline import attention
 from trellis_pipeline.asset import Asset, GlbOptions
@@ -97,7 +98,7 @@ def opened(mesh: Path | None, types: list[str], size: str, device: torch.device)
     torch.cuda.empty_cache()
     backend = attention.choose(device, weights[roles[0]].module.torso_dtype)
     made = time.perf_counter() - start
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, attention {backend.name}; made in {made:.1f} s")
+    print(heading(device, f"attention {backend.name}", f"made in {made:.1f} s"))
     return checkpoint, weights, encoder, backend
 
 

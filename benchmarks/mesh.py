@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,8 @@ import numpy as np
 import torch
 import trellis_mesh as mesh
 import trellis_voxel as voxel
-from run import AABB, Clock, fitted, made_mesh, processor, read_mesh
+from heading import heading, where
+from run import AABB, Clock, fitted, made_mesh, read_mesh
 
 
 @dataclass(frozen=True)
@@ -149,11 +148,10 @@ def main() -> None:
     v, f = (x.to(device) for x in surface(arguments.mesh, arguments.resolution))
     known = json.loads(arguments.baseline.read_text()) if arguments.baseline else {}
     speed = memory_speed(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    print(heading(device, f"{len(v):,} vertices, {len(f):,} faces", f"{speed / 1e12:.2f} TB/s"))
     print(
-        f"{date.today()}: python {' '.join(sys.argv)}; {len(v):,} vertices, {len(f):,} faces; {speed / 1e12:.2f} TB/s"
+        f"| operation | ours ({where(device)}) | upstream ({known.get('device', 'no baseline')}) | speed-up | floor |"
     )
-    print(f"| operation | ours ({name}) | upstream ({known.get('device', 'no baseline')}) | speed-up | floor |")
     print("|---|---|---|---|---|")
     clock = Clock(device, arguments.repeats)
     for case in cases(v, f, arguments.resolution, arguments.points):

@@ -6,13 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import trellis_sparse
+from heading import heading
 from sparse import pyramid
 from trellis_pipeline import attention
 from trellis_pipeline.models import from_config, replay
@@ -202,9 +202,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     known = json.loads(arguments.baseline.read_text())["models"] if arguments.baseline else {}
-    print(
-        f"{date.today()}: python {' '.join(sys.argv)}; {torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    )
+    print(heading(device))
     backend = attention.choose(device, torch.bfloat16, arguments.attention)
     print(f"attention: {backend.name} ({backend.reason})")
     with attention.using(backend):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import trellis_sparse as sparse
+from heading import heading
 from sparse import CHANNELS, executed, pyramid, repeated
 from trellis_sparse._plan import _conv_plan
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, nargs="+", default=[1])
     arguments = parser.parse_args()
     device = torch.device("cuda")
-    print(torch.cuda.get_device_name(device))
+    print(heading(device))
     for coarser, coords in pyramid(arguments.mesh, arguments.resolution).items():
         coords, channels = coords.to(device), CHANNELS[coarser]
         neighbors = sparse.neighbor_map(coords, (1, *[arguments.resolution // coarser] * 3))

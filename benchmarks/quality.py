@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ import numpy as np
 import torch
 import trimesh
 from export import VoxelPictures, psnr, voxels_of
-from run import fitted, processor
+from heading import heading
+from run import fitted
 from trellis_pipeline.export import Mesh, export_asset
 from trellis_regression import sample
 
@@ -123,8 +123,7 @@ def main() -> int:
         return 0
     names = options.names.split(",") if options.names else list(sample.NAMES)
     device = torch.device(options.device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    print(f"{date.today()}, {where}: python {' '.join(sys.argv)}\n")
+    print(heading(device) + "\n")
     until = time.monotonic() + options.budget
     print(
         "| mesh | unwrap | charts | stretch L2, L∞ | utilisation | overlapping, flipped, outside, collapsed | s | PSNR, dB |"

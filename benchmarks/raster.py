@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from datetime import date
 
 import numpy as np
 import torch
 import trellis_raster as raster
+from heading import heading
 
 
 def atlas(faces: int, fill: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,7 +73,7 @@ def main() -> None:
     texture = parser.parse_args().texture
     global COPY
     COPY = copy_speed()
-    print(f"{date.today()}, {torch.cuda.get_device_name()}, copy {COPY:.2f} TB/s\n")
+    print(heading(torch.device("cuda"), f"copy {COPY:.2f} TB/s") + "\n")
     print("| operation | ms | MB that must move | share of a copy's speed |\n|---|---|---|---|")
     pixels = texture * texture / 1e6
     for faces in (200_000, 1_000_000):

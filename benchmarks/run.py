@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ import trellis_mesh as mesh
 import trellis_raster as raster
 import trellis_sparse as sparse
 import trellis_voxel as voxel
+from heading import heading, where
 
 AABB = [[-0.5] * 3, [0.5] * 3]
 
@@ -175,14 +173,9 @@ def main() -> None:
     f = torch.from_numpy(faces.astype(np.int32)).to(device)
     rows = run(v, f, arguments.resolution, arguments.faces, arguments.texture, Clock(device, arguments.repeats))
     known = json.loads(arguments.baseline.read_text()) if arguments.baseline else {}
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{processor()}, {len(os.sched_getaffinity(0))} cores"
-    )
-    head = ("operation", f"ours ({name})", f"upstream ({known.get('device', 'no baseline')})", "speed-up")
+    head = ("operation", f"ours ({where(device)})", f"upstream ({known.get('device', 'no baseline')})", "speed-up")
     lines = [head, *table(rows, known.get("mesh_dragon", {}))]
-    print(f"{date.today()}: python {' '.join(sys.argv)}; input {len(faces):,} faces")
+    print(heading(device, f"input {len(faces):,} faces"))
     if arguments.markdown:
         print(
             "\n".join(
@@ -194,14 +187,6 @@ def main() -> None:
         print(
             "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
         )
-
-
-def processor() -> str:
-    """The processor's name as the system gives it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

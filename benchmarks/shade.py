@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
 from functools import partial
 
 import torch
+from heading import heading
 from raster import milliseconds
 from trellis_shade import EnvironmentLight, linear_to_srgb, tonemap
 
@@ -15,7 +15,7 @@ def encoded(rgb: torch.Tensor, curve: str) -> torch.Tensor:
 
 
 def main() -> None:
-    print(f"{date.today()}, {torch.cuda.get_device_name()}\n\n| operation | ms |\n|---|---|")
+    print(f"{heading(torch.device('cuda'))}\n\n| operation | ms |\n|---|---|")
     hdr = torch.rand(1024, 2048, 3, device="cuda") ** 4 * 20
     print(
         f"| prefilter a 2048 x 1024 environment to 256^2 | {milliseconds(lambda: EnvironmentLight.from_latlong(hdr), 5):.2f} |"

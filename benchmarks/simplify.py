@@ -8,15 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections import defaultdict
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 import trellis_mesh as mesh
 import trellis_voxel as voxel
+from heading import heading
 from run import AABB, Clock, fitted, made_mesh, read_mesh
 from trellis_mesh import MeshResult, SimplifyReport
 
@@ -111,8 +110,7 @@ def main() -> None:
     v, f = (x.to(device) for x in dual_grid_mesh(arguments.mesh, arguments.resolution))
     upstream = json.loads(arguments.baseline.read_text())["mesh_dragon"] if arguments.baseline else {}
     theirs = upstream.get(f"simplify_200k_{arguments.resolution}_ms")
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    print(f"{date.today()}: python {' '.join(sys.argv)}; {where}; {len(f):,} faces, {len(v):,} vertices")
+    print(heading(device, f"{len(f):,} faces, {len(v):,} vertices"))
     clock = Clock(device, arguments.repeats)
     points = samples(v, f, 1_000_000) if arguments.quality else v
     for target in arguments.faces:

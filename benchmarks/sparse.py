@@ -14,17 +14,16 @@ import argparse
 import itertools
 import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 import trellis_sparse as sparse
 import trellis_voxel as voxel
-from run import AABB, Clock, fitted, made_mesh, processor, read_mesh
+from heading import heading
+from run import AABB, Clock, fitted, made_mesh, read_mesh
 
 CHANNELS = {1: 64, 2: 128, 4: 256, 8: 512, 16: 1024}  # of the decoder's level that is so many times coarser
 
@@ -151,8 +150,8 @@ def main() -> None:
     if arguments.tf32:
         torch.set_float32_matmul_precision("high")
     known = json.loads(arguments.baseline.read_text()) if arguments.baseline else {}
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     levels = pyramid(arguments.mesh, arguments.resolution)
+    first = []
     if device.type == "cuda":
         start = time.perf_counter()
         few = levels[16].to(device)
@@ -160,8 +159,8 @@ def main() -> None:
         x = torch.randn(len(few), 64, device=device, dtype=torch.float16)
         sparse.submanifold_conv3d(x, torch.randn(64, 3, 3, 3, 64, device=device, dtype=x.dtype), None, neighbors)
         torch.cuda.synchronize()
-        first = f"; first map, plan and convolution {time.perf_counter() - start:.2f} s"
-    print(f"{date.today()}: python {' '.join(sys.argv)} on {name}{first if device.type == 'cuda' else ''}\n")
+        first = [f"first map, plan and convolution {time.perf_counter() - start:.2f} s"]
+    print(heading(device, *first) + "\n")
     convolutions(levels, arguments.resolution, device, getattr(torch, arguments.dtype), known.get("models", {}))
     others(levels[1], arguments.resolution, device, known.get("mesh_dragon", {}))
 

@@ -6,18 +6,16 @@ python benchmarks/unwrap.py --device cuda --mesh simplified.npz --picture atlas.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import sys
 import time
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import torch
 import trellis_raster
 import trimesh
-from run import made_mesh, processor, read_mesh
+from heading import heading
+from run import made_mesh, read_mesh
 from trellis_mesh import measure_uv, unwrap_uv
 
 XATLAS_LIMIT = 100_000  # faces; beyond, it takes minutes
@@ -74,8 +72,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="the last layout of the first method, as an image")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    print(f"{date.today()}: python {' '.join(sys.argv)} on {where}, {len(os.sched_getaffinity(0))} cores\n")
+    print(heading(device) + "\n")
     print(
         "| mesh | method | charts | below 8 texels | stretch L2, L∞ | utilisation | overlapping, flipped, collapsed | seconds, least |"
     )

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ import trellis_mesh as mesh
 import trellis_raster as raster
 import trellis_sparse as sparse
 import trellis_voxel as voxel
-from run import AABB, Clock, fitted, made_mesh, processor, read_mesh
+from heading import heading
+from run import AABB, Clock, fitted, made_mesh, read_mesh
 
 MODULES = {
     "o_voxel": "o_voxel",
@@ -317,8 +317,7 @@ def main() -> None:
     vertices, faces = read_mesh(arguments.mesh) if arguments.mesh else made_mesh()
     v = torch.from_numpy(fitted(vertices)).to(device)
     f = torch.from_numpy(faces.astype(np.int32)).to(device)
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    print(f"{date.today()}: python {' '.join(sys.argv)} on {where}\n")
+    print(heading(device) + "\n")
     print("| operation | module | ours ms (first) | theirs ms (first) | ratio |\n|---|---|---|---|---|")
     clock = Clock(device, arguments.repeats)
     for pair in pairs(v, f, modules, arguments):

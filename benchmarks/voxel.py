@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import trellis_voxel as voxel
+from heading import heading
 from run import Clock, fitted, made_mesh, read_mesh
 
 AABB = [[-0.5] * 3, [0.5] * 3]
@@ -86,8 +87,7 @@ def main() -> None:
     asset = textured(v, f, options.texels, device)
     clock = Clock(device, options.repeats)
     rate = bandwidth(clock, device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"{name}, copies at {rate / 1e12:.2f} TB/s; {len(f)} faces\n")
+    print(heading(device, f"copies at {rate / 1e12:.2f} TB/s", f"{len(f):,} faces") + "\n")
     print("| operation | out | ms | upstream ms | ratio | floor ms | peak MB |\n|---|---|---|---|---|---|---|")
     for size in options.sizes:
         grid = voxel.mesh_to_dual_grid(vertices, faces, grid_size=size, aabb=AABB)
