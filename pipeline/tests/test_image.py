@@ -1,5 +1,6 @@
 """The image side: what is cropped, what is refused, and DINOv3 through whichever transformers is here."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from safetensors.torch import load_file, save_file
 from trellis_pipeline.errors import CheckpointError, ImageError
 from trellis_pipeline.image import background, load_image_encoder, open_image, prepare
@@ -72,6 +73,26 @@ def test_opaque_pictures_need_their_background_removed():
 def test_pictures_without_an_object_are_refused(picture, message):
     with pytest.raises(ImageError, match=message):
         prepare(picture, None)
+
+
+def test_what_is_no_picture_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "concept.png"  # whatever its name says
+    for content, said in [
+        (b"", "the file is empty"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(200), "it is HEIC; save it as PNG"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "it is an SVG drawing; save it as PNG"),
+        (b"<!DOCTYPE html><title>404</title>", "it is a web page, perhaps of a download that failed"),
+        (b"%PDF-1.7\n", "it is a PDF"),
+        (b"no picture", "not a picture in a format that is known here"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(ImageError, match=re.escape(said) + "$" if "PDF" not in said else said):
+            open_image(path)
+    # Pillow would have Ghostscript run it.
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("a program in the file was run"))
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ImageError, match="it is an EPS drawing; save it as PNG"):
+        open_image(path)
 
 
 def test_files_are_read_upright_and_with_their_transparency(tmp_path):

@@ -50,13 +50,13 @@ def open_image(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is another
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
                 _check_size(image.size, path)
                 image.seek(0)
                 image.load()
                 return _plain(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
-        raise ImageError(f"{path}: not a picture in a format that is known here") from None
+        raise ImageError(f"{path}: {_what_else(Path(path))}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: {_LIMITS}") from None
     except IsADirectoryError:
@@ -67,6 +67,32 @@ def open_image(path: str | Path) -> Image.Image:
         if isinstance(error, ImageError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         raise ImageError(f"{path}: it cannot be decoded: {error}") from None
+
+
+def _formats() -> list[str]:
+    """What Pillow reads by itself. It would have Ghostscript run an EPS, whatever the file's name: a program, not a picture."""
+    Image.init()
+    return [name for name in Image.ID if name not in ("EPS", "WMF")]
+
+
+_PAGE = "a web page, perhaps of a download that failed"
+_OTHERS = {
+    b"ftyphei": "HEIC; save it as PNG", b"ftypmif1": "HEIC; save it as PNG", b"ftypavif": "AVIF; save it as PNG",
+    b"<svg": "an SVG drawing; save it as PNG", b"%PDF": "a PDF; save it as PNG", b"%!PS": "an EPS drawing; save it as PNG",
+    b"<html": _PAGE, b"<!doctype html": _PAGE,
+}  # fmt: skip
+
+
+def _what_else(path: Path) -> str:
+    """What a file is that Pillow does not read: people have photographs of telephones, drawings, and downloads that failed."""
+    with path.open("rb") as file:
+        head = file.read(512).lower()
+    if not head:
+        return "the file is empty"
+    found = next((what for mark, what in _OTHERS.items() if mark.lower() in head), None)
+    if found is None:
+        return "not a picture in a format that is known here"
+    return f"not a picture in a format that is known here: it is {found}"
 
 
 def _check_size(size: tuple[int, int], path: str | Path) -> None:
