@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from trellis_doctor import calls, matrix
-from trellis_doctor.checks import module_imports, modules
+from trellis_doctor.checks import extensions, module_imports, modules, torch_import
 from trellis_doctor.interpreter import UsageError, find, inspect
 from trellis_doctor.machine import Machine
 from trellis_doctor.process import ask
@@ -303,6 +303,31 @@ def test_a_module_that_fails_says_what_it_lacks(tmp_path: Path) -> None:
     )
     assert found["PIL is installed and cannot be imported"][0] == "error"
     assert outcome.summary == "4 of 7 imported"
+
+
+def test_a_torch_before_the_environments_own_is_named(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.healthy().live = True
+    assert not torch_import.CHECK.run(bench.context({})).findings
+    other = bench.write(tmp_path / "other" / "torch" / "__init__.py", "")
+    bench.write(other.with_name("version.py"), "__version__ = '2.1.0+cu118'\ncuda = '11.8'\n")
+    bench.env["PYTHONPATH"] = str(tmp_path / "other")
+    finding = torch_import.CHECK.run(bench.context({})).findings[0]
+    assert finding.summary == f"torch 2.1.0+cu118 in {tmp_path / 'other'} hides the environment's own"
+    assert f"take {tmp_path / 'other'} out of PYTHONPATH" in finding.remedy[0]
+
+
+def test_sources_with_their_libraries_elsewhere_are_no_damage(tmp_path: Path) -> None:
+    """As `nox -s dev` makes it: a start-up file puts sources first and says where the libraries are."""
+    bench = Bench(tmp_path)
+    bench.healthy().live = True
+    bench.write(tmp_path / "sources" / "trellis_mesh" / "__init__.py", "")
+    start = f"import sys, os; sys.path.insert(0, {str(tmp_path / 'sources')!r}); "
+    bench.write(bench.site / "dev.pth", start + f"os.environ.setdefault('TRELLIS_NATIVE_DIR', {str(bench.site)!r})\n")
+    context = bench.context({})
+    assert context.site.module("trellis_mesh") == tmp_path / "sources" / "trellis_mesh" / "__init__.py"
+    assert not [f for f in extensions.CHECK.run(context).findings if "damaged" in f.summary]
+    assert context.native_folder == str(bench.site)
 
 
 def test_the_running_interpreter_is_described() -> None:

@@ -129,6 +129,20 @@ class Context:
         return same[0] if same else None
 
     @property
+    def native_folder(self) -> str | None:
+        """TRELLIS_NATIVE_DIR, of this shell or as the interpreter sets it for itself."""
+        return self.machine.env.get("TRELLIS_NATIVE_DIR") or self.python.native
+
+    @functools.cached_property
+    def hidden_torches(self) -> list[Path]:
+        """Folders of further torches, behind the one that an import takes."""
+        if self.torch is None:
+            return []
+        found = {(p / "torch").resolve(): p / "torch" for p in self.python.path if (p / "torch/__init__.py").is_file()}
+        found.pop(self.torch.folder.resolve(), None)
+        return list(found.values())
+
+    @property
     def row_was_asked_for(self) -> bool:
         return self._row is not None
 

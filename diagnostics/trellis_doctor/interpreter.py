@@ -29,6 +29,7 @@ class Interpreter:
     bits: int | None
     is_venv: bool
     trouble: str | None  # why it could not be asked, None where it could
+    native: str | None = None  # TRELLIS_NATIVE_DIR when it has started
 
     @property
     def works(self) -> bool:
@@ -107,6 +108,7 @@ def _from_answer(executable: Path, answer: Answer, machine: Machine) -> Interpre
         bits=int(data["bits"]),
         is_venv=bool(data["venv"]),
         trouble=None,
+        native=data.get("native"),
     )
 
 

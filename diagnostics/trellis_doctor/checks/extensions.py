@@ -20,7 +20,7 @@ _DECLARED = re.compile(r"^\s*TK_API\b[^;]*?\b(tk_\w+)\s*\(", re.MULTILINE)
 
 def installed(context: Context) -> dict[str, Path]:
     """Folder of each installed extension's header and libraries."""
-    override = context.machine.env.get("TRELLIS_NATIVE_DIR")
+    override = context.native_folder
     found = {}
     for name in NAMES:
         init = context.site.module(f"trellis_{name}")

@@ -113,7 +113,7 @@ class _Asked:
 
 
 def _again(context: Context, package: str) -> list[str]:
-    if folder := context.machine.env.get("TRELLIS_NATIVE_DIR"):
+    if folder := context.native_folder:
         return [
             f"# TRELLIS_NATIVE_DIR is {folder}: build it anew from the sources that are imported",
             f"tests/from_source.sh {package} -- true",

@@ -17,6 +17,8 @@ def run(context: Context) -> Outcome:
         raise NotApplicableError("the interpreter cannot start")
     answer = context.probe("torch_state")
     findings: list[Finding] = []
+    if (hiding := _hiding(context)) is not None:
+        findings.append(hiding)
     reinstall = context.pip("install", "--force-reinstall", f"torch=={torch.short}")
     if answer.died:
         stage = answer.data.get("stage", "starting")
@@ -86,6 +88,24 @@ def run(context: Context) -> Outcome:
     devices = ", ".join(d[0] for d in answer.data.get("devices", [])) or "no CUDA device"
     return Outcome(
         f"{torch.text} imported in {answer.seconds:.1f} s, {devices}" if not findings else torch.text, tuple(findings)
+    )
+
+
+def _hiding(context: Context) -> Finding | None:
+    """A torch from outside of the environment before the environment's own, as PYTHONPATH and a user's folder bring it."""
+    torch, prefix = context.torch, context.python.prefix
+    own = next((folder for folder in context.hidden_torches if folder.is_relative_to(prefix)), None)
+    if torch is None or own is None or torch.folder.is_relative_to(prefix):
+        return None
+    return context.finding(
+        ID,
+        "error",
+        f"torch {torch.version} in {torch.folder.parent} hides the environment's own",
+        seen=[Evidence(str(torch.folder), version=torch.version), Evidence(f"hidden: {own}", file=str(own))],
+        leads_to="libraries of one torch meet another: undefined symbols, wrong numbers",
+        remedy=[
+            f"# take {torch.folder.parent} out of PYTHONPATH, or remove that torch (a user's folder: export PYTHONNOUSERSITE=1)"
+        ],
     )
 
 

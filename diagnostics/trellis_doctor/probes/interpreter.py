@@ -1,6 +1,7 @@
 """Where this interpreter keeps its packages. Runs with -I; must work in any Python 3."""
 
 import json
+import os
 import platform
 import site
 import struct
@@ -25,6 +26,8 @@ print(
             "user": user,
             "machine": platform.machine(),
             "bits": struct.calcsize("P") * 8,
+            # Set by the start-up file of an environment that runs a checkout's sources.
+            "native": os.environ.get("TRELLIS_NATIVE_DIR") or None,
         }
     )
 )
