@@ -134,7 +134,8 @@ def sparse_pairs(coords: torch.Tensor, resolution: int) -> Iterator[Pair]:
     known: dict[str, Any] = {}
 
     def convolve() -> torch.Tensor:
-        return sparse.submanifold_conv3d(feats, kernel, None, sparse.neighbor_map(coords, shape))
+        plan = sparse.conv_map(coords, shape)
+        return sparse.submanifold_conv3d(feats, kernel, None, plan.neighbors, plan=plan)
 
     def with_map() -> torch.Tensor:
         if "plan" not in known:
