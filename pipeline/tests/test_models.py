@@ -322,3 +322,19 @@ def test_decoding_with_gradients_gives_the_same_and_reaches_every_weight():
         torch.testing.assert_close(texture(z, subdivisions).feats, out.detach())
     out.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in texture.parameters())
+
+
+def test_a_decoded_asset_becomes_a_mesh():
+    """Four voxels around one crossed edge give one quad, at the vertices that the first three channels say."""
+    decoder = from_config({"name": "FlexiDualGridVaeDecoder", "args": {**DECODER, "resolution": 8, "use_fp16": False}})
+    coords = torch.tensor([[0, 3, y, z] for y in (2, 3) for z in (4, 5)], dtype=torch.int32)
+    feats = torch.full((4, 7), -5.0)
+    feats[:, :3], feats[0, 3] = 0, 5  # in the middle of each voxel; the edge along x at the first one's corner
+    vertices, faces = decoder.to_mesh(SparseTensor(feats, coords))
+    torch.testing.assert_close(vertices, (coords[:, 1:] + 0.5) / 8 - 0.5)
+    assert len(faces) == 2 and sorted(set(faces.flatten().tolist())) == [0, 1, 2, 3]
+    assert torch.equal(decoder.to_mesh(SparseTensor(feats, coords), resolution=16)[0], (coords[:, 1:] + 0.5) / 16 - 0.5)
+    with pytest.raises(ValueError, match="h: expected one batch entry, got 2"):
+        decoder.to_mesh(
+            SparseTensor(feats, coords + torch.tensor([[0] * 4, [0] * 4, [1, 0, 0, 0], [1, 0, 0, 0]]).int())
+        )

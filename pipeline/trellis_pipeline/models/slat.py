@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 import trellis_sparse
+import trellis_voxel
 from torch import nn
 
 from ..sparse import SparseTensor
@@ -387,6 +388,23 @@ class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):
         """The voxels int32 [N, 4] that `levels` upsamplings of z would have, without decoding further."""
         growth = self._run(z, None, levels)[1] if levels else None
         return z.coords if growth is None else growth.voxels.coords
+
+    def to_mesh(self, h: SparseTensor, *, resolution: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vertices float32 [V, 3] in [-0.5, 0.5] and faces int32 [F, 3] of one decoded asset.
+
+        For callers of the models alone, the parity check among them; the pipeline has its own way (`export/shape.py`).
+
+        Raises:
+            ValueError: more than one batch entry.
+        """
+        if len(h.lengths) > 1:
+            raise ValueError(f"h: expected one batch entry, got {len(h.lengths)}")
+        feats = h.feats.float()  # thresholds and vertices in float32, whatever the decoder ran in
+        local = (1 + 2 * self.voxel_margin) * torch.sigmoid(feats[:, :3]) - self.voxel_margin
+        return trellis_voxel.dual_grid_to_mesh(
+            h.coords[:, 1:].contiguous(), local, feats[:, 3:6] > 0, F.softplus(feats[:, 6:7]),
+            aabb=[[-0.5] * 3, [0.5] * 3], grid_size=resolution or self.resolution,
+        )  # fmt: skip
 
 
 def _to_torso_dtype(blocks: nn.ModuleList, dtype: torch.dtype) -> None:
