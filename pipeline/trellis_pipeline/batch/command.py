@@ -146,7 +146,9 @@ class _Batch:
             answer = self.worker.ask({k: str(v) for k, v in files.items()}, self.timeout)
         except WorkerDiedError as died:
             return "crash", {"error": str(died)}
-        return ("made", answer["facts"]) if "facts" in answer else (answer["kind"], answer)
+        if "facts" in answer:
+            return "made", answer["facts"]
+        return answer["kind"], {"error": answer["error"].removeprefix(f"{job.picture}: ")}  # the line names it already
 
     def _count(self, label: str, what: str, more: str = "") -> None:
         self.counts[what] += 1
