@@ -8,6 +8,8 @@ Only for versions of torch with which this was tried; another is imported as it 
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -21,15 +23,16 @@ TRIED = ("2.11", "2.13")
 """Versions of torch, by the first two numbers."""
 
 LATER = (
-    "unittest.mock", "torchgen.model", "torch.utils.data", "torch.distributions", "torch.nested", "torch.optim",
-    "torch.profiler", "torch.ao", "torch.nn.intrinsic", "torch.nn.qat", "torch.nn.quantizable", "torch.nn.quantized",
-    "torch.quantization", "torch.masked", "torch.export", "torch.distributed._meta_registrations",
-    "torch._meta_registrations",
+    "unittest.mock", "tarfile", "multiprocessing.connection", "pynvml", "torchgen.model", "torch.utils.data",
+    "torch.distributions", "torch.nested", "torch.optim", "torch.profiler", "torch.ao", "torch.nn.intrinsic", "torch.nn.qat",
+    "torch.nn.quantizable", "torch.nn.quantized", "torch.quantization", "torch.masked", "torch.export",
+    "torch.distributed._meta_registrations", "torch._meta_registrations",
 )  # fmt: skip
 """What nothing else of torch needs while it is imported, in its order."""
 
 # torch.fx cannot be imported in the midst of torch.func, and the compiler takes all of torch to be there.
 _FIRST = {"torch.func": ("torch.fx",), "torch._dynamo": LATER, "torch._inductor": LATER}
+_BACKENDS = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 _loading = RLock()
 
 
@@ -98,8 +101,10 @@ class _Finder:
         if package is not None and type(package) is Later:  # a part of it is wanted
             load(package)
         for first in _FIRST.get(name, ()):
-            __import__(first)
-            load(sys.modules[first])
+            if first not in LATER:
+                importlib.import_module(first)
+            elif first in sys.modules:  # not all of them are installed everywhere
+                load(sys.modules[first])
         if name in sys.modules:
             return _spec(name)
         if name not in self._left:
@@ -123,6 +128,14 @@ def import_torch() -> ModuleType:
     """torch, imported so if it is of a version that was tried and nobody has imported it."""
     if "torch" not in sys.modules and _version() in TRIED:
         sys.meta_path.insert(0, cast("Any", _Finder()))
+        # It would read what every installed package offers, for devices of other makers.
+        given = os.environ.get(_BACKENDS)
+        os.environ.setdefault(_BACKENDS, "0")
+        try:
+            importlib.import_module("torch")
+        finally:
+            if given is None:
+                del os.environ[_BACKENDS]
     import torch
 
     return torch

@@ -14,6 +14,7 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 import trellis_shade as shade
 
@@ -133,7 +134,9 @@ def measure(views: list[View]) -> dict[str, Any]:
         tiles = torch.nn.functional.avg_pool2d(errors[:, None], _TILE)
         out |= {
             f"flip_{mode}_mean": float(errors.mean()),
-            f"flip_{mode}_p99": float(torch.quantile(errors.flatten()[:: max(1, errors.numel() // 200_000)], 0.99)),
+            f"flip_{mode}_p99": float(
+                np.quantile(errors.numpy().reshape(-1)[:: max(1, errors.numel() // 200_000)], 0.99)
+            ),
             f"flip_{mode}_max": float(errors.max()),
             f"flip_{mode}_worst_tile": float(tiles.max()),
         }

@@ -150,14 +150,12 @@ def _lattice(asset: Asset) -> float:
     """How well some vertices' coordinates lie on a lattice, whatever its pitch and offset: 1 when all do."""
     used = members(asset.welded_faces, len(asset.welded_vertices))
     chosen = np.random.default_rng(SEED).choice(len(used), min(len(used), 2000), replace=False)
-    points = asset.welded_vertices[used[torch.from_numpy(chosen).to(asset.device)]].cpu().numpy().astype(np.float64)
-    counts = np.arange(8, 257)
+    points = asset.welded_vertices[used[torch.from_numpy(chosen).to(asset.device)]].double()
+    counts = torch.arange(8, 257, device=asset.device)
     # |mean exp(2 pi i n x)| is 1 when all coordinates lie on a lattice of pitch 1/n.
-    coherence = np.ones(len(counts))
-    for axis in range(3):
-        phase = np.exp(2j * np.pi * points[:, axis, None] * counts)
-        coherence *= np.abs(phase.mean(0))
-    return float(np.cbrt(coherence.max()))
+    angle = 2 * np.pi * points[..., None] * counts
+    coherence = (angle.cos().mean(0).square() + angle.sin().mean(0).square()).sqrt().prod(0)
+    return float(np.cbrt(float(coherence.max())))
 
 
 def _primitive(asset: Asset) -> dict[str, Any]:
