@@ -6,6 +6,7 @@ import torch
 import trimesh
 from trellis_mesh import Bvh
 from trellis_pipeline.export import Mesh, clean, orient, orient_outward, remesh, simplify
+from trellis_pipeline.export.visibility import front_seen
 
 
 def tensors(m):
@@ -117,3 +118,43 @@ def test_simplifying_meets_its_count():
     v, f = tensors(trimesh.creation.icosphere(4))
     result, facts = simplify(Mesh(v, f), 1000)
     assert 900 <= len(result.faces) == facts["faces_out"] <= 1000
+
+
+def _thin_box(height):
+    """A closed box 0.4 x 0.4 x `height` as a source, and its upper side alone as what a coarse grid makes of it."""
+    box = trimesh.creation.box((0.4, 0.4, height))
+    sheet = trimesh.Trimesh([[-0.2, -0.2, 0], [0.2, -0.2, 0], [0.2, 0.2, 0], [-0.2, 0.2, 0]], [[0, 1, 2], [0, 2, 3]])
+    for _ in range(4):
+        sheet = sheet.subdivide()
+    return tensors(box), sheet
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_a_sheet_that_was_a_thin_wall_shows_its_front_to_the_side_that_is_seen(below):
+    """The two sides of a wall thinner than a voxel become one sheet; a closed body on one side of it hides its back."""
+    (source_v, source_f), sheet = _thin_box(0.01)
+    source_v[:, 2] += 0.001 * source_v[:, 0].sign() * source_v[:, 1].sign()  # so that either side is nearer somewhere
+    lid = trimesh.creation.box((0.6, 0.6, 0.2))
+    lid.apply_translation((0, 0, -0.12 if below else 0.12))
+    v, f = tensors(sheet)
+    lid_v, lid_f = tensors(lid)
+    everything = torch.cat([source_v, lid_v]), torch.cat([source_f, lid_f + len(source_v)])
+    for side in (f, f.flip(1)):
+        target = Mesh(torch.cat([v, lid_v]), torch.cat([side, lid_f + len(v)]))
+        result = orient(target, Bvh(*everything), *everything)
+        corners = result.vertices[result.faces[: len(f)].long()]
+        up = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2]
+        assert bool((up > 0).all() if below else (up < 0).all())
+
+
+def test_which_side_of_a_face_is_seen():
+    """Of a closed ball the front, of its cavity neither, of a sheet both alike, and of a ball wound inward the back."""
+    ball, cavity = trimesh.creation.icosphere(3, 0.4), trimesh.creation.icosphere(3, 0.3)
+    cavity.invert()
+    v, f = tensors(trimesh.util.concatenate([ball, cavity]))
+    seen = front_seen(Bvh(v, f), v[f.long()])
+    assert seen[: len(ball.faces)].min() > 0.8 and seen[len(ball.faces) :].abs().max() == 0
+    turned = f[: len(ball.faces)].flip(1)
+    assert front_seen(Bvh(v, turned), v[turned.long()]).max() < -0.8
+    sheet_v, sheet_f = tensors(_thin_box(0.1)[1])
+    assert front_seen(Bvh(sheet_v, sheet_f), sheet_v[sheet_f.long()]).abs().max() < 0.1

@@ -9,6 +9,7 @@ import trellis_mesh as mesh
 import trellis_voxel as voxel
 
 from .stages import Mesh, VoxelAsset
+from .visibility import front_seen
 
 # Loops up to this length (in cube sides) are closed; longer ones are openings of the object. Upstream's choice.
 HOLE_PERIMETER = 3e-2
@@ -49,7 +50,9 @@ def clean(raw: Mesh, *, min_fraction: float) -> tuple[Mesh, dict[str, Any]]:
 def orient(target: Mesh, reference: mesh.Bvh, vertices: torch.Tensor, faces: torch.Tensor) -> Mesh:
     """Makes each component of `target` consistent and turns it the way the reference surface under it faces.
 
-    A dual grid has no inside: its quads face along the axes. The source's own winding says which side is out.
+    A dual grid has no inside: its quads face along the axes. The source's own winding says which side is out, unless it
+    contradicts itself there: parts that were wound both ways, or the two sides of a wall thinner than a voxel, which are
+    one sheet here. Then the side that is seen from outside decides, or, where both are or none is, most of the source.
 
     Args:
         reference: search structure over the source mesh (`vertices`, `faces`).
@@ -65,17 +68,50 @@ def orient(target: Mesh, reference: mesh.Bvh, vertices: torch.Tensor, faces: tor
         torch.linalg.cross(source[:, 1] - source[:, 0], source[:, 2] - source[:, 0]), dim=1
     )
     agreement = (normal * source_normal).sum(1)
+    del corners, normal, nearest, source, source_normal
     parts = _components(v, f)
-    # Where the source contradicts itself (parts of one surface wound both ways), chance would decide: there out decides.
-    sure = _sums(agreement.abs(), *parts[1:])
-    unsure = (_sums(agreement, *parts[1:]).abs() < _CLEAR * sure)[parts[0].long()]
-    if unsure.any():
-        agreement = torch.where(unsure, _outward(v, f, *parts), agreement)
+    most = _sums(agreement, *parts[1:]).abs()
+    all_ = _sums(agreement.abs(), *parts[1:])
+    if (disputed := most < _UNANIMOUS * all_).any():
+        agreement, decided = _by_view(v, f, agreement, disputed, *parts)
+        # Where the source prefers neither side and neither is seen alone, chance would decide: there parity does.
+        unsure = ((most < _CLEAR * all_) & ~decided)[parts[0].long()]
+        if unsure.any():
+            agreement = torch.where(unsure, _outward(v, f, *parts), agreement)
     return _turn_components(v, f, agreement, *parts)
 
 
-# The share of a component's weighed area by which the source must prefer one of its sides to decide.
-_CLEAR = 0.25
+# The share of a component's weighed area by which the source must prefer one of its sides: to decide at all, and to decide
+# against what is seen.
+_CLEAR, _UNANIMOUS = 0.25, 0.9
+# Seen from one side only: so much of what is seen is seen of that side, and so much of the area is seen.
+_ONE_SIDE, _SEEN = 0.8, 0.2
+# Faces of a component that ask from where they are seen.
+_LOOKED_AT = 64
+
+
+def _by_view(
+    v: torch.Tensor,
+    f: torch.Tensor,
+    agreement: torch.Tensor,
+    disputed: torch.Tensor,
+    labels: torch.Tensor,
+    order: torch.Tensor,
+    sizes: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`agreement` [F] with that of disputed components [C] of which one side is seen replaced by which, and those, bool [C]."""
+    face, component = _asking(order, sizes, torch.where(disputed, _LOOKED_AT, 0))
+    corners = v[f[face].long()]
+    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).square().sum(1).sqrt()
+    seen = front_seen(mesh.Bvh(v, f), corners) * area
+    counts = torch.bincount(component, minlength=len(sizes))
+    net, either, whole = (torch.segment_reduce(x.double(), "sum", lengths=counts) for x in (seen, seen.abs(), area))
+    decided = disputed & (net.abs() >= _ONE_SIDE * either) & (either >= _SEEN * whole) & (either > 0)
+    weight = torch.zeros_like(agreement)
+    weight[face] = seen
+    return torch.where(decided[labels.long()], weight, agreement), decided
+
+
 # Rays that decide which side of a component is out: so many of its faces ask.
 _ASKED = 256
 # How far a ray begins above its face, in sides of the cube: beyond the rounding of coordinates, within any voxel.
@@ -99,11 +135,7 @@ def _outward(
     v: torch.Tensor, f: torch.Tensor, labels: torch.Tensor, order: torch.Tensor, sizes: torch.Tensor
 ) -> torch.Tensor:
     """What faces say of their winding: float32 [F], their length where it is outward, that negative where not, 0 unasked."""
-    # Every face of a small component, evenly spaced ones of a large one.
-    asked = sizes.clamp(max=_ASKED)
-    component = torch.repeat_interleave(asked)
-    place = torch.arange(len(component), device=v.device) - (asked.cumsum(0) - asked)[component]
-    face = order[(sizes.cumsum(0) - sizes)[component] + place * sizes[component] // asked[component]]
+    face, _ = _asking(order, sizes, torch.full_like(sizes, _ASKED))
     corners = v[f[face].long()]
     normal = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = (normal * normal).sum(1).sqrt()
@@ -114,6 +146,15 @@ def _outward(
     weight = torch.zeros(len(f), device=v.device)
     weight[face] = vote * (crossings >= 0)
     return weight
+
+
+def _asking(order: torch.Tensor, sizes: torch.Tensor, most: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Faces of each component, and the component of each: every one of a small component, `most` [C] of a large one."""
+    asked = torch.minimum(sizes, most)
+    component = torch.repeat_interleave(asked)
+    place = torch.arange(len(component), device=order.device) - (asked.cumsum(0) - asked)[component]
+    first = (sizes.cumsum(0) - sizes)[component]
+    return order[first + place * sizes[component] // asked[component]], component
 
 
 def _components(v: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
