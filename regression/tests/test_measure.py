@@ -1,5 +1,6 @@
 """Measurements on shapes whose right answers are known."""
 
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -77,6 +78,17 @@ def test_stray_quads_hang_off_the_surface_and_end_in_the_open():
     assert welded.measure(asset(sheet))["stray_share"] == 0  # open, but no edge of three faces
 
 
+def test_what_is_stuck_through_a_surface_does_not_float():
+    """Of small boxes one lies away from the wall, and one goes through it with every corner farther than counts as near."""
+    wall = trimesh.creation.box((1, 1, 0.02))
+    for _ in range(4):
+        wall = wall.subdivide()
+    brick = trimesh.creation.box((0.02, 0.02, 0.1))
+    nail, loose = brick.copy(), brick.copy().apply_translation((0.2, 0.2, 0.1))
+    assert welded.measure(asset(together(wall, nail)))["floaters"] == 0
+    assert welded.measure(asset(together(wall, nail, loose)))["floaters"] == 1
+
+
 def test_a_crate_is_axis_aligned_but_has_few_steps_and_stairs_have_many():
     crate = welded.measure(asset(trimesh.creation.box((1, 1, 1))))
     assert crate["axis_aligned_share"] == 1 and crate["step_density"] == pytest.approx(12 / 6)
@@ -98,11 +110,57 @@ def test_inner_layer_is_seen_by_rays_and_a_cup_is_none():
     assert rays.measure(asset(cup))["inner_layer_share"] < 0.1  # the same two layers, but one sees in
 
 
+def hollow_box(*walls):
+    """A closed cupboard: a box with a cavity, its six boards as thick as said."""
+    outer = trimesh.creation.box((1, 1, 1))
+    low, high = np.array(walls[:3]) - 0.5, 0.5 - np.array(walls[3:])
+    cavity = trimesh.creation.box(high - low)
+    cavity.apply_translation((low + high) / 2)
+    cavity.invert()
+    return together(outer, cavity)
+
+
+def test_a_shell_has_one_distance_and_a_cupboard_has_those_of_its_boards():
+    inner = BALL.copy().apply_scale(0.97)
+    inner.invert()
+    assert rays.measure(asset(together(BALL, inner)))["shell_share"] > 0.98
+    assert rays.measure(asset(BALL))["shell_share"] == 0
+    half = below(inner, 0.0)  # of half of what is seen
+    assert rays.measure(asset(together(BALL, half)))["shell_share"] == pytest.approx(0.5, abs=0.06)
+    boards = rays.measure(asset(hollow_box(0.01, 0.02, 0.03, 0.04, 0.05, 0.01)))
+    assert boards["inner_layer_share"] > 0.35 and boards["shell_share"] == pytest.approx(1 / 3, abs=0.05)
+    assert rays.measure(asset(hollow_box(*6 * (0.02,))))["shell_share"] > 0.9
+
+
 def test_inside_out():
     turned = BALL.copy()
     turned.invert()
-    assert rays.measure(asset(turned))["inside_out_share"] > 0.98
+    found = rays.measure(asset(turned))
+    assert found["inside_out_share"] > 0.98 and found["inside_out_one_sided_share"] == 0
+    one_sided = model(turned).write().replace(b'"doubleSided": true', b'"doubleSided":false')
+    found = rays.measure(Asset.parse(one_sided))
+    assert found["inside_out_one_sided_share"] == found["inside_out_share"] > 0.98
     assert rays.measure(asset(BALL))["inside_out_share"] == 0
+
+
+def test_layers_are_counted_beside_the_goldens_surface_in_its_frame():
+    inner = BALL.copy().apply_scale(0.97)
+    inner.invert()
+    far = trimesh.creation.icosphere(subdivisions=1, radius=0.3).apply_translation((9, 0, 0))
+    small = BALL.copy().apply_scale(0.5)
+    for extra in ([], [far]):  # with which the unit spaces differ
+        single, double = asset(together(BALL, small)), asset(together(BALL, small, inner, *extra))
+        found = surface.measure(double, single)
+        assert found["added_layer_share"] == pytest.approx(0.8, abs=0.02)  # all but the small ball's
+    assert surface.measure(single, asset(together(BALL, small, inner)))["added_layer_share"] < -0.8
+    assert surface.measure(asset(together(BALL, inner)), asset(BALL))["area_ratio"] == pytest.approx(1 + 0.97**2)
+    assert surface.measure(single, single)["added_layer_share"] == 0
+    # A sheet that becomes two walls, and a wall that only moved.
+    sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], [[0, 1, 2], [0, 2, 3]])
+    walls = together(sheet.copy().apply_translation((0, 0, 0.008)), sheet.copy().apply_translation((0, 0, -0.008)))
+    assert surface.measure(asset(walls), asset(sheet))["added_layer_share"] > 0.98
+    moved = sheet.copy().apply_translation((0, 0, 0.008))
+    assert surface.measure(asset(moved), asset(sheet))["added_layer_share"] == 0
 
 
 def test_only_covered_texels_count():
@@ -116,6 +174,23 @@ def test_only_covered_texels_count():
     assert found["gutter_bleed_share"] == 1
     filled = texture.measure(Asset.parse(model(BALL, image).filled(covered).write()))
     assert filled["gutter_bleed_share"] == 0
+    # A picture that goes on beyond the charts is no background.
+    image[~covered] = np.random.default_rng(0).integers(0, 256, (int((~covered).sum()), 4))
+    assert texture.measure(Asset.parse(model(BALL, image).write()))["gutter_bleed_share"] < 0.02
+
+
+def test_factors_multiply_colour_and_alpha_of_a_texture():
+    data = model(BALL, np.full((128, 128, 4), 200, np.uint8), alpha_mode="BLEND", keep_alpha=True).write()
+    plain = b'"pbrMetallicRoughness": {'
+    factor = b'"pbrMetallicRoughness": {"baseColorFactor": [1, 0, 1, 0.5], '
+    (length,) = struct.unpack_from("<I", data, 12)
+    text = data[20 : 20 + length].replace(plain, factor)
+    text += b" " * (-len(text) % 4)
+    rest = data[20 + length :]
+    head = struct.pack("<III", 0x46546C67, 2, 20 + len(text) + len(rest)) + struct.pack("<II", len(text), 0x4E4F534A)
+    found = texture.measure(Asset.parse(head + text + rest))
+    assert found["transparency"] == pytest.approx(1 - 100 / 255)
+    assert found["luminance_mean"] == pytest.approx(200 / 255 * (1 - 0.7152), abs=0.001)
 
 
 def test_charts_and_texels_per_triangle():
@@ -123,7 +198,25 @@ def test_charts_and_texels_per_triangle():
     n = len(BALL.faces)
     assert found["charts"] == n
     assert found["texels_per_triangle"] == pytest.approx(0.32 * 128**2 / int(np.ceil(np.sqrt(n))) ** 2, rel=0.01)
-    assert found["sliver_chart_share"] == 1  # 4 texels each
+    assert found["sliver_chart_share"] == found["sliver_area_share"] == 1  # 4 texels each
+
+
+def test_tiny_charts_count_by_the_surface_that_they_hold():
+    """A ball as one chart of its own with room, and another, of half the size, whose faces are tiny charts."""
+    large, small = model(BALL), model(BALL.copy().apply_scale(0.5).apply_translation((3, 0, 0)))
+    n = len(BALL.faces)
+    spread = large.uv * [1, 0.5]
+    squeezed = small.uv * [0.5, 0.125] + [0.25, 0.75]
+    both = replace(
+        large, positions=np.concatenate([large.positions, small.positions]),
+        normals=np.concatenate([large.normals, small.normals]),
+        uv=np.concatenate([spread, squeezed]).astype(np.float32),
+        faces=np.concatenate([large.faces, small.faces + len(large.positions)]),
+        base=np.full((512, 512, 4), 200, np.uint8),
+    )  # fmt: skip
+    found = texture.measure(Asset.parse(both.write()))
+    assert found["charts"] == 2 * n and found["sliver_charts"] == n
+    assert found["sliver_area_share"] == pytest.approx(0.2)  # a quarter of the area of the other
 
 
 def test_alpha_by_mode():
@@ -166,6 +259,11 @@ def test_a_thin_wall_that_moved_is_not_turned_and_turned_faces_are():
         part = float(fine.area_faces[which].sum() / fine.area)
         found = surface.measure(asset(trimesh.Trimesh(fine.vertices, faces, process=False)), asset(fine))
         assert found["normal_turned_share"] == pytest.approx(part, abs=0.05)
+        assert found["normal_turned_one_sided_share"] == 0
+        one_sided = model(trimesh.Trimesh(fine.vertices, faces, process=False)).write()
+        one_sided = Asset.parse(one_sided.replace(b'"doubleSided": true', b'"doubleSided":false'))
+        found = surface.measure(one_sided, asset(fine))
+        assert found["normal_turned_one_sided_share"] == found["normal_turned_share"]
 
 
 def test_signed_permutations_are_the_48_of_the_cube():

@@ -120,6 +120,12 @@ class Asset:
         return torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.device)
 
     @once
+    def double_sided(self) -> torch.Tensor:
+        """bool [S]: whether the material of each solid face shows its back too."""
+        sided = torch.tensor([p.material.double_sided for p in self.parts], dtype=torch.bool, device=self.device)
+        return sided[self.part_of_face[self.solid_faces]]
+
+    @once
     def bounds(self) -> npt.NDArray[np.float64]:
         """[2, 3], of the vertices that faces use."""
         used = rows(self.positions, members(self.faces, len(self.positions)))

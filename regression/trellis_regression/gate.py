@@ -146,7 +146,7 @@ def _finding(detector: Detector, evidence: Evidence, limits: Mapping[tuple[str, 
         value, limit = figure(evidence), limits.get((detector.name, kind))
         if value is None or limit is None:
             continue
-        excess = (value - limit.value) / (abs(limit.value) + detector.floor)
+        excess = (value - limit.value) / (abs(limit.value) + detector.floor_of(kind))
         if best is None or excess > best[0]:
             best = (excess, kind, float(value), limit)
     if best is None:

@@ -33,12 +33,12 @@ class Limit:
     clean: tuple[float, ...] = ()
 
 
-def derive(detector: Detector, clean: Sequence[float], margin: float) -> float:
-    """The rule above, for one detector."""
+def derive(detector: Detector, kind: str, clean: Sequence[float], margin: float) -> float:
+    """The rule above, for one detector and kind of figure."""
     if detector.fixed is not None:
         return detector.fixed
     low, high = float(np.median(clean)), float(np.max(clean))
-    distance = margin * max(high - low, detector.floor)
+    distance = margin * max(high - low, detector.floor_of(kind))
     if detector.unit == "share":
         distance = min(distance, (1 - high) / 2)
     return high + distance
@@ -61,7 +61,7 @@ def write(values: Mapping[str, Mapping[str, Sequence[float]]], about: Mapping[st
             entry[kind] = {
                 "clean": clean,
                 "quantiles": {f"{q:g}": round(float(np.quantile(clean, q)), DIGITS) for q in QUANTILES},
-                **{name: round(derive(detector, clean, margin), DIGITS) for name, margin in PROFILES.items()},
+                **{name: round(derive(detector, kind, clean, margin), DIGITS) for name, margin in PROFILES.items()},
             }
         table[detector.name] = entry if entry else {"fixed": detector.fixed}
     path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
@@ -92,8 +92,9 @@ def lines(path: Path = TABLE) -> list[str]:
                 continue
             q, high = entry["quantiles"], entry["clean"][-1]
             spread = high - float(np.median(entry["clean"]))
-            why = f"spread {spread:.4g}" if spread > d.floor else f"floor {d.floor:g}, spread {spread:.4g}"
-            if d.unit == "share" and max(spread, d.floor) > (1 - high) / 2:
+            floor = d.floor_of(kind)
+            why = f"spread {spread:.4g}" if spread > floor else f"floor {floor:g}, spread {spread:.4g}"
+            if d.unit == "share" and max(spread, floor) > (1 - high) / 2:
                 why = "half of what is left to 1"
             numbers = (q["0"], q["0.5"], q["0.95"], q["1"], entry["default"], entry["strict"])
             found.append(

@@ -24,6 +24,7 @@ class Detector:
         unit: "share", "count" or "ratio"; shares are at most 1, which bounds their threshold.
         floor: the least distance between clean assets and the threshold, in the figure's unit: what measuring can
             resolve.
+        floor_alone: the same for the figure of its own, where sound assets from elsewhere differ more than two builds do.
         fixed: a threshold by definition ("any"), for figures that are 0 on every sound asset; None to derive it.
         historic: whether the devlog or a public report has it (a fault), or it is a general guard.
         note: what is to be added to the cause, for an asset; "" for nothing.
@@ -37,6 +38,11 @@ class Detector:
     needs: str = ""
     unit: str = "share"
     floor: float = 0.02
+    floor_alone: float | None = None
     fixed: float | None = None
     historic: bool = True
     note: Callable[[Evidence], str] | None = None
+
+    def floor_of(self, kind: str) -> float:
+        """The floor of a kind of figure, "alone" or "golden"."""
+        return self.floor_alone if kind == "alone" and self.floor_alone is not None else self.floor

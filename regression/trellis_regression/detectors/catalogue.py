@@ -23,7 +23,7 @@ ALL: tuple[Detector, ...] = (
         "{value:.1%} of the surface is missing: component removal deleted parts of the asset",
         "lower --min-fraction; removal must be relative to the whole and may never take the largest component",
         alone=f.lost_in_cleaning, golden=f.against("missing_share"), needs="--golden or --stages",
-        floor=0.002,
+        floor=0.002, floor_alone=0.005,
     ),
     Detector(
         "spconv-confetti",
@@ -36,19 +36,19 @@ ALL: tuple[Detector, ...] = (
         "floaters",
         "{value:.0f} small pieces float away from the surface (clean assets: at most {limit:.0f})",
         "libraries of another torch build in the process (torchaudio is the usual one): run trellis-doctor; then cleaning",
-        alone=f.shape("floaters"), golden=f.more_than_golden("shape", "floaters"), unit="count", floor=3.0,
+        alone=f.shape("floaters"), golden=f.more_than_golden("shape", "floaters"), unit="count", floor=5.0,
     ),
     Detector(
         "blocky",
         "the surface is a stair of voxels: blockiness {value:.1f}, limit {limit:.1f}",
         "remeshing is broken or skipped: export the dual grid's own mesh, do not contour occupancy",
-        alone=f.blocky, golden=f.blocky_more, unit="ratio", floor=2.0, note=f.how_blocky,
+        alone=f.blocky, golden=f.blocky_more, unit="ratio", floor=2.0, floor_alone=8.0, note=f.how_blocky,
     ),
     Detector(
         "double-shell",
-        "{value:.0%} of the area is a second layer behind the surface: both sides of an unsigned field were meshed",
+        "{value:.0%} of the surface has a second layer close behind it: both sides of an unsigned field were meshed",
         "keep the outer shell only: remesh_dual_contouring(shell='outer')",
-        alone=f.shape("inner_layer_share"), golden=f.second_layer, floor=0.05,
+        alone=f.shape("shell_share"), golden=f.second_layer, floor=0.2, floor_alone=0.5,
     ),
     Detector(
         "flipped-winding",
@@ -61,6 +61,7 @@ ALL: tuple[Detector, ...] = (
         "{value:.2%} of the faces are stray quads that hang off the surface: crossing flags were decided in fp16",
         "compare the decoder's logits with their threshold in fp32",
         alone=f.shape("stray_share"), golden=f.more_than_golden("shape", "stray_share"), floor=0.01,
+        floor_alone=0.06,
     ),
     Detector(
         "over-decimated",
@@ -78,7 +79,7 @@ ALL: tuple[Detector, ...] = (
         "black-texture",
         "{value:.0%} of the visible texels are black (clean assets: at most {limit:.0%})",
         "the texture sampler read nothing: check its axis order (x, y, z) and that attributes and points share a frame",
-        alone=f.texture("black_inside_share"), golden=f.more_than_golden("texture", "black_inside_share"),
+        alone=f.texture("dead_inside_share"), golden=f.more_than_golden("texture", "black_inside_share"), floor=0.1,
     ),
     Detector(
         "edge-of-grid",
@@ -90,13 +91,13 @@ ALL: tuple[Detector, ...] = (
         "transparent",
         "the surface is {value:.0%} invisible: alpha was written and the material is not OPAQUE",
         "write alphaMode OPAQUE unless the alpha of covered texels says otherwise (--alpha auto)",
-        alone=f.texture("transparency"), golden=f.more_than_golden("texture", "transparency"), floor=0.05,
+        alone=f.texture("invisible_share"), golden=f.more_than_golden("texture", "transparency"), floor=0.05,
     ),
     Detector(
         "alpha-lost",
         "{value:.0%} of the surface should be see-through and is drawn solid: OPAQUE was forced",
         "choose alphaMode from the alpha of covered texels (--alpha auto)",
-        alone=f.alpha_lost, golden=f.less_transparent, floor=0.01,
+        alone=f.alpha_lost, golden=f.less_transparent, floor=0.3, floor_alone=0.01,
     ),
     Detector(
         "alpha-holes",
@@ -120,7 +121,7 @@ ALL: tuple[Detector, ...] = (
         "sliver-charts",
         "{value:.0%} of the charts cover fewer than 8 texels: the atlas is confetti and its texels are wasted",
         "unwrap the cleaned, welded mesh with larger charts (unwrap_uv), after simplification",
-        alone=f.slivers, golden=f.slivers_more, floor=0.05,
+        alone=f.slivers, golden=f.slivers_more, floor=0.3, floor_alone=0.5,
     ),
     Detector(
         "second-run",

@@ -74,18 +74,29 @@ LATTICE = 10.0
 
 
 def blocky(e: Evidence) -> float | None:
-    """Right-angled edges between axis-aligned faces per area, weighed by how much of the surface is axis-aligned."""
+    """Right-angled edges between axis-aligned faces per area, weighed by how much of the surface is axis-aligned and how
+    well its vertices lie on a lattice: furniture has such edges too. A finer lattice than is looked for shows by edges alone.
+    """
     if not e.shape:
         return None
-    return float(e.shape["step_density"] * e.shape["axis_aligned_share"])
+    steps = _stepped(e.shape)
+    return float(max(steps * e.shape["lattice_coherence"] ** 2, steps - MANY_STEPS))
+
+
+MANY_STEPS = 128.0
+"""More right-angled edges than an object has that is not made of voxels; about what 128 cells along the longest side give."""
+
+
+def _stepped(s: dict[str, Any]) -> float:
+    return float(s["step_density"] * s["axis_aligned_share"])
 
 
 def blocky_more(e: Evidence) -> float | None:
-    """`blocky` beyond the golden's, or the share on the axes and on a lattice beyond it: a flat sheet has no steps."""
-    own, theirs = blocky(e), (e.golden or {}).get("shape", {})
-    if own is None or not theirs:
+    """Steps beyond the golden's, or the share on the axes and on a lattice beyond it: a flat sheet has no steps."""
+    theirs = (e.golden or {}).get("shape", {})
+    if not e.shape or not theirs:
         return None
-    steps = own - theirs["step_density"] * theirs["axis_aligned_share"]
+    steps = _stepped(e.shape) - _stepped(theirs)
     return float(max(steps, LATTICE * (_on_lattice(e.shape) - _on_lattice(theirs))))
 
 
@@ -102,10 +113,8 @@ def how_blocky(e: Evidence) -> str:
 
 
 def winding(e: Evidence) -> float | None:
-    """Edges whose two faces disagree, or area that only its back shows to the outside: whichever is more."""
-    if not e.shape:
-        return None
-    return float(max(e.shape["winding_conflict_share"], e.shape["inside_out_share"]))
+    """Edges whose two faces disagree, or surface that shows the outside its back: whichever is more."""
+    return _wound(e.shape) if e.shape else None
 
 
 def winding_golden(e: Evidence) -> float | None:
@@ -113,26 +122,44 @@ def winding_golden(e: Evidence) -> float | None:
     own, theirs = winding(e), (e.golden or {}).get("shape", {})
     if own is None or not theirs:
         return None
-    wound = own - float(max(theirs["winding_conflict_share"], theirs["inside_out_share"]))
     # Points beside the golden's surface meet it at any angle; they say nothing of how faces are wound.
-    turned = float(e.against.get("normal_turned_share", 0)) - 2 * float(e.against.get("extra_share", 0))
-    return max(wound, turned)
+    beside = 2 * float(e.against.get("extra_share", 0))
+    turned, one_sided = (float(e.against.get(f"normal_turned_{k}share", 0)) - beside for k in ("", "one_sided_"))
+    return max(own - _wound(theirs), one_sided, _most_of(turned))
+
+
+def _wound(s: dict[str, Any]) -> float:
+    return float(
+        max(s["winding_conflict_share"], s.get("inside_out_one_sided_share", 0), _most_of(float(s["inside_out_share"])))
+    )
+
+
+def _most_of(share: float) -> float:
+    """What a share is beyond a half, up to 1. A part that is turned as a whole looks right in a material that shows both
+    sides, and a sheet has no outside; but where that is most of an asset, its winding means nothing."""
+    return 2 * share - 1
+
+
+SLIVER_AREA = 0.05
+"""From this share of the surface on, charts of fewer than 8 texels count in full; such crumbs between large charts waste
+nothing, however many they are."""
 
 
 def slivers(e: Evidence) -> float | None:
-    """Charts of fewer than 8 texels among all; of a handful of charts nothing is concluded."""
-    if not e.texture:
-        return None
-    return float(e.texture["sliver_charts"] / max(e.texture["charts"], 100))
+    """Charts of fewer than 8 texels among all, weighed by the surface that they hold; of a handful nothing is concluded."""
+    return _slivers(e.texture)
 
 
 def slivers_more(e: Evidence) -> float | None:
-    """Charts of fewer than 8 texels that the golden has not, among all. A difference of the two shares would hide them where
-    many of the golden's are as small: 66 % of its charts in addition moves a share of 59 % by 27 % only."""
-    theirs = (e.golden or {}).get("texture", {})
-    if not e.texture or not theirs:
+    """`slivers` beyond the golden's."""
+    own, theirs = slivers(e), _slivers((e.golden or {}).get("texture", {}))
+    return None if own is None or theirs is None else own - theirs
+
+
+def _slivers(t: dict[str, Any]) -> float | None:
+    if "sliver_area_share" not in t:
         return None
-    return float((e.texture["sliver_charts"] - theirs["sliver_charts"]) / max(e.texture["charts"], 100))
+    return float(min(t["sliver_charts"] / max(t["charts"], 100), t["sliver_area_share"] / SLIVER_AREA))
 
 
 OPAQUE_SHARE = 0.998
@@ -157,10 +184,14 @@ def alpha_lost(e: Evidence) -> float | None:
     return texture("alpha_lost_share")(e)
 
 
+SOME_GLASS = 0.1
+"""A golden that is less see-through than this counts as this much: panes of a few texels come and go."""
+
+
 def less_transparent(e: Evidence) -> float | None:
-    """How much of the golden's see-through surface is solid here."""
-    ours, theirs = e.texture.get("seen_through_share"), (e.golden or {}).get("texture", {}).get("seen_through_share")
-    return None if ours is None or theirs is None else float(theirs - ours)
+    """How much of the golden's transparency is solid here."""
+    ours, theirs = e.texture.get("transparency"), (e.golden or {}).get("texture", {}).get("transparency")
+    return None if ours is None or theirs is None else float((theirs - ours) / max(theirs, SOME_GLASS))
 
 
 def lost_in_cleaning(e: Evidence) -> float | None:
@@ -219,8 +250,11 @@ def shattered_more(e: Evidence) -> float | None:
 
 
 def second_layer(e: Evidence) -> float | None:
-    """Inner layer beyond the golden's; or second walls beyond it, as an open sheet has no inside to hide one in."""
-    return _most(*(more_than_golden("shape", name)(e) for name in ("inner_layer_share", "two_walls_share")))
+    """Layers beside the golden's surface that it has not, as far as they add to the area: a wall that one build resolves
+    and another does not, or one that moved, does not double a surface."""
+    if "added_layer_share" not in e.against:
+        return None
+    return float(min(e.against["added_layer_share"], e.against["area_ratio"] - 1))
 
 
 def _most(*figures: float | None) -> float | None:

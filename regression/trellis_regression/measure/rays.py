@@ -1,4 +1,4 @@
-"""Which side of the surface sees the outside: inner layers and inside-out faces, by counting crossings of rays."""
+"""Which side of the surface sees the outside: hidden layers and inside-out faces, by rays."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ _POINTS, _RAYS = 2048, 24
 _OFFSET = 1e-4
 # The two layers of a double shell lie a few cells of the remeshing grid apart.
 _GAP = 0.06
+# Within this share of each other, two distances between layers are the same.
+_SAME = 0.15
 
 
 def measure(asset: Asset) -> dict[str, Any]:
     """Shares of the area, from `_POINTS` surface samples with `_RAYS` rays to each side.
 
-    ``inner_layer_share``: no ray from the front escapes, and a short way behind lies a parallel surface that faces the
-    other way: the second wall of a shell. ``two_walls_share``: such a surface lies there, whatever escapes in front.
-    ``inside_out_share``: no ray escapes in front, while most escape behind.
+    ``shell_share``: of what is seen from outside, where at the one distance that is most frequent a surface lies behind
+    that nobody sees and that faces the other way: of a second shell all has the same distance, of a hollow body's boards
+    some. ``inner_layer_share``: no ray from the front escapes, and a short way behind lies a parallel surface that faces
+    the other way and is seen: that shell itself. ``two_walls_share``: such a surface lies there, whatever escapes in front.
+    ``inside_out_share``: no ray escapes in front, while most escape behind; ``inside_out_one_sided_share``: of those what
+    has a material that shows only its front.
     """
     step = len(asset.samples.points) // _POINTS
     points, normals = asset.samples.points[::step], asset.samples.normals[::step]
@@ -31,16 +36,28 @@ def measure(asset: Asset) -> dict[str, Any]:
     behind, face, _ = asset.bvh.ray_cast((points - _OFFSET * normals).contiguous(), (-normals).contiguous(), t_max=_GAP)
     other = asset.normals[face.clamp_min(0).long()].float()
     twin = (face >= 0) & ((other * normals).sum(1) < -0.7)
-    # The twin must be the outer wall: from it, something escapes.
     hit = points - (behind.clamp(max=_GAP) + _OFFSET)[:, None] * normals
     outside = _escapes(asset, hit + _OFFSET * other, _hemisphere(other)) > 0
     inner = enclosed & twin & outside
+    inside_out = enclosed & (back > _RAYS // 2)
+    one_sided = ~asset.double_sided[asset.samples.faces[::step]]
     return {
+        "shell_share": _alike(behind[~enclosed & twin & ~outside]) / max(1, int((~enclosed).sum())),
         "two_walls_share": float(twin.float().mean()),
         "inner_layer_share": float(inner.float().mean()),
         "enclosed_share": float((enclosed & (back == 0)).float().mean()),
-        "inside_out_share": float((enclosed & (back > _RAYS // 2)).float().mean()),
+        "inside_out_share": float(inside_out.float().mean()),
+        "inside_out_one_sided_share": float((inside_out & one_sided).float().mean()),
     }
+
+
+def _alike(distances: torch.Tensor) -> int:
+    """How many of the distances [N] at most lie within `_SAME` of one of them."""
+    if not len(distances):
+        return 0
+    ordered = distances.sort().values
+    ends = torch.searchsorted(ordered, ordered * (1 + _SAME), right=True)
+    return int((ends - torch.searchsorted(ordered, ordered * (1 - _SAME))).max())
 
 
 def _hemisphere(normals: torch.Tensor) -> torch.Tensor:

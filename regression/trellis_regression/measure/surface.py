@@ -17,6 +17,9 @@ TOLERANCE = 0.01
 """F-score: points closer than this share of the longest side agree."""
 IN_FRONT = 0.02
 """How far in front of a surface its counterpart is looked for as well, so that a thin wall does not meet its own back."""
+REACH = 0.03
+"""How far to either side of the golden's surface layers are counted: farther than a second shell lies from the first."""
+_LAYERED = 2048
 
 
 def into(asset: Asset, points: torch.Tensor, golden: Asset) -> torch.Tensor:
@@ -27,7 +30,11 @@ def into(asset: Asset, points: torch.Tensor, golden: Asset) -> torch.Tensor:
 
 
 def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
-    """Both one-sided distances, F-score, normal agreement, and the share of the golden that has no counterpart."""
+    """Both one-sided distances, F-score, normal agreement, the share of the golden that has no counterpart, and layers.
+
+    ``added_layer_share``: where along the golden's normal more layers lie than there, less where fewer do.
+    ``normal_turned_one_sided_share``: of what looks the other way that whose material shows only its front.
+    """
     scale = golden.extent / asset.extent
     points = into(asset, asset.samples.points, golden)
     to_golden, g_face, _ = golden.bvh.closest_point(points)
@@ -39,12 +46,16 @@ def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
     agreement, from_front = (
         (asset.samples.normals * golden.normals[face.long()]).sum(1).cpu().numpy() for face in (g_face, front_face)
     )
+    turned = (agreement < -0.3) & (from_front < -0.3)
+    one_sided = ~asset.double_sided[asset.samples.faces].cpu().numpy()
     return {
         "samples": SAMPLES,
         "seed": SEED,
         "normalisation": "golden bounding box, longest side 1",
         "tolerance": TOLERANCE,
         "scale_ratio": 1 / scale,
+        "area_ratio": asset.area / scale**2 / golden.area,
+        "added_layer_share": _added_layers(asset, golden, scale),
         "extra_mean": float(forward.mean()),
         "extra_p99": float(np.quantile(forward, 0.99)),
         "extra_max": float(forward.max()),
@@ -55,9 +66,21 @@ def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
         "extra_share": 1 - precision,
         "f_score": 2 * precision * recall / max(precision + recall, 1e-12),
         "normal_consistency": float(np.abs(agreement).mean()),
-        "normal_turned_share": float(((agreement < -0.3) & (from_front < -0.3)).mean()),
+        "normal_turned_share": float(turned.mean()),
+        "normal_turned_one_sided_share": float((turned & one_sided).mean()),
         "face_ratio": len(golden.faces) / max(1, len(asset.faces)),
     }
+
+
+def _added_layers(asset: Asset, golden: Asset, scale: float) -> float:
+    """The share of the golden's area beside which the asset has more layers than it, minus that where it has fewer."""
+    step = len(golden.samples.points) // _LAYERED
+    points, normals = golden.samples.points[::step], golden.samples.normals[::step]
+    back = (-normals).contiguous()
+    there = golden.bvh.count_hits((points + REACH * normals).contiguous(), back, t_max=2 * REACH)
+    begin = into(golden, points + REACH * normals, asset)
+    here = asset.bvh.count_hits(begin.contiguous(), back, t_max=2 * REACH * scale)
+    return (int((here > there).sum()) - int((here < there).sum())) / len(points)
 
 
 def nothing(golden: Asset) -> dict[str, Any]:
@@ -68,9 +91,12 @@ def nothing(golden: Asset) -> dict[str, Any]:
         "normalisation": "golden bounding box, longest side 1",
         "tolerance": TOLERANCE,
         "scale_ratio": 0.0,
+        "area_ratio": 0.0,
+        "added_layer_share": -1.0,
         "missing_share": 1.0,
         "extra_share": 0.0,
         "f_score": 0.0,
         "normal_turned_share": 0.0,
+        "normal_turned_one_sided_share": 0.0,
         "face_ratio": float(len(golden.faces)),
     }

@@ -21,6 +21,8 @@ _BLACK = 0.02  # luminance, display units
 _WHITE = 2_550_000
 _DEAD = 2  # a sampler that reads nothing gives 0 in every channel
 _OPAQUE, _CLEAR = 250, 8
+_OTHER = 38  # as much lighter or darker in a channel is another colour
+_INVISIBLE = 0.05  # of glass one sees more
 _INSIDE = 0.045  # farther than this from every side of the box; see `black_inside_share`
 _SLABS = (0.0025, 0.0075, 0.015, 0.03)  # of the longest side
 # Sums of a chart's texels are taken in whole numbers of 2^-16; a face counts with at most as many, of at most 2^24 faces.
@@ -39,7 +41,8 @@ class Texels:
         points: float32 [N, 3], unit space.
         mode: "OPAQUE", "MASK" or "BLEND" by index 0, 1, 2, int8 [N]; `cutoff` float32 [N] belongs to MASK.
         pairs: alpha of texels and of their right and lower neighbours in the same chart, uint8 [M, 2].
-        gutter: largest channel difference of texels just outside a chart from the nearest inside, uint8 [G].
+        gutter: of texels just outside a chart the largest channel difference from the nearest inside, and the colour, to a
+            sixteenth, as one number, int16 [G, 2].
     """
 
     rgb: torch.Tensor
@@ -77,12 +80,19 @@ def _colour(texels: Texels) -> dict[str, Any]:
         "luminance_entropy": float(-(some * np.log2(some)).sum()),
         "black_share": _share(black),
         "black_inside_share": _inside(texels, black),
-        "gutter_bleed_share": _share(texels.gutter > 38),
+        "gutter_bleed_share": _bleed(texels.gutter),
     }
 
 
+def _bleed(gutter: torch.Tensor) -> float:
+    """Texels just outside charts that hold the one other colour that is most frequent there: a background. A picture that
+    goes on beyond its charts has many."""
+    other = gutter[gutter[:, 0] > _OTHER, 1].long()
+    return int(torch.bincount(other, minlength=1).max()) / len(gutter) if len(gutter) else 0.0
+
+
 def _inside(texels: Texels, black: torch.Tensor) -> float:
-    """Black share away from the sides of the box, where lost coordinates leave spots of their own (`edge-of-grid`).
+    """Black (or dead) share away from the sides of the box, where lost coordinates leave spots of their own (`edge-of-grid`).
 
     A box-shaped asset has nearly all of its surface at the sides; then all of it counts.
     """
@@ -107,6 +117,7 @@ def _alpha(texels: Texels) -> dict[str, Any]:
         "alpha_histogram": [round(n / count, 5) for n in histogram],
         "transparency": float(1 - seen.double().mean()),
         "seen_through_share": _share(seen < 0.98),
+        "invisible_share": _share(seen < _INVISIBLE),
         "alpha_ripple_share": _share(inside & ((a - b).abs() >= 6)),
         "alpha_lost_share": _share((texels.mode == 0) & (alpha < 128)),
         "blended_share": _share(blended),
@@ -127,7 +138,9 @@ def _dead(texels: Texels) -> dict[str, Any]:
                     n, of_them = int(inside.sum()), int((dead & inside).sum())
                     if 16 <= n < total:
                         worst = max(worst, of_them / n - (all_dead - of_them) / (total - n))
-    return {"dead_share": all_dead / max(1, total), "dead_edge_contrast": worst}
+    return {
+        "dead_share": all_dead / max(1, total), "dead_inside_share": _inside(texels, dead), "dead_edge_contrast": worst,
+    }  # fmt: skip
 
 
 def _maps(asset: Asset, texels: Texels) -> dict[str, Any]:
@@ -140,7 +153,7 @@ def _maps(asset: Asset, texels: Texels) -> dict[str, Any]:
 
 def _charts(asset: Asset) -> dict[str, Any]:
     """Charts are faces joined across edges whose two ends have the same place and the same uv."""
-    sizes, texels_of_faces = [], []
+    sizes, texels_of_faces, charts, areas = [], [], [], []
     for i, texture, uv in _textured(asset):
         part, height, width = asset.parts[i], *texture.image.shape[:2]
         local = torch.from_numpy(part.faces).to(asset.device).long()
@@ -152,17 +165,24 @@ def _charts(asset: Asset) -> dict[str, Any]:
         count, label = mesh.connected_components(rows(weld, local).int(), len(weld))
         size = torch.zeros(count, dtype=torch.int64, device=asset.device)
         size.index_add_(0, label.long(), (face_texels.clamp(max=_MOST) * _FIXED).round().long())
+        p, q, r = rows(asset.unit[asset.offsets[i] : asset.offsets[i + 1]].double(), local).unbind(1)
+        charts.append(label.long() + sum(len(earlier) for earlier in sizes))
+        areas.append(torch.linalg.cross(q - p, r - p).square().sum(1).sqrt())
         sizes.append(size)
         texels_of_faces.append(face_texels)
     if not sizes:
-        return {"charts": 0, "sliver_chart_share": 0.0, "texels_per_triangle": 0.0, "sliver_charts": 0}
+        return {
+            "charts": 0, "sliver_chart_share": 0.0, "sliver_area_share": 0.0, "texels_per_triangle": 0.0, "sliver_charts": 0,
+        }  # fmt: skip
     sliver = torch.cat(sizes) < 8 * _FIXED
+    area = torch.cat(areas)
     ordered = torch.cat(texels_of_faces).sort().values
     middle = ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]]
     return {
         "charts": len(sliver),
         "sliver_charts": int(sliver.sum()),
         "sliver_chart_share": _share(sliver),
+        "sliver_area_share": float(area[sliver[torch.cat(charts)]].sum() / area.sum().clamp_min(1e-30)),
         "texels_per_triangle": float(middle.mean()),
     }
 
@@ -249,7 +269,7 @@ def _scaled(values: torch.Tensor, factor: np.ndarray) -> torch.Tensor:
         return values
     scale = torch.from_numpy(np.clip(factor, 0, 1)).to(values.device)
     table = (torch.arange(256, device=values.device)[:, None].double() * scale).round().to(torch.uint8)
-    if values.dim() == 2:
+    if len(scale) > 1:
         return torch.stack([rows(table[:, i], values[:, i].int()) for i in range(values.shape[1])], 1)
     return rows(table[:, 0], values.int())
 
@@ -282,11 +302,12 @@ def _gutter(image: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
     grown[:, :-1] |= covered[:, 1:]
     border = grown & ~covered
     if not bool(border.any()):
-        return image.new_zeros(0)
+        return torch.zeros(0, 2, dtype=torch.int16, device=image.device)
     nearest = raster.nearest_texel(covered)[border].long()
     inside = _chosen(image, nearest)[:, :3].short()
     outside = _chosen(image, border.view(-1).nonzero()[:, 0])[:, :3].short()
-    return (outside - inside).abs().amax(1).to(torch.uint8)
+    shade = outside // 16
+    return torch.stack([(outside - inside).abs().amax(1), shade[:, 0] * 256 + shade[:, 1] * 16 + shade[:, 2]], 1)
 
 
 def _chosen(image: torch.Tensor, texels: torch.Tensor) -> torch.Tensor:
@@ -319,5 +340,6 @@ def _plain(part: Part, points: torch.Tensor) -> Texels:
     values = np.nan_to_num(np.array([part.material.roughness, part.material.metallic], np.float64))
     surface = np.tile((values.clip(0, 1) * 255).round().astype(np.uint8), (len(chosen), 1))
     shown, opacity, rough = (torch.from_numpy(x).to(points.device) for x in (rgb, alpha, surface))
+    none = torch.zeros(0, 2, dtype=torch.int16, device=points.device)
     at = points[torch.from_numpy(chosen.astype(np.int64)).to(points.device)]
-    return Texels(shown, opacity, rough, at, *_mode(part, shown), opacity.new_zeros(0, 2), opacity.new_zeros(0))
+    return Texels(shown, opacity, rough, at, *_mode(part, shown), opacity.new_zeros(0, 2), none)

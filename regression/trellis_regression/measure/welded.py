@@ -65,7 +65,7 @@ def small_components(faces: torch.Tensor, area: torch.Tensor) -> torch.Tensor:
 
 
 def _floating(asset: Asset, labels: torch.Tensor, small: torch.Tensor) -> int:
-    """How many small components lie away from everything that is not small."""
+    """How many small components lie away from everything that is not small, and are not stuck through it."""
     if not bool(small.any()):
         return 0
     rest = ~small[labels]
@@ -75,7 +75,17 @@ def _floating(asset: Asset, labels: torch.Tensor, small: torch.Tensor) -> int:
     # One face speaks for its component: a small one has at most 0.5 % of the area.
     points = asset.welded_vertices[asset.welded_faces[first]].reshape(-1, 3)
     distance, _, _ = body.closest_point(points)
-    return int((distance.view(-1, 3).amin(1) > _FLOATING_GAP).sum())
+    far = torch.zeros_like(small)
+    far[small] = distance.view(-1, 3).amin(1) > _FLOATING_GAP
+    # A brick in a wall, a nail in a board: no corner is near the surface that its edges pass through.
+    face = far[labels].nonzero()[:, 0]
+    corners = rows(asset.welded_vertices, asset.welded_faces[face])
+    begin, edge = corners.reshape(-1, 3), (corners.roll(-1, 1) - corners).reshape(-1, 3)
+    long = edge.norm(dim=1) > 0
+    away, _, _ = body.ray_cast(begin[long].contiguous(), edge[long].contiguous())
+    through = away <= edge[long].norm(dim=1)
+    far[labels[face].repeat_interleave(3)[long][through]] = False
+    return int(far.sum())
 
 
 def _edges(asset: Asset, on_axis: torch.Tensor) -> dict[str, Any]:

@@ -1,0 +1,121 @@
+"""What a gate means: sound assets of other kinds than the road's sample pass it, and the fault that they resemble does not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import trimesh
+from test_measure import BALL, hollow_box, model
+from trellis_regression import thresholds
+from trellis_regression.asset import Asset
+from trellis_regression.detectors import BY_NAME
+from trellis_regression.gate import judge
+from trellis_regression.inject.shape import voxel_stairs
+from trellis_regression.profile import Looks, gather
+from trellis_regression.sample.geometry import together
+
+NO_PICTURES = Looks(views=())
+LIMITS = thresholds.load()
+
+
+def fired(made, golden=None, *, one_sided=False):
+    """The gates that fire on a model, by itself or against another."""
+    data = made.write()
+    asset = Asset.parse(data.replace(b'"doubleSided": true', b'"doubleSided":false') if one_sided else data)
+    against = None if golden is None else Asset.parse(golden.write())
+    verdict = judge(gather(asset, golden=against, looks=NO_PICTURES), LIMITS)
+    # Each face of these models is a chart of its own.
+    return {x.name for x in verdict.findings if x.status in ("fired", "consequence")} - {"sliver-charts"}
+
+
+def balls(turned):
+    """Three equal balls, the first `turned` of them inside out."""
+    made = [BALL.copy().apply_translation((3 * i, 0, 0)) for i in range(3)]
+    for ball in made[:turned]:
+        ball.invert()
+    return model(together(*made))
+
+
+def scrambled(mesh, share):
+    faces = mesh.faces.copy()
+    turned = np.random.default_rng(0).random(len(faces)) < share
+    faces[turned] = faces[turned][:, ::-1]
+    return model(trimesh.Trimesh(mesh.vertices, faces, process=False))
+
+
+@pytest.mark.parametrize("golden", [None, balls(0)], ids=["alone", "golden"])
+def test_a_part_turned_as_a_whole_is_seen_where_its_back_is_not_drawn(golden):
+    assert fired(balls(1), golden) == set()
+    assert fired(balls(1), golden, one_sided=True) == {"flipped-winding"}
+    assert fired(balls(0), golden, one_sided=True) == set()
+    # Most of an asset inside out is no part of it.
+    assert fired(balls(2), golden) == fired(balls(3), golden) == {"flipped-winding"}
+
+
+def test_faces_that_disagree_with_their_neighbours_are_a_fault_of_any_material():
+    for share in (0.03, 0.1, 0.5):
+        assert "flipped-winding" in fired(scrambled(BALL, share))
+
+
+def test_a_sheet_has_no_outside():
+    """Turned over as a whole, as another build may, it is the same; half of it turned is torn by conflicts."""
+    sheet = trimesh.creation.box((1, 1, 0.01)).subdivide().subdivide().subdivide()
+    sheet = trimesh.Trimesh(sheet.vertices, sheet.faces[sheet.face_normals[:, 2] > 0.9])
+    frame = trimesh.creation.box((1, 1, 1)).apply_translation((0, 0, -2))
+    turned = sheet.copy()
+    turned.invert()
+    assert fired(model(together(turned, frame)), model(together(sheet, frame))) == set()
+    assert "flipped-winding" in fired(scrambled(sheet, 0.1), model(sheet))
+
+
+def test_a_cupboard_is_no_double_shell_and_a_wall_that_one_build_resolves_adds_none():
+    cupboard = model(hollow_box(0.01, 0.02, 0.03, 0.02, 0.03, 0.04))
+    assert "double-shell" not in fired(cupboard) | fired(cupboard, cupboard)
+    inner = BALL.copy().apply_scale(0.97)
+    inner.invert()
+    assert "double-shell" in fired(model(together(BALL, inner)))
+    assert "double-shell" in fired(model(together(BALL, inner)), model(BALL))
+    # A thin board is one sheet at one resolution and two walls at another; that is a part of the asset.
+    board = trimesh.creation.box((1.2, 1.2, 0.02)).apply_translation((0, 0, -1.5))
+    sheet = trimesh.Trimesh(board.vertices, board.faces[board.face_normals[:, 2] > 0.9])
+    assert "double-shell" not in fired(model(together(BALL, board)), model(together(BALL, sheet)))
+
+
+def painted(rgba, surface, mode="OPAQUE"):
+    made = model(BALL, np.full((128, 128, 4), rgba, np.uint8), alpha_mode=mode, keep_alpha=True)
+    made.surface[..., :3] = surface
+    return made
+
+
+def test_a_black_thing_is_not_a_sampler_that_read_nothing():
+    assert "black-texture" not in fired(painted((0, 0, 0, 255), (0, 128, 0)))
+    assert "black-texture" in fired(painted((0, 0, 0, 255), (0, 0, 0)))
+    # Against a golden black is enough.
+    assert "black-texture" in fired(painted((0, 0, 0, 255), (0, 128, 0)), painted((200, 0, 0, 255), (0, 128, 0)))
+
+
+def test_glass_is_not_invisible():
+    glass, solid = painted((90, 120, 200, 50), (0, 128, 0), "BLEND"), painted((90, 120, 200, 255), (0, 128, 0))
+    assert "transparent" not in fired(glass) and "transparent" not in fired(glass, glass)
+    assert "transparent" in fired(glass, solid)
+    assert "transparent" in fired(painted((90, 120, 200, 0), (0, 128, 0), "BLEND"))
+    assert "alpha-lost" in fired(solid, glass)
+
+
+def test_boards_at_right_angles_are_no_stair_of_voxels():
+    """A pallet: as many right-angled edges as cells would give, on no lattice."""
+    random = np.random.default_rng(0)
+    boards = []
+    for x in np.cumsum(random.uniform(0.06, 0.11, 14)):
+        board = trimesh.creation.box(random.uniform((0.03, 0.9, 0.012), (0.05, 1.2, 0.016)))
+        boards.append(board.apply_translation((x, *random.uniform(0, 0.1, 2))))
+    pallet = model(together(*boards))
+    shape = gather(Asset.parse(pallet.write()), looks=NO_PICTURES).shape
+    assert shape["step_density"] * shape["axis_aligned_share"] > 40
+    assert "blocky" not in fired(pallet)
+    for cells in (16, 32):
+        assert "blocky" in fired(voxel_stairs(model(BALL), cells, random))
+    # A lattice finer than those that are looked for, where edges alone tell.
+    fine = {**shape, "step_density": 300.0, "axis_aligned_share": 1.0, "lattice_coherence": 0.1}
+    made = gather(Asset.parse(pallet.write()), looks=NO_PICTURES)
+    assert BY_NAME["blocky"].alone(replace(made, shape=fine)) > LIMITS["blocky", "alone"].value
