@@ -145,15 +145,20 @@ def test_every_fault_of_the_catalogue_has_a_detector_an_injector_and_words():
         assert d.remedy and d.cause and d.cause.format(value=0.5, limit=0.1)
 
 
-def test_charts_of_a_few_texels_are_counted_against_those_of_the_golden(limits):
-    """Where many of the golden's charts are slivers, adding the historic share moves the share of all by little."""
-    texture = {"charts": 142, "sliver_charts": 84}  # an asset of many small parts
+def test_charts_of_a_few_texels_count_by_the_surface_that_they_hold(limits):
+    """Where many of the golden's charts are crumbs, adding the historic share moves the share of all by little."""
+    texture = {"charts": 142, "sliver_charts": 84, "sliver_area_share": 0.001}  # an asset of many small parts
     n = int(142 * 0.66 / 0.34)
-    worse = Evidence({}, {}, {"charts": 142 + n, "sliver_charts": 84 + n}, golden={"texture": texture})
-    figure, limit = BY_NAME["sliver-charts"].golden, limits["sliver-charts", "golden"].value
-    assert figure(worse) == pytest.approx(0.66, abs=0.01) and figure(worse) > 1.5 * limit
-    assert figure(Evidence({}, {}, texture, golden={"texture": texture})) == 0
-    assert figure(Evidence({}, {}, {}, golden={"texture": texture})) is None
+    worse = {"charts": 142 + n, "sliver_charts": 84 + n, "sliver_area_share": 0.051}
+    for kind in ("alone", "golden"):
+        figure, limit = getattr(BY_NAME["sliver-charts"], kind), limits["sliver-charts", kind].value
+        assert figure(Evidence({}, {}, worse, golden={"texture": texture})) > 1.5 * limit
+        assert figure(Evidence({}, {}, texture, golden={"texture": texture})) < limit / 10
+        # The same charts, and all of the surface in the large ones.
+        assert figure(Evidence({}, {}, {**worse, "sliver_area_share": 0.003}, golden={"texture": texture})) < limit / 4
+        assert figure(Evidence({}, {}, {}, golden={"texture": texture})) is None
+    old = {"charts": 142, "sliver_charts": 84}  # a golden's profile of earlier code
+    assert BY_NAME["sliver-charts"].golden(Evidence({}, {}, worse, golden={"texture": old})) is None
 
 
 def test_every_relation_is_between_gates_and_has_a_reason():
