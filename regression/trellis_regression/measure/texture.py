@@ -153,7 +153,8 @@ def _maps(asset: Asset, texels: Texels) -> dict[str, Any]:
 
 def _charts(asset: Asset) -> dict[str, Any]:
     """Charts are faces joined across edges whose two ends have the same place and the same uv."""
-    sizes, texels_of_faces, charts, areas = [], [], [], []
+    sizes: list[torch.Tensor] = []
+    texels_of_faces, charts, areas = [], [], []
     for i, texture, uv in _textured(asset):
         part, height, width = asset.parts[i], *texture.image.shape[:2]
         local = torch.from_numpy(part.faces).to(asset.device).long()
@@ -166,8 +167,7 @@ def _charts(asset: Asset) -> dict[str, Any]:
         size = torch.zeros(count, dtype=torch.int64, device=asset.device)
         size.index_add_(0, label.long(), (face_texels.clamp(max=_MOST) * _FIXED).round().long())
         p, q, r = rows(asset.unit[asset.offsets[i] : asset.offsets[i + 1]].double(), local).unbind(1)
-        before: int = sum(map(len, sizes))
-        charts.append(label.long() + before)
+        charts.append(label.long() + sum(map(len, sizes)))
         areas.append(torch.linalg.cross(q - p, r - p).square().sum(1).sqrt())
         sizes.append(size)
         texels_of_faces.append(face_texels)
