@@ -16,6 +16,7 @@
 
 #include "trellis/parallel.hpp"
 #include "trellis/sort.hpp"
+#include "unwrap_seam.hpp"
 
 namespace tk::uv {
 namespace {
@@ -113,32 +114,13 @@ void straighten(const Surface& s, std::vector<int32_t>& label, const std::vector
         for (int64_t f = 0; f < s.num_faces; ++f) {
             const int32_t own = label[f];
             if (own < 0) continue;
-            double kept = 0, shared[3] = {0, 0, 0};
-            int32_t other[3] = {-1, -1, -1};
-            for (int k = 0; k < 3; ++k) {
-                const int32_t t = s.twin[3 * f + k];
-                if (t < 0) continue;
-                const int32_t to = label[t / 3];
-                const double l = edge_length(s, 3 * f + k);
-                if (to == own) {
-                    kept += l;
-                    continue;
-                }
-                for (int j = 0; j < 3; ++j)
-                    if (other[j] == to || other[j] < 0) {
-                        other[j] = to;
-                        shared[j] += l;
-                        break;
-                    }
-            }
-            int best = -1;
-            for (int j = 0; j < 3; ++j)
-                if (other[j] >= 0 && (best < 0 || shared[j] > shared[best])) best = j;
-            if (best < 0 || !(shared[best] > kept * 1.0001)) continue;
+            const double length[3] = {edge_length(s, 3 * f), edge_length(s, 3 * f + 1), edge_length(s, 3 * f + 2)};
+            const int32_t to = chart_beyond_seam(&s.twin[3 * f], length, label.data(), own);
+            if (to < 0) continue;
             // The worse fit in direction must be paid for by the shorter seam.
-            const double here = dot(normals[f], direction[own]), there = dot(normals[f], direction[other[best]]);
+            const double here = dot(normals[f], direction[own]), there = dot(normals[f], direction[to]);
             if (there < here - tolerance) continue;
-            label[f] = other[best];
+            label[f] = to;
             ++moved;
         }
         if (moved == 0) break;

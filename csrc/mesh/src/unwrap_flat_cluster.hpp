@@ -3,6 +3,7 @@
 #pragma once
 
 #include "unwrap_flat.hpp"
+#include "unwrap_seam.hpp"
 
 namespace tk::uv::flat {
 
@@ -227,31 +228,11 @@ struct WishForChart {
         wish[f] = -1;
         const int32_t own = label[f];
         if (own < 0) return;
-        double kept = 0, shared[3] = {0, 0, 0};
-        int32_t other[3] = {-1, -1, -1};
-        for (int k = 0; k < 3; ++k) {
-            const int32_t t = twin[3 * f + k];
-            if (t < 0) continue;
-            const int32_t to = label[t / 3];
-            const double l = length_of[3 * f + k];
-            if (to == own) {
-                kept += l;
-                continue;
-            }
-            for (int j = 0; j < 3; ++j)
-                if (other[j] == to || other[j] < 0) {
-                    other[j] = to;
-                    shared[j] += l;
-                    break;
-                }
-        }
-        int best = -1;
-        for (int j = 0; j < 3; ++j)
-            if (other[j] >= 0 && (best < 0 || shared[j] > shared[best])) best = j;
-        if (best < 0 || !(shared[best] > kept * 1.0001)) return;
+        const int32_t to = chart_beyond_seam(twin + 3 * f, length_of + 3 * f, label, own);
+        if (to < 0) return;
         const Vec3d n = read3(normal, f);
-        if (dot(n, chart_direction(sums, other[best])) < dot(n, chart_direction(sums, own)) - tolerance) return;
-        wish[f] = other[best];
+        if (dot(n, chart_direction(sums, to)) < dot(n, chart_direction(sums, own)) - tolerance) return;
+        wish[f] = to;
     }
 };
 struct GrantWish {  // of two neighbours that both wish, the smaller face moves

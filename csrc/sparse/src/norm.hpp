@@ -4,13 +4,8 @@
 #include <cmath>
 
 #include "arguments.hpp"
+#include "trellis/vec.hpp"
 #include "trellis_sparse.h"
-
-#ifdef __CUDACC__
-#define TK_BOTH __host__ __device__
-#else
-#define TK_BOTH
-#endif
 
 namespace tk::sparse {
 

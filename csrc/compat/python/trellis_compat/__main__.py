@@ -21,7 +21,7 @@ def main() -> int:
         return 0
     if not arguments or not Path(arguments[0]).is_file():
         reason = f"no such script: {arguments[0]}" if arguments else "expected a script"
-        print(f"trellis_compat: {reason}\n{_USAGE}", file=sys.stderr)
+        print(f"python -m trellis_compat: error: {reason} (see python -m trellis_compat --help)", file=sys.stderr)
         return 2
     install()
     sys.argv = arguments
