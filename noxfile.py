@@ -75,7 +75,7 @@ def regress(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff, mypy, the validator of build/matrix.toml and its locks."""
-    _trellis_build(session, "lint")
+    _trellis_build(session, "lint", *session.posargs)
 
 
 @nox.session
@@ -105,7 +105,7 @@ def lock(session: nox.Session) -> None:
 @nox.session
 def rows(session: nox.Session) -> None:
     """List the rows of the matrix and name the one for this machine."""
-    _trellis_build(session, "rows")
+    _trellis_build(session, "rows", *session.posargs)
 
 
 @nox.session
