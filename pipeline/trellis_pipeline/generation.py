@@ -35,12 +35,14 @@ class PipelineType:
     """A way through the stages.
 
     Attributes:
+        name: as users give it.
         resolution: of the decoded voxels.
         structure_grid: cells along an axis of the structure.
         low: role of the flow that draws the low-resolution shape of a cascade; None without a cascade.
         shape, texture: roles of the flows at the final resolution.
     """
 
+    name: str
     resolution: int
     structure_grid: int
     low: str | None
@@ -55,12 +57,13 @@ class PipelineType:
 
 
 _SHAPE, _TEXTURE = "shape_slat_flow_model", "tex_slat_flow_model"
-TYPES = {
-    "512": PipelineType(512, 32, None, f"{_SHAPE}_512", f"{_TEXTURE}_512"),
-    "1024": PipelineType(1024, 64, None, f"{_SHAPE}_1024", f"{_TEXTURE}_1024"),
-    "1024_cascade": PipelineType(1024, 32, f"{_SHAPE}_512", f"{_SHAPE}_1024", f"{_TEXTURE}_1024"),
-    "1536_cascade": PipelineType(1536, 32, f"{_SHAPE}_512", f"{_SHAPE}_1024", f"{_TEXTURE}_1024"),
-}
+_KINDS = (
+    PipelineType("512", 512, 32, None, f"{_SHAPE}_512", f"{_TEXTURE}_512"),
+    PipelineType("1024", 1024, 64, None, f"{_SHAPE}_1024", f"{_TEXTURE}_1024"),
+    PipelineType("1024_cascade", 1024, 32, f"{_SHAPE}_512", f"{_SHAPE}_1024", f"{_TEXTURE}_1024"),
+    PipelineType("1536_cascade", 1536, 32, f"{_SHAPE}_512", f"{_SHAPE}_1024", f"{_TEXTURE}_1024"),
+)
+TYPES = {kind.name: kind for kind in _KINDS}
 
 
 def unconditional(features: torch.Tensor, *, tokens: int = 1) -> torch.Tensor:

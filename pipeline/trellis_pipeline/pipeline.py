@@ -250,7 +250,7 @@ class Pipeline:
         files = self.files(kind)
         return {
             "image": pixels,
-            "type": next(k for k, v in TYPES.items() if v == kind),
+            "type": kind.name,
             "seed": seed,
             "max_tokens": max_tokens,
             "steps": steps,
@@ -276,11 +276,9 @@ class _Run:
         self.seed = seed
         config = pipeline.checkpoint.samplers
         self.samplers = {k: replace(v, steps=steps) if steps else v for k, v in config.items()}
-        name = next(k for k, v in TYPES.items() if v == kind)
-        self.plan = pipeline.plan(name, max_tokens, export)
+        self.plan = pipeline.plan(kind.name, max_tokens, export)
         self.exports = export is not None
         self.max_tokens = self.plan.max_tokens if self.plan else max_tokens
-        self.type = name
         if self.plan:
             record.say(self.plan.describe())
             record.facts["plan"] = self.plan.facts()
@@ -309,7 +307,7 @@ class _Run:
             self.plan.require("export", len(voxels.coords))
         return Asset(
             image, conditioning, to_device(structure, host), None if low is None else to_device(low, host),
-            to_device(shape, host), to_device(texture, host), voxels, self.type, self.seed, str(self.device),
+            to_device(shape, host), to_device(texture, host), voxels, self.kind.name, self.seed, str(self.device),
         )  # fmt: skip
 
     def _latents(self, conditioning: Conditioning, structure: Structure) -> tuple[Latent | None, Latent, Latent]:
