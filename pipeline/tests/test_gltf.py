@@ -1,10 +1,12 @@
 """The GLB writer on meshes made by hand: alpha, orientation, channels and refusals."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from trellis_pipeline.export import Placement, Textures, UnwrappedMesh, write_glb
-from trellis_pipeline.export.gltf import choose_alpha_mode
+from trellis_pipeline.export.alpha import choose_alpha_mode, see_through_faces
 from trellis_regression.glb import read_glb
 from trellis_regression.khronos import errors, validate
 from trellis_regression.scene import load_parts
@@ -117,3 +119,62 @@ def test_an_empty_mesh_is_never_written(tmp_path):
     with pytest.raises(ValueError, match="an empty GLB is never written"):
         write_glb(tmp_path / "a.glb", square(faces=torch.zeros(0, 3, dtype=torch.int32)), textures())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_faces_that_let_something_through_are_blended(tmp_path):
+    """A solid body drawn by blending writes no depth and shows its far side through its near one."""
+    two = square(
+        vertices=torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1], [2, 0, 0], [3, 0, 0], [3, 0, 1]]),
+        faces=torch.tensor([[4, 5, 6], [0, 1, 2], [0, 2, 3]], dtype=torch.int32),
+        uv=torch.tensor([[0.0, 0], [0.5, 0], [0.5, 1], [0, 1], [0.7, 0], [1, 0], [1, 1]]),
+        normals=torch.tensor([[0.0, -1, 0]] * 7),
+    )
+    alpha = torch.full((16, 16, 1), 255, dtype=torch.uint8)
+    alpha[:, 11:] = 90  # under the first face alone
+    wide = torch.zeros(16, 16, 3, dtype=torch.uint8)
+    maps = dataclasses.replace(
+        textures(alpha=alpha), base_color=wide, emissive=wide, covered=alpha[..., 0] > 0,
+        **{name: torch.full_like(alpha, 9) for name in ("metallic", "roughness")},
+    )  # fmt: skip
+    path = tmp_path / "jar.glb"
+    facts = write_glb(path, two, maps, blended_double_sided=False)
+    (report,) = validate(path)
+    assert report["issues"]["messages"] == []
+    body, glass = load_parts(read_glb(path))
+    assert facts["alpha_mode"] == "BLEND" and facts["vertices"] == 7 and facts["faces"] == 3
+    assert (body.material.alpha_mode, body.material.double_sided, len(body.faces)) == ("OPAQUE", True, 2)
+    assert (glass.material.alpha_mode, glass.material.double_sided, len(glass.faces)) == ("BLEND", False, 1)
+    np.testing.assert_allclose(glass.positions, [[2, 0, 0], [3, 0, 0], [3, 1, 0]])
+    np.testing.assert_allclose(glass.uvs[0], [[0.7, 0], [1, 0], [1, 1]])
+    assert sorted(body.positions[:, 0].tolist()) == [0, 0, 1, 1]
+    assert {m.name for m in (body.material, glass.material)} == {"jar", "jar_blended"}
+
+
+def test_a_face_between_texel_centres_is_blended_with_the_glass_around_it(tmp_path):
+    """It has no texel of its own, and would be a solid speck in the pane."""
+    tiny = square(uv=torch.tensor([[0.26, 0.26], [0.27, 0.26], [0.27, 0.27], [0.26, 0.27]]))
+    alpha = torch.full((4, 4, 1), 255, dtype=torch.uint8)
+    alpha[1, 1] = 90
+    assert see_through_faces(tiny, textures(alpha=alpha)).all()
+    assert not see_through_faces(tiny, textures()).any()
+
+
+def test_everything_has_a_name_for_the_lists_of_editors(tmp_path):
+    path = tmp_path / "Old chair.glb"
+    write_glb(path, square(), textures(emissive=3))
+    document = read_glb(path).document
+    for kind in ("nodes", "meshes", "materials", "scenes"):
+        assert [item["name"] for item in document[kind]] == ["Old chair"]
+    names = ["Old chair_baseColor", "Old chair_metallicRoughness", "Old chair_emissive"]
+    assert [i["name"] for i in document["images"]] == [t["name"] for t in document["textures"]] == names
+    write_glb(path, square(), textures(), name="stuhl")
+    assert read_glb(path).document["nodes"][0]["name"] == "stuhl"
+
+
+@pytest.mark.parametrize("image_format", ["png", "webp"])
+def test_the_validator_has_nothing_to_say_at_all(tmp_path, image_format):
+    """No warnings and no hints either: artists' tools show them."""
+    path = tmp_path / "a.glb"
+    write_glb(path, square(), textures(emissive=3), image_format=image_format)
+    (report,) = validate(path)
+    assert report["issues"]["messages"] == []

@@ -12,7 +12,7 @@ from . import export
 from .arguments import device_of, require_glb
 from .artifacts import Conditioning, Latent, Structure, to_device
 from .export import VoxelAsset
-from .export.gltf import OPAQUE
+from .export.alpha import OPAQUE
 from .image import PreparedImage
 from .manifest import Manifest
 from .memory.export import ExportSizes

@@ -65,6 +65,7 @@ def remake(
         unwrap_method=options.unwrap,
         alpha=options.alpha,
         image_format=options.image_format,
+        blended_double_sided=asset.blended_double_sided,
         placement=asset.placement,
         reference=export.Mesh(asset.vertices.to(device), asset.faces.to(device)),
         stage=manifest.stage,

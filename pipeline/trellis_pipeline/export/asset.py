@@ -32,6 +32,7 @@ def export_asset(
     alpha: str = "auto",
     image_format: str = "png",
     double_sided: bool = True,
+    blended_double_sided: bool = True,
     placement: Placement | None = None,
     reference: Mesh | None = None,
     stage: Stage | None = None,
@@ -51,7 +52,7 @@ def export_asset(
         unwrap_method: "fast" or "xatlas".
         alpha: "auto", "opaque", "mask" or "blend".
         image_format: "png" or "webp".
-        double_sided: whether the material shows from behind too.
+        double_sided, blended_double_sided: whether the material shows from behind too, and what of it is blended.
         placement: where the asset goes in the file; None leaves it in the unit cube.
         reference: a mesh whose winding says which side is out; None decides by looking outward from the surface.
         stage: what times and records each stage (`Manifest.stage`).
@@ -122,6 +123,7 @@ def export_asset(
         found.update(
             write_glb(
                 path, unwrapped, textures, placement=placement, double_sided=double_sided,
+                blended_double_sided=blended_double_sided,
                 alpha_mode=alpha, image_format=image_format,
             )
         )  # fmt: skip

@@ -17,43 +17,38 @@ from trellis_regression.glb import check_geometry, read_glb
 
 from ..artifacts import write_whole
 from ..errors import require_finite
+from .alpha import choose_alpha_mode, part_of_mesh, see_through_faces
 from .load import Y_UP_TO_Z_UP
 from .png import encode_png
 from .stages import Placement, Textures, UnwrappedMesh
 
 IMAGE_FORMATS = ("png", "webp")
 ALPHA_MODES = ("auto", "opaque", "mask", "blend")
-
-# 8-bit alpha at or above this is opaque for the eye; voxel averaging leaves such values on opaque assets.
-OPAQUE = 250
-# An asset is called transparent when more than this share of its texels is not opaque.
-_TRANSPARENT_SHARE = 1e-3
-# Of those, when fewer than this share is half-transparent the asset is cut out rather than see-through.
-_SOFT_SHARE = 0.2
-
-
-def choose_alpha_mode(alpha: torch.Tensor) -> str:
-    """OPAQUE, MASK or BLEND, from the alpha (uint8) of the covered texels."""
-    count = torch.bincount(alpha.flatten().int(), minlength=256).cpu()
-    below = int(count[:OPAQUE].sum())
-    if below <= _TRANSPARENT_SHARE * max(1, alpha.numel()):
-        return "OPAQUE"
-    soft = int(count[33:224].sum())
-    return "MASK" if soft < _SOFT_SHARE * below else "BLEND"
+# What follows the asset's name in those of its images: editors list them without saying what they are for.
+_IMAGE_NAMES = {
+    "baseColorTexture": "baseColor",
+    "metallicRoughnessTexture": "metallicRoughness",
+    "emissiveTexture": "emissive",
+}
 
 
 def write_glb(
     path: str | Path, mesh: UnwrappedMesh, textures: Textures, *,
-    placement: Placement | None = None, double_sided: bool = True, image_format: str = "png", alpha_mode: str = "auto",
+    placement: Placement | None = None, double_sided: bool = True, blended_double_sided: bool = True,
+    image_format: str = "png", alpha_mode: str = "auto", name: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Writes one textured mesh as a GLB, y up, and reads it back. Returns facts about the file for the manifest.
 
-    The file appears under its name only when it is whole: it is written beside it and renamed.
+    The file appears under its name only when it is whole: it is written beside it and renamed. Where faces are to be
+    blended and others are opaque, the mesh has a primitive of each kind, with materials that share the textures.
 
     Args:
         placement: puts the asset back where its source stood; None leaves it in the unit cube.
+        double_sided: whether the material shows from behind too.
+        blended_double_sided: the same of what is blended: from both sides glass is twice as dense.
         image_format: "png", which every reader knows, or "webp" (EXT_texture_webp), a quarter of the size.
         alpha_mode: "auto" decides from the texture; "opaque" drops alpha.
+        name: of the node, the mesh, the material and the textures, as editors show it; None for the file's own.
 
     Raises:
         ValueError: an empty mesh, or an unknown format or mode.
@@ -68,43 +63,68 @@ def write_glb(
         raise ValueError("mesh: it has no faces; an empty GLB is never written")
     placement = placement or Placement()
     mode = choose_alpha_mode(textures.alpha[textures.covered]) if alpha_mode == "auto" else alpha_mode.upper()
+    path = Path(path)
+    name = path.stem if name is None else name
     out = _Builder()
     with ThreadPoolExecutor(1) as background:
         maps = _maps(textures, mode)
         encoded = background.submit(_encode, list(maps.values()), image_format)
-        positions, normals = _geometry(mesh, placement)
-        for name, values in (("positions", positions), ("normals", normals), ("texture coordinates", mesh.uv)):
-            require_finite("write", name, values)
-        primitive = gltf.Primitive(
-            attributes=gltf.Attributes(
-                POSITION=out.accessor(positions, gltf.ARRAY_BUFFER, bounds=True),
-                NORMAL=out.accessor(normals, gltf.ARRAY_BUFFER),
-                TEXCOORD_0=out.accessor(mesh.uv, gltf.ARRAY_BUFFER),
-            ),
-            indices=out.accessor(mesh.faces.reshape(-1), gltf.ELEMENT_ARRAY_BUFFER),
-            material=0,
-        )
-        index = {name: out.texture(data, image_format) for name, data in zip(maps, encoded.result(), strict=True)}
-    out.model.materials = [_material(index, mode, double_sided)]
-    out.model.meshes = [gltf.Mesh(primitives=[primitive])]
-    out.model.nodes = [gltf.Node(mesh=0)]
-    out.model.scenes = [gltf.Scene(nodes=[0])]
+        primitives = [
+            _primitive(out, part, placement, material)
+            for material, part in enumerate(_by_material(mesh, textures, mode))
+        ]
+        index = {
+            kind: out.texture(data, image_format, f"{name}_{_IMAGE_NAMES[kind]}")
+            for kind, data in zip(maps, encoded.result(), strict=True)
+        }
+    if len(primitives) > 1:
+        out.model.materials = [_material(index, "OPAQUE", double_sided, name)]
+    last = f"{name}_blended" if len(primitives) > 1 else name
+    sides = blended_double_sided if mode == "BLEND" else double_sided
+    out.model.materials.append(_material(index, mode, sides, last))
+    out.model.meshes = [gltf.Mesh(name=name, primitives=primitives)]
+    out.model.nodes = [gltf.Node(name=name, mesh=0)]
+    out.model.scenes = [gltf.Scene(name=name, nodes=[0])]
     out.model.scene = 0
-    path = Path(path)
+    vertices = sum(out.model.accessors[p.attributes.POSITION].count for p in primitives)
     pieces = out.finish()
 
     def write(file: Path) -> None:
         with file.open("wb") as handle:
             handle.writelines(pieces)
-        _read_back(file, len(mesh.vertices), len(mesh.faces))  # before it stands under its name
+        _read_back(file, vertices, len(mesh.faces))  # before it stands under its name
 
     write_whole(path, write, sync=True)
     return {
         "bytes": sum(map(len, pieces)),
         "alpha_mode": mode,
-        "vertices": len(mesh.vertices),
+        "vertices": vertices,
         "faces": len(mesh.faces),
     }
+
+
+def _by_material(mesh: UnwrappedMesh, textures: Textures, mode: str) -> list[UnwrappedMesh]:
+    """The mesh, or its opaque and its blended faces where it has both."""
+    if mode == "BLEND":
+        blended = see_through_faces(mesh, textures)
+        if bool(blended.any()) and not bool(blended.all()):
+            return [part_of_mesh(mesh, ~blended), part_of_mesh(mesh, blended)]
+    return [mesh]
+
+
+def _primitive(out: _Builder, mesh: UnwrappedMesh, placement: Placement, material: int) -> gltf.Primitive:
+    positions, normals = _geometry(mesh, placement)
+    for kind, values in (("positions", positions), ("normals", normals), ("texture coordinates", mesh.uv)):
+        require_finite("write", kind, values)
+    return gltf.Primitive(
+        attributes=gltf.Attributes(
+            POSITION=out.accessor(positions, gltf.ARRAY_BUFFER, bounds=True),
+            NORMAL=out.accessor(normals, gltf.ARRAY_BUFFER),
+            TEXCOORD_0=out.accessor(mesh.uv, gltf.ARRAY_BUFFER),
+        ),
+        indices=out.accessor(mesh.faces.reshape(-1), gltf.ELEMENT_ARRAY_BUFFER),
+        material=material,
+    )
 
 
 def _geometry(mesh: UnwrappedMesh, placement: Placement) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,9 +170,10 @@ def _encode_webp(pixels: npt.NDArray[np.uint8]) -> bytes:
     return data.getvalue()
 
 
-def _material(index: dict[str, int], mode: str, double_sided: bool) -> gltf.Material:
-    texture = {name: gltf.TextureInfo(index=i) for name, i in index.items()}
+def _material(index: dict[str, int], mode: str, double_sided: bool, name: str) -> gltf.Material:
+    texture = {kind: gltf.TextureInfo(index=i) for kind, i in index.items()}
     material = gltf.Material(
+        name=name,
         pbrMetallicRoughness=gltf.PbrMetallicRoughness(
             baseColorTexture=texture["baseColorTexture"],
             metallicRoughnessTexture=texture["metallicRoughnessTexture"],
@@ -198,9 +219,9 @@ class _Builder:
         )  # fmt: skip
         return len(self.model.accessors) - 1
 
-    def texture(self, data: bytes, image_format: str) -> int:
+    def texture(self, data: bytes, image_format: str, name: str) -> int:
         model = self.model
-        model.images.append(gltf.Image(bufferView=self._view(data, None), mimeType=f"image/{image_format}"))
+        model.images.append(gltf.Image(name=name, bufferView=self._view(data, None), mimeType=f"image/{image_format}"))
         if not model.samplers:
             model.samplers = [
                 gltf.Sampler(
@@ -212,9 +233,11 @@ class _Builder:
         if image_format == "webp":
             # No PNG beside it, so a reader must know the extension: it is required, not merely used.
             model.extensionsUsed = model.extensionsRequired = ["EXT_texture_webp"]
-            model.textures.append(gltf.Texture(sampler=0, extensions={"EXT_texture_webp": {"source": source}}))
+            model.textures.append(
+                gltf.Texture(name=name, sampler=0, extensions={"EXT_texture_webp": {"source": source}})
+            )
         else:
-            model.textures.append(gltf.Texture(sampler=0, source=source))
+            model.textures.append(gltf.Texture(name=name, sampler=0, source=source))
         return len(model.textures) - 1
 
     def finish(self) -> list[bytes | memoryview]:
@@ -233,9 +256,9 @@ def _read_back(path: Path, vertices: int, faces: int) -> None:
     triangles = check_geometry(glb)
     primitives = [p for m in glb.items("meshes") for p in m["primitives"]]
     positions = [glb.items("accessors")[p["attributes"]["POSITION"]]["count"] for p in primitives]
-    if triangles != faces or positions != [vertices]:
+    if triangles != faces or sum(positions) != vertices:
         raise RuntimeError(
-            f"{path} reads back as {triangles} faces on {positions} vertices, {faces} on {vertices} were written"
+            f"{path} reads back as {triangles} faces on {sum(positions)} vertices, {faces} on {vertices} were written"
         )
     for image in glb.items("images"):
         Image.open(io.BytesIO(glb.view(image["bufferView"]))).verify()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 import trellis_voxel as voxel
 from trellis_regression.glb import Glb, GlbError, check_geometry, read_glb
+from trellis_regression.scene import Part, load_parts
 
+from .materials import textured
 from .stages import UNIT_AABB, Placement, VoxelAsset
-
-if TYPE_CHECKING:  # it is slow to import: a second and more, with all that it uses
-    import trimesh
 
 # glTF is y-up, the road is z-up as the TRELLIS.2 training data is: (x, y, z) -> (x, -z, y).
 Y_UP_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float64)
@@ -29,15 +26,21 @@ class SourceAsset:
     """A scene fitted into the unit cube.
 
     Attributes:
-        scene: triangle meshes with their materials, in road space.
+        parts: triangles with their materials, in road space.
         vertices, faces: the same triangles as one mesh, float32 [V, 3] and int32 [F, 3].
         placement: how to put the result back where the source was.
     """
 
-    scene: trimesh.Scene
+    parts: list[Part]
     vertices: torch.Tensor
     faces: torch.Tensor
     placement: Placement
+
+    @property
+    def blended_double_sided(self) -> bool:
+        """Whether what the source blends shows from behind; so it should if nothing is blended yet."""
+        blended = [p.material.double_sided for p in self.parts if p.material.alpha_mode == "BLEND"]
+        return any(blended) or not blended
 
 
 def load_source(path: str | Path) -> SourceAsset:
@@ -49,46 +52,38 @@ def load_source(path: str | Path) -> SourceAsset:
     glb = read_glb(path)
     try:
         check_geometry(glb)
-        return _fit(_triangles_only(glb))
+        return _fit(_surfaces(glb))
     except GlbError as error:
         raise GlbError(f"{path}: {error}") from error.__cause__
 
 
-def _triangles_only(glb: Glb) -> trimesh.Scene:
-    import trimesh
-    import trimesh.visual
-
-    try:
-        loaded = trimesh.load_scene(io.BytesIO(glb.data), file_type="glb", process=False)
-    except Exception as error:  # trimesh raises many types; the structure was checked, so this is unusual content
-        raise GlbError(f"its content cannot be read: {type(error).__name__}: {error}") from error
-    scene = trimesh.Scene()
-    for node in loaded.graph.nodes_geometry:
-        transform, name = loaded.graph[node]
-        geometry = loaded.geometry[name]
-        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-            placed = geometry.copy()
-            placed.apply_transform(transform)
-            scene.add_geometry(placed, node_name=node, geom_name=node)
-    if not scene.geometry:
+def _surfaces(glb: Glb) -> list[Part]:
+    parts = [p for p in load_parts(glb) if len(p.faces)]
+    if not parts:
         raise GlbError("the scene has no faces")
-    return scene
+    return parts
 
 
-def _fit(scene: trimesh.Scene) -> SourceAsset:
-    low, high = (np.asarray(b, np.float64) for b in scene.bounds)
+def _fit(parts: list[Part]) -> SourceAsset:
+    used = np.concatenate([p.positions[np.unique(p.faces)] for p in parts]).astype(np.float64)
+    low, high = used.min(0), used.max(0)
     centre, extent = (low + high) / 2, float((high - low).max())
     if not np.isfinite(extent) or extent <= 0:
         raise GlbError(f"its extent is {extent}; a shape needs a size")
-    fit = np.eye(4)
-    fit[:3, :3] *= _FIT / extent
-    fit[:3, 3] = -centre * _FIT / extent
-    scene.apply_transform(Y_UP_TO_Z_UP @ fit)
-    whole = cast("trimesh.Trimesh", scene.to_geometry())
+    turn = Y_UP_TO_Z_UP[:3, :3].T
+    fitted = [
+        replace(
+            p,
+            positions=((p.positions.astype(np.float64) - centre) * (_FIT / extent) @ turn).astype(np.float32),
+            normals=(p.normals @ turn).astype(np.float32),
+        )
+        for p in parts
+    ]
+    offsets = np.cumsum([0, *(len(p.positions) for p in fitted)])
     return SourceAsset(
-        scene,
-        torch.from_numpy(np.array(whole.vertices, np.float32)),
-        torch.from_numpy(np.array(whole.faces, np.int32)),
+        fitted,
+        torch.from_numpy(np.concatenate([p.positions for p in fitted])),
+        torch.from_numpy(np.concatenate([p.faces + o for p, o in zip(fitted, offsets, strict=False)]).astype(np.int32)),
         Placement(extent / _FIT, (float(centre[0]), float(centre[1]), float(centre[2]))),
     )
 
@@ -101,9 +96,13 @@ def voxelize(source: SourceAsset, resolution: int, device: torch.device) -> Voxe
         face_weight=1.0, boundary_weight=0.2, regularization_weight=0.01,
     )  # fmt: skip
     # The mean over the surface inside each voxel: a single sample a triangle can read across the seams of the texture.
-    coords, attrs = voxel.voxelize_attributes(
-        source.scene, grid_size=resolution, aabb=aabb, average="area", device=device
-    )
+    attrs: dict[str, torch.Tensor] = {}
+    for meshes, names in textured(source.parts):
+        # Which voxels there are depends on the triangles alone, so all lists give the same.
+        coords, found = voxel.voxelize_attributes(
+            meshes, grid_size=resolution, aabb=aabb, average="area", device=device
+        )
+        attrs |= {name: found[name] for name in names}
     local = grid.dual_vertices * resolution - grid.coords
     return VoxelAsset(
         grid.coords,
