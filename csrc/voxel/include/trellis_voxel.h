@@ -89,7 +89,7 @@ TK_API int tk_voxel_dual_grid_to_mesh_fill(const int32_t* coords, const float* l
  *   textures         int64 [texture_count, 7]: offset in texels, height, width, channels, wrap u, wrap v (0 repeat,
  *                    1 clamp, 2 mirror), filter (0 nearest, 1 linear with mip levels); may be null when there are none
  *   voxel_size       double [3]; grid_size int32 [3], each in [1, 65536]; mip_bias is added to each mip level
- *   average          0: over triangles that cross the lattice there; 1: over the surface inside, by area
+ *   average          0: over triangles that cross the lattice there; 1: over the surface inside, by area times alpha
  *   allocate         as of tk_voxel_mesh_to_dual_grid_begin
  * material_factors, material_indices and textures lie on the host, the rest on the device.
  * On success *state holds the result, to be given back to tk_voxel_attributes_end, and *count its voxels; on CUDA the

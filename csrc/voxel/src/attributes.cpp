@@ -6,7 +6,7 @@
 //   over a footprint of the voxel's size. Fast, but where that point is off the triangle it reads texels that may
 //   belong to another part of the surface.
 // - area: over the surface inside the voxel. Each triangle is cut along the lattice planes, and each piece counts by
-//   its area and is sampled at its centroid over a footprint of its own size.
+//   its area and its alpha, and is sampled at its centroid over a footprint of its own size.
 //
 // The grid is cut into bricks; one thread does all of a brick, its triangles in order, so sums do not depend on
 // the number of threads.
@@ -108,7 +108,7 @@ private:
                 const int32_t row = row_[local(voxel)];
                 if (row < 0) return;
                 for_each_sample(triangle, piece, uv_area, finest, [&](const Sample& sample) {
-                    means_[row].add(triangle.evaluate(sample.b1, sample.b2, sample.log2_side), sample.weight);
+                    means_[row].add_piece(triangle.evaluate(sample.b1, sample.b2, sample.log2_side), sample.weight, triangle.material());
                 });
             });
         }

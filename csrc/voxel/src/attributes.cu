@@ -194,7 +194,8 @@ __device__ void add_samples(const Result& from, int64_t row, Mean& mean) {
     const uint64_t key = static_cast<uint64_t>(row);
     for (int64_t i = lower_bound(list.keys, list.n, key); i < list.n && list.keys[i] == key; ++i) {
         const TriangleSample s = from.samples[list.values[i]];
-        mean.add(TexturedTriangle(from.scene, s.triangle).evaluate(s.sample.b1, s.sample.b2, s.sample.log2_side), s.sample.weight);
+        const TexturedTriangle triangle(from.scene, s.triangle);
+        mean.add_piece(triangle.evaluate(s.sample.b1, s.sample.b2, s.sample.log2_side), s.sample.weight, triangle.material());
     }
 }
 

@@ -16,11 +16,26 @@ struct Mean {
         weight += w;
     }
 
+    // A piece of surface. It counts by what is seen of it, so that what lies under cut-out texels gives no colour. Pieces
+    // of one material come one after the other: alpha is its mean over each, and of those the mean by what is seen, so
+    // that a cut-out card through a trunk makes no hole in it and the rim of a leaf stays where it is.
+    TK_INLINE void add_piece(const Attributes& value, double w, int64_t material) {
+        if (material != material_) close_material();
+        material_ = material;
+        add(value, w * greater(static_cast<double>(value[out_alpha]), barely_seen));
+        seen_ += value[out_alpha] * w;
+        area_ += w;
+    }
+
     // The mean as bytes, the normal mapped from [-1, 1] and made of unit length or left as short as the mean of several is.
     // Some weight must have been added.
-    TK_BOTH void quantise(uint8_t* bytes, bool unit_normal) const {
+    TK_BOTH void quantise(uint8_t* bytes, bool unit_normal) {
         Attributes value;
         for (int c = 0; c < out_size; ++c) value[c] = sum[c] / static_cast<float>(weight);
+        if (material_ >= 0) {
+            close_material();
+            value[out_alpha] = all_seen_ > 0.0 ? static_cast<float>(alpha_ / all_seen_) : 0.0f;
+        }
         float* n = value.value + out_normal;
         // Opposite sides of a thin sheet may cancel: then the mean has no direction and stays as short as it is.
         const float size = std::sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2]);
@@ -31,6 +46,19 @@ struct Mean {
             bytes[c] = static_cast<uint8_t>(x * 255.0f + 0.5f);
         }
     }
+
+private:
+    static constexpr double barely_seen = 1e-4;  // so that a surface that is hidden everywhere still has its colour
+
+    TK_INLINE void close_material() {
+        if (area_ > 0.0) alpha_ += seen_ / area_ * seen_;
+        all_seen_ += seen_;
+        seen_ = area_ = 0.0;
+    }
+
+    int64_t material_ = -1;
+    double seen_ = 0.0, area_ = 0.0;       // of the material so far
+    double alpha_ = 0.0, all_seen_ = 0.0;  // of those before
 };
 
 // A point of a triangle that stands for a part of its surface.

@@ -105,6 +105,8 @@ public:
         return {(cc * b - bc * c) / det, (bb * c - bc * b) / det};
     }
 
+    TK_INLINE int64_t material() const { return material_; }
+
     // Area of the triangle in UV units.
     TK_BOTH double uv_area() const {
         if (!scene_.uvs) return 0.0;

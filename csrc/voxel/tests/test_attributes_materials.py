@@ -131,3 +131,40 @@ def test_one_texture_in_many_materials_is_stored_once() -> None:
     assert len(scene.textures) == 1 and scene.texels.numel() == 8 * 8 * 4
     assert scene.face_materials.tolist() == [0, 0, 1, 1]
     assert scene.faces.max() == 7
+
+
+def crossing_sheets(shown: PbrMaterial, hidden: PbrMaterial) -> list[TexturedMesh]:
+    """A level sheet of one material, and across it through all of its middle row of voxels an upright one of another."""
+    level = quad(material=shown)
+    corners = [[0.5, 0.0, 0.0], [0.5, 1.0, 0.0], [0.5, 1.0, 1.0], [0.5, 0.0, 1.0]]
+    upright = TexturedMesh(f32(corners), torch.tensor([[0, 1, 2], [0, 2, 3]]), [hidden], normals=None)
+    return [level, upright]
+
+
+@pytest.mark.parametrize("mode", ["MASK", "BLEND"])
+def test_what_is_cut_out_takes_nothing_from_what_it_crosses(mode: str) -> None:
+    """A card of leaves, cut out where it goes through the trunk, neither holes the trunk nor colours it."""
+    trunk = PbrMaterial(base_color_factor=(0.4, 0.2, 0.0, 1.0), metallic_factor=0.0, roughness_factor=0.8)
+    leaves = PbrMaterial(base_color_factor=(0.0, 1.0, 0.0, 0.0), metallic_factor=1.0, alpha_mode=mode)
+    coords, attrs = tv.voxelize_attributes(crossing_sheets(trunk, leaves), grid_size=9, aabb=BOX, average="area")
+    alone = tv.voxelize_attributes(crossing_sheets(trunk, leaves)[:1], grid_size=9, aabb=BOX, average="area")
+    level = set(map(tuple, alone[0].tolist()))
+    inside = torch.tensor([tuple(c) in level for c in coords.tolist()])
+    middle = inside & (coords[:, 0] == 4)
+    assert middle.sum() == 9 and inside.sum() == 81
+    assert attrs["alpha"][inside].min() == 255
+    assert (attrs["base_color"][inside].int() - torch.tensor([102, 51, 0])).abs().max() <= 1
+    assert attrs["metallic"][inside].max() == 0
+    # Where nothing else is, a card has the colour that it hides.
+    assert attrs["alpha"][~inside].max() == 0 and attrs["base_color"][~inside].tolist()[0] == [0, 255, 0]
+
+
+def test_the_rim_of_a_cut_out_stays_where_it_is() -> None:
+    """Of one material alpha is the plain mean over the area: three quarters of a voxel shown are three quarters."""
+    image = np.full((180, 180, 4), 255, np.uint8)
+    image[:, :95, 0], image[:, 95:, 3] = 60, 0
+    material = PbrMaterial(base_color_texture=texture(image), alpha_mode="MASK", filter="nearest")
+    coords, attrs = tv.voxelize_attributes(quad(material=material), grid_size=9, aabb=BOX, average="area")
+    middle = coords[:, 0] == 4
+    assert attrs["alpha"][middle].float().median() == 191
+    assert (attrs["base_color"][middle][:, 0].int() - 60).abs().max() <= 1  # nothing of the 255 that is hidden

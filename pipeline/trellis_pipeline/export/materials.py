@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+import trellis_raster as raster
 import trellis_voxel as voxel
 from trellis_regression.scene import Part, Texture
 
@@ -23,6 +24,8 @@ _GIVES = {
     "emissiveTexture": ("emissive",),
     "normalTexture": ("normal",),
 }
+# 8-bit alpha from which a texel's colour can be trusted.
+_SHOWN = 16
 # How a texture is looked up: the set of coordinates, its transform and its wrapping.
 _Lookup = tuple[int, bytes, tuple[str, str]]
 
@@ -93,7 +96,7 @@ def _mesh(part: Part, way: _Lookup | None, slots: Sequence[str], images: _Images
         metallic_factor=m.metallic,
         roughness_factor=m.roughness,
         emissive_factor=_rgb(np.ones(3) if glow else linear_to_srgb(np.array(m.emissive))),
-        base_color_texture=images.times(base, factor),
+        base_color_texture=images.times(base, factor, hidden=m.alpha_mode != "OPAQUE"),
         metallic_roughness_texture=images.plain(found.get("metallicRoughnessTexture")),
         emissive_texture=images.times(glow, np.array(m.emissive)),
         normal_texture=images.plain(found.get("normalTexture")),
@@ -124,24 +127,31 @@ class _Images:
     """Texels as tensors uint8 [H, W, 4], one for each image and factor however many materials share it."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, bytes], tuple[Texture, torch.Tensor]] = {}
+        self._known: dict[tuple[int, bytes, bool], tuple[Texture, torch.Tensor]] = {}
 
     def plain(self, texture: Texture | None) -> torch.Tensor | None:
         """As they are stored."""
         return self.times(texture, np.ones(3))
 
-    def times(self, texture: Texture | None, factor: Floats) -> torch.Tensor | None:
-        """With the linear `factor` multiplied into their colour, sRGB before and after."""
+    def times(self, texture: Texture | None, factor: Floats, *, hidden: bool = False) -> torch.Tensor | None:
+        """With the linear `factor` multiplied into their colour, sRGB before and after.
+
+        Args:
+            hidden: whether alpha hides some, whose colour is nobody's (white or black often) and would come into its
+                neighbours' as soon as they are averaged: they take that of the nearest one that shows.
+        """
         if texture is None:
             return None
-        key = (id(texture.image), factor.tobytes())
+        key = (id(texture.image), factor.tobytes(), hidden)
         if key not in self._known:
             image = texture.image.copy()
             if (factor != 1).any():
                 levels = srgb_to_linear(np.arange(256) / 255)
-                for channel, f in enumerate(factor):
-                    image[..., channel] = np.rint(255 * linear_to_srgb(levels * f)).astype(np.uint8)[
-                        image[..., channel]
-                    ]
-            self._known[key] = texture, torch.from_numpy(image)  # keeps the image, so that its id stays its own
+                for c, f in enumerate(factor):
+                    image[..., c] = np.rint(255 * linear_to_srgb(levels * f)).astype(np.uint8)[image[..., c]]
+            texels = torch.from_numpy(image)
+            shown = texels[..., 3] >= _SHOWN
+            if hidden and bool(shown.any()) and not bool(shown.all()):
+                texels[..., :3] = raster.fill_gaps(texels[..., :3].contiguous(), shown)
+            self._known[key] = texture, texels  # keeps the image, so that its id stays its own
         return self._known[key][1]

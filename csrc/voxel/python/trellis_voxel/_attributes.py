@@ -110,7 +110,9 @@ def voxelize_attributes(
         average: "crossing" counts each triangle that crosses there once, sampled where the voxel's centre drops onto
             its plane over a footprint of the voxel's size; this is what the released models were trained on. "area"
             is the mean over the surface inside the voxel, each piece sampled over its own footprint: no colour bleeds
-            in across texture seams, at about half as much cost again.
+            in across texture seams, at about half as much cost again. Pieces count by their area times their alpha;
+            alpha itself is the mean over each material's area, and of those the mean by what is seen: cut-out texels
+            give no colour, and take nothing from an opaque surface of another material in the same voxel.
         mip_bias: added to the mip level; positive blurs.
         device: where to work and where the results are; by default where the meshes are, which for trimesh is the CPU.
 
