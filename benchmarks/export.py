@@ -24,7 +24,7 @@ import trellis_sparse as sparse
 import trellis_voxel as voxel
 from heading import heading
 from run import fitted, made_mesh, read_mesh
-from trellis_pipeline.export import UNIT_AABB, Mesh, VoxelAsset, clean, export_asset, extract, orient
+from trellis_pipeline.export import UNIT_AABB, Mesh, Reference, VoxelAsset, clean, export_asset, extract, orient
 from trellis_pipeline.export.load import Y_UP_TO_Z_UP
 from trellis_regression.glb import read_glb
 from trellis_regression.render import Renderer, camera
@@ -100,7 +100,7 @@ def once(
         voxels = voxels_of(v, f, arguments.resolution)
     export_asset(
         voxels, out, faces=arguments.faces, texture=arguments.texture, remeshed=arguments.remesh,
-        unwrap_method=arguments.unwrap, reference=Mesh(v, f), stage=stage, keep=keep,
+        unwrap_method=arguments.unwrap, reference=Reference(Mesh(v, f)), stage=stage, keep=keep,
     )  # fmt: skip
     return stage.seconds
 
@@ -192,7 +192,7 @@ def quality(v: torch.Tensor, f: torch.Tensor, arguments: argparse.Namespace) -> 
         try:
             facts = export_asset(
                 voxels, out, faces=arguments.faces, texture=arguments.texture, remeshed=arguments.remesh,
-                unwrap_method=method, reference=Mesh(v, f),
+                unwrap_method=method, reference=Reference(Mesh(v, f)),
             )  # fmt: skip
         except RuntimeError as error:  # xatlas leaves some faces out of some meshes
             print(f"| {method} | {error} | | | | | | | |", flush=True)

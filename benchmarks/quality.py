@@ -26,7 +26,7 @@ import trimesh
 from export import VoxelPictures, psnr, voxels_of
 from heading import heading
 from run import fitted
-from trellis_pipeline.export import Mesh, export_asset
+from trellis_pipeline.export import Mesh, Reference, export_asset
 from trellis_regression import sample
 
 METHODS = ("fast", "xatlas")
@@ -51,7 +51,7 @@ def measure(name: str, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         try:
             facts = export_asset(
                 voxels, out, faces=options.faces, texture=options.texture, remeshed=not options.raw,
-                unwrap_method=method, reference=mesh,
+                unwrap_method=method, reference=Reference(mesh),
             )  # fmt: skip
         except RuntimeError as error:  # xatlas leaves some faces out of some meshes
             yield {"method": method, "failed": str(error).splitlines()[0][:120]}

@@ -67,7 +67,7 @@ def remake(
         image_format=options.image_format,
         blended_double_sided=asset.blended_double_sided,
         placement=asset.placement,
-        reference=export.Mesh(asset.vertices.to(device), asset.faces.to(device)),
+        reference=asset.reference(device),
         stage=manifest.stage,
         keep=keep,
     )

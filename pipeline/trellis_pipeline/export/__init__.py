@@ -4,6 +4,7 @@ from .asset import export_asset
 from .bake import bake, unwrap
 from .gltf import write_glb
 from .load import SourceAsset, load_source, voxelize
+from .normals import Reference
 from .shape import clean, extract, orient, orient_outward, remesh, simplify
 from .stages import UNIT_AABB, Mesh, Placement, Textures, UnwrappedMesh, VoxelAsset, save
 
@@ -11,6 +12,7 @@ __all__ = [
     "UNIT_AABB",
     "Mesh",
     "Placement",
+    "Reference",
     "SourceAsset",
     "Textures",
     "UnwrappedMesh",

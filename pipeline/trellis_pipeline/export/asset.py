@@ -14,8 +14,9 @@ import trellis_mesh as mesh
 from ..errors import StageError, first_line, require_finite_fields
 from .bake import bake, unwrap
 from .gltf import write_glb
+from .normals import Reference
 from .shape import clean, extract, orient, orient_outward, remesh, simplify
-from .stages import Mesh, Placement, VoxelAsset
+from .stages import Placement, VoxelAsset
 
 Stage = Callable[[str], AbstractContextManager[dict[str, Any]]]
 
@@ -34,7 +35,7 @@ def export_asset(
     double_sided: bool = True,
     blended_double_sided: bool = True,
     placement: Placement | None = None,
-    reference: Mesh | None = None,
+    reference: Reference | None = None,
     stage: Stage | None = None,
     keep: Callable[[str, Any], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -54,7 +55,8 @@ def export_asset(
         image_format: "png" or "webp".
         double_sided, blended_double_sided: whether the material shows from behind too, and what of it is blended.
         placement: where the asset goes in the file; None leaves it in the unit cube.
-        reference: a mesh whose winding says which side is out; None decides by looking outward from the surface.
+        reference: what the voxels were made from: its winding says which side is out and its normals how the result is
+            shaded. None decides by looking outward from the surface, and shades it by its own faces.
         stage: what times and records each stage (`Manifest.stage`).
         keep: called with the name and value of each intermediate stage.
 
@@ -67,6 +69,7 @@ def export_asset(
         RuntimeError: what was read back is not what was written.
     """
     facts: dict[str, dict[str, Any]] = {}
+    source_tree = mesh.Bvh(reference.mesh.vertices, reference.mesh.faces) if reference else None
     timed = stage or _timer(voxels.coords.device)
     keep = keep or _forget
 
@@ -96,21 +99,31 @@ def export_asset(
         if remeshed:
             shape, report = remesh(fine, voxels.grid_size)
             found.update(report)
-        elif reference is None:
+        elif reference is None or source_tree is None:
             shape = fine = orient_outward(fine)
         else:
-            tree = mesh.Bvh(reference.vertices, reference.faces)
-            shape = fine = orient(fine, tree, reference.vertices, reference.faces)
+            shape = fine = orient(fine, source_tree, reference.mesh.vertices, reference.mesh.faces)
         require_finite_fields(turned, shape)
         keep("fine", fine)
     with step("simplify") as found:
         coarse, report = simplify(shape, faces or len(shape.faces))
         found.update(report)
+        found_error = float(report.get("error_bound", 0.0))
         require_finite_fields("simplify", coarse)
         keep("coarse", coarse)
         del shape
     with step("unwrap") as found:
-        unwrapped, report = unwrap(coarse, texture_size=texture, method=unwrap_method)
+        # The surface of voxels lies within one of the source's, and simplifying moves it by some more.
+        reach = 2 / voxels.grid_size + found_error
+        try:
+            unwrapped, report = unwrap(
+                coarse, texture_size=texture, method=unwrap_method, reference=reference, tree=source_tree, reach=reach
+            )
+        except (ImportError, RuntimeError) as error:
+            if unwrap_method != "xatlas" or isinstance(error, torch.cuda.OutOfMemoryError):
+                raise
+            # It is missing, or cannot serve this mesh.
+            raise StageError("unwrap", first_line(error)) from error
         found.update(report)
         require_finite_fields("unwrap", unwrapped)
         keep("unwrapped", unwrapped)

@@ -11,27 +11,32 @@ import trellis_raster as raster
 import trellis_sparse as sparse
 
 from ..errors import require_finite
+from .normals import Reference, corner_normals
 from .stages import Mesh, Textures, UnwrappedMesh, VoxelAsset
 
 # Attributes that an asset may lack take the glTF defaults.
 _DEFAULTS = {"base_color": (3, 255), "metallic": (1, 0), "roughness": (1, 255), "alpha": (1, 255), "emissive": (3, 0)}
-# Faces that meet at a sharper angle are shaded with an edge between them. Wide enough that the steps of a coarse voxel
-# surface stay smooth, and well below the right angle of a box.
-CREASE_ANGLE = 50.0
 # Texels are moved to the surface this many at a time, which bounds the memory of a large texture.
 _CHUNK = {"cpu": 1 << 20, "cuda": 1 << 23}
 
 
-def unwrap(shape: Mesh, *, texture_size: int, method: str) -> tuple[UnwrappedMesh, dict[str, Any]]:
-    """Charts, parameterisation and packing for textures of `texture_size`^2, with normals that keep creases sharp."""
+def unwrap(
+    shape: Mesh, *, texture_size: int, method: str, reference: Reference | None = None, tree: mesh.Bvh | None = None,
+    reach: float = 0.0,
+) -> tuple[UnwrappedMesh, dict[str, Any]]:  # fmt: skip
+    """Charts, parameterisation and packing for textures of `texture_size`^2, with normals that keep creases sharp.
+
+    Args:
+        reference, tree, reach: whose normals to take over, see `corner_normals`.
+    """
     v, f, uv, _, report = mesh.unwrap_uv(
         shape.vertices, shape.faces, method=method, resolution=texture_size, return_report=True
     )
     # Faces and corners come back in their order, so normals of the mesh before the cuts belong to the same corners.
-    normals, leaders = mesh.corner_normals(shape.vertices, shape.faces, crease_angle=CREASE_ANGLE)
+    normals, same = corner_normals(shape, reference, tree, reach)
     # A vertex of a file has one normal: it is split again where its corners have several.
     corners = f.view(-1).long()
-    key = corners * (3 * len(f)) + leaders.view(-1).long()
+    key = corners * (3 * len(f)) + same.view(-1)
     kinds, corner_kind = torch.unique(key, return_inverse=True)
     source = kinds // (3 * len(f))
     split_normals = torch.empty(len(kinds), 3, device=v.device)

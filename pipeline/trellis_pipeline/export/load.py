@@ -12,7 +12,8 @@ from trellis_regression.glb import Glb, GlbError, check_geometry, read_glb
 from trellis_regression.scene import Part, load_parts
 
 from .materials import textured
-from .stages import UNIT_AABB, Placement, VoxelAsset
+from .normals import Reference
+from .stages import UNIT_AABB, Mesh, Placement, VoxelAsset
 
 # glTF is y-up, the road is z-up as the TRELLIS.2 training data is: (x, y, z) -> (x, -z, y).
 Y_UP_TO_Z_UP = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float64)
@@ -27,14 +28,19 @@ class SourceAsset:
 
     Attributes:
         parts: triangles with their materials, in road space.
-        vertices, faces: the same triangles as one mesh, float32 [V, 3] and int32 [F, 3].
+        vertices, faces, normals: the same triangles as one mesh, float32 [V, 3], int32 [F, 3] and float32 [V, 3].
         placement: how to put the result back where the source was.
     """
 
     parts: list[Part]
     vertices: torch.Tensor
     faces: torch.Tensor
+    normals: torch.Tensor
     placement: Placement
+
+    def reference(self, device: torch.device) -> Reference:
+        """The surface itself, for `export_asset`."""
+        return Reference(Mesh(self.vertices.to(device), self.faces.to(device)), self.normals.to(device))
 
     @property
     def blended_double_sided(self) -> bool:
@@ -84,6 +90,7 @@ def _fit(parts: list[Part]) -> SourceAsset:
         fitted,
         torch.from_numpy(np.concatenate([p.positions for p in fitted])),
         torch.from_numpy(np.concatenate([p.faces + o for p, o in zip(fitted, offsets, strict=False)]).astype(np.int32)),
+        torch.from_numpy(np.nan_to_num(np.concatenate([p.normals for p in fitted]))),
         Placement(extent / _FIT, (float(centre[0]), float(centre[1]), float(centre[2]))),
     )
 

@@ -228,6 +228,10 @@ def measure_uv(
     return report, UvFaces(chart, flipped=bits[0], overlapping=bits[1], outside=bits[2], collapsed=bits[3])
 
 
+# The longest side of what xatlas is given: the slivers of a million faces have an area for it, too.
+_XATLAS_EXTENT = 1000.0
+
+
 def _unwrap_with_xatlas(v: torch.Tensor, f: torch.Tensor, resolution: int, padding: float) -> Unwrapped:
     """As `unwrap_uv`, through the xatlas package; never an empty or partial result."""
     try:
@@ -243,7 +247,10 @@ def _unwrap_with_xatlas(v: torch.Tensor, f: torch.Tensor, resolution: int, paddi
     if not bool(v[f.long()].isfinite().all()):
         raise ValueError("vertices: expected finite coordinates, got NaN or infinity")
     atlas = xatlas.Atlas()
-    atlas.add_mesh(v.cpu().numpy(), f.cpu().numpy().astype("uint32"))
+    # It takes faces of less than 1.2e-7 for degenerate, whatever the size of the whole: charts are alike at any scale.
+    extent = float((v.amax(0) - v.amin(0)).max())
+    scale = _XATLAS_EXTENT / extent if extent > 0 else 1.0
+    atlas.add_mesh((v * scale).cpu().numpy(), f.cpu().numpy().astype("uint32"))
     pack = xatlas.PackOptions()
     pack.resolution, pack.padding = resolution, int(padding)
     atlas.generate(xatlas.ChartOptions(), pack)
