@@ -136,8 +136,8 @@ def test_only_faces_that_let_something_through_are_blended(tmp_path):
         textures(alpha=alpha), base_color=wide, emissive=wide, covered=alpha[..., 0] > 0,
         **{name: torch.full_like(alpha, 9) for name in ("metallic", "roughness")},
     )  # fmt: skip
-    path = tmp_path / "jar.glb"
-    facts = write_glb(path, two, maps, blended_double_sided=False)
+    path = tmp_path / "a.glb"
+    facts = write_glb(path, two, maps, blended_double_sided=False, name="jar")
     (report,) = validate(path)
     assert report["issues"]["messages"] == []
     body, glass = load_parts(read_glb(path))
@@ -160,15 +160,13 @@ def test_a_face_between_texel_centres_is_blended_with_the_glass_around_it(tmp_pa
 
 
 def test_everything_has_a_name_for_the_lists_of_editors(tmp_path):
-    path = tmp_path / "Old chair.glb"
-    write_glb(path, square(), textures(emissive=3))
+    path = tmp_path / "a.glb"
+    write_glb(path, square(), textures(emissive=3), name="Old chair")
     document = read_glb(path).document
     for kind in ("nodes", "meshes", "materials", "scenes"):
         assert [item["name"] for item in document[kind]] == ["Old chair"]
     names = ["Old chair_baseColor", "Old chair_metallicRoughness", "Old chair_emissive"]
     assert [i["name"] for i in document["images"]] == [t["name"] for t in document["textures"]] == names
-    write_glb(path, square(), textures(), name="stuhl")
-    assert read_glb(path).document["nodes"][0]["name"] == "stuhl"
 
 
 @pytest.mark.parametrize("image_format", ["png", "webp"])

@@ -49,12 +49,13 @@ class Asset:
         grid, count = self.voxels.grid_size, len(self.voxels.coords)
         return f"Asset({made}: {len(self.shape.coords):,} latent voxels, {count:,} voxels of {grid}^3)"
 
-    def to_glb(self, path: str | Path, options: GlbOptions | None = None, *, device: str | None = None,
+    def to_glb(self, path: str | Path, options: GlbOptions | None = None, *, device: str | None = None, name: str = "asset",
                record: Manifest | None = None, keep: Callable[[str, Any], None] | None = None) -> dict[str, Any]:  # fmt: skip
         """Makes a textured mesh of the voxels and writes it as a GLB, whole or not at all.
 
         Args:
             device: where the work is done; by default where the asset was generated.
+            name: what the file calls the asset.
             record: collects the steps' times, facts and memory.
             keep: is given the name and the result of each step.
 
@@ -86,7 +87,7 @@ class Asset:
         report = export.export_asset(
             to_device(self.voxels, place), path, faces=options.faces, texture=options.texture,
             min_fraction=options.min_fraction, remeshed=options.remesh, unwrap_method=options.unwrap, alpha=options.alpha,
-            image_format=options.image_format, stage=stage, keep=keep,
+            image_format=options.image_format, name=name, stage=stage, keep=keep,
         )  # fmt: skip
         memory = record.facts.setdefault("memory", ledger.facts())
         if memory["device"] == str(place) and memory["stages"] is not ledger.entries:

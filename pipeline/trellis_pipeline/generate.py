@@ -121,7 +121,8 @@ def make(
         )  # fmt: skip
         pipeline.release()  # the export wants their room
         keep = None if keep_stages is None else _keeper(keep_stages)
-        written = asset.to_glb(out, options.glb, record=manifest, keep=keep)
+        name = Path(manifest.facts["input"]["file"]).stem
+        written = asset.to_glb(out, options.glb, name=name, record=manifest, keep=keep)
         waiting = time.perf_counter()
         manifest.facts["weights"] = {
             role: {"file": file.name, "model": models.get(role, "DINOv3ViTModel"), "bytes": file.stat().st_size}

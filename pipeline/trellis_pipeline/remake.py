@@ -66,6 +66,7 @@ def remake(
         alpha=options.alpha,
         image_format=options.image_format,
         blended_double_sided=asset.blended_double_sided,
+        name=Path(source).stem,
         placement=asset.placement,
         reference=asset.reference(device),
         stage=manifest.stage,

@@ -34,6 +34,7 @@ def export_asset(
     image_format: str = "png",
     double_sided: bool = True,
     blended_double_sided: bool = True,
+    name: str = "asset",
     placement: Placement | None = None,
     reference: Reference | None = None,
     stage: Stage | None = None,
@@ -54,6 +55,7 @@ def export_asset(
         alpha: "auto", "opaque", "mask" or "blend".
         image_format: "png" or "webp".
         double_sided, blended_double_sided: whether the material shows from behind too, and what of it is blended.
+        name: what the file calls the asset, its mesh, material and textures.
         placement: where the asset goes in the file; None leaves it in the unit cube.
         reference: what the voxels were made from: its winding says which side is out and its normals how the result is
             shaded. None decides by looking outward from the surface, and shades it by its own faces.
@@ -137,6 +139,7 @@ def export_asset(
             write_glb(
                 path, unwrapped, textures, placement=placement, double_sided=double_sided,
                 blended_double_sided=blended_double_sided,
+                name=name,
                 alpha_mode=alpha, image_format=image_format,
             )
         )  # fmt: skip

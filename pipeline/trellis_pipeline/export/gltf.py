@@ -35,7 +35,7 @@ _IMAGE_NAMES = {
 def write_glb(
     path: str | Path, mesh: UnwrappedMesh, textures: Textures, *,
     placement: Placement | None = None, double_sided: bool = True, blended_double_sided: bool = True,
-    image_format: str = "png", alpha_mode: str = "auto", name: str | None = None,
+    image_format: str = "png", alpha_mode: str = "auto", name: str = "asset",
 ) -> dict[str, Any]:  # fmt: skip
     """Writes one textured mesh as a GLB, y up, and reads it back. Returns facts about the file for the manifest.
 
@@ -48,7 +48,7 @@ def write_glb(
         blended_double_sided: the same of what is blended: from both sides glass is twice as dense.
         image_format: "png", which every reader knows, or "webp" (EXT_texture_webp), a quarter of the size.
         alpha_mode: "auto" decides from the texture; "opaque" drops alpha.
-        name: of the node, the mesh, the material and the textures, as editors show it; None for the file's own.
+        name: of the node, the mesh, the material and the textures, as editors show it.
 
     Raises:
         ValueError: an empty mesh, or an unknown format or mode.
@@ -64,7 +64,6 @@ def write_glb(
     placement = placement or Placement()
     mode = choose_alpha_mode(textures.alpha[textures.covered]) if alpha_mode == "auto" else alpha_mode.upper()
     path = Path(path)
-    name = path.stem if name is None else name
     out = _Builder()
     with ThreadPoolExecutor(1) as background:
         maps = _maps(textures, mode)
