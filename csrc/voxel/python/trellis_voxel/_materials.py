@@ -1,7 +1,8 @@
 """Textured meshes in memory, and how they are taken from trimesh: glTF's metallic-roughness materials.
 
 Texels, factors and vertex colours are used as stored, with no transfer function applied: base colour and emission
-stay in whatever encoding the asset has (sRGB in glTF), which is what the models of this family are trained on.
+stay in whatever encoding the asset has (sRGB in glTF), which is what the models of this family are trained on. glTF's
+factors are linear: who wants what a viewer shows encodes them first, as `trellis remake` does.
 """
 
 from __future__ import annotations
