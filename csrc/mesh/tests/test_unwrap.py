@@ -295,6 +295,12 @@ class TestXatlas:
         report = unwrap_uv(*BOX, method="xatlas", return_report=True)[4]
         assert report.stretch_linf == pytest.approx(1, abs=0.02)
 
+    def test_size_does_not_matter(self) -> None:
+        """It calls faces of less than 1.2e-7 degenerate: slivers of a mesh in the unit cube were in no chart."""
+        small = unwrap_uv(BOX[0] * 1e-4, BOX[1], method="xatlas")
+        for a, b in zip(small[1:], unwrap_uv(*BOX, method="xatlas")[1:], strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
     @pytest.mark.parametrize("faces", [[[0, 0, 1]], [[0, 1, 2]]])
     def test_a_mesh_without_area_is_an_error_not_an_empty_result(self, faces: list[list[int]]) -> None:
         with pytest.raises(RuntimeError, match=r"xatlas .*method='fast'"):
