@@ -243,8 +243,8 @@ def _no_surface(real: Callable[..., Any]) -> Callable[..., Any]:
 def _slivers(real: Callable[..., Any]) -> Callable[..., Any]:
     """Half of the faces become charts of their own, a few texels large."""
 
-    def unwrap(shape: Mesh, *, texture_size: int, method: str) -> Any:
-        whole, report = real(shape, texture_size=texture_size, method=method)
+    def unwrap(shape: Mesh, *, texture_size: int, **options: Any) -> Any:
+        whole, report = real(shape, texture_size=texture_size, **options)
         n = min(len(whole.faces) // 2, (texture_size // 4) * (texture_size // 8))
         corners = whole.faces[:n].long().reshape(-1)
         index = torch.arange(n)
