@@ -65,7 +65,7 @@ def session(monkeypatch, folder, *arguments):
     return regress.main()
 
 
-@pytest.mark.parametrize("fault", ["alpha-lost", "flipped-winding", "second-run"])
+@pytest.mark.parametrize("fault", ["alpha-lost", "black-texel-bleed", "flipped-winding", "second-run"])
 def test_every_fault_names_each_by_its_gate_alone(fault, monkeypatch, tmp_path, capsys):
     assert session(monkeypatch, tmp_path, "--only", "leaf", "--fault", fault) == 0
     said = capsys.readouterr().out

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-import trellis_raster as raster
 import trellis_voxel as voxel
+from trellis_raster import fill_gaps
 from trellis_regression.scene import Part, Texture
 
 Floats = npt.NDArray[np.float64]
@@ -152,6 +152,6 @@ class _Images:
             texels = torch.from_numpy(image)
             shown = texels[..., 3] >= _SHOWN
             if hidden and bool(shown.any()) and not bool(shown.all()):
-                texels[..., :3] = raster.fill_gaps(texels[..., :3].contiguous(), shown)
+                texels[..., :3] = fill_gaps(texels[..., :3].contiguous(), shown)
             self._known[key] = texture, texels  # keeps the image, so that its id stays its own
         return self._known[key][1]

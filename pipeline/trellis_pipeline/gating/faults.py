@@ -300,6 +300,7 @@ _ALL: tuple[tuple[str, Any, str, Wrap], ...] = (
     ("transparent", stages, "write_glb", _written(alpha_mode="blend", clear=True)),
     ("alpha-lost", stages, "write_glb", _written(alpha_mode="opaque")),
     ("alpha-holes", stages, "write_glb", _written(alpha_mode="blend")),
+    # That of `bake`: `materials` fills hidden texels of a source with what it imported by name.
     ("black-texel-bleed", raster, "fill_gaps", _unfilled),
     ("sliver-charts", stages, "unwrap", _slivers),
     *(("second-run", *place, _leaking_state) for place in _VOXELS),
