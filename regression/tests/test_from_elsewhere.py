@@ -88,8 +88,20 @@ def painted(rgba, surface, mode="OPAQUE"):
 
 
 def test_a_black_thing_is_not_a_sampler_that_read_nothing():
-    assert "black-texture" not in fired(painted((0, 0, 0, 255), (0, 128, 0)))
-    assert "black-texture" in fired(painted((0, 0, 0, 255), (0, 0, 0)))
+    bench = painted((0, 0, 0, 255), (0, 128, 0))
+    assert fired(bench, bench) == set()
+    bench.base[:, :32, :3] = 120  # legs of another colour
+    assert "black-texture" not in fired(bench)
+    bench.surface[..., :3] = 0
+    assert "black-texture" in fired(bench)
+
+
+def test_a_surface_without_any_colour_is_black_whatever_else_its_texture_says():
+    """A base colour that was lost behind a roughness that was not."""
+    assert fired(painted((0, 0, 0, 255), (0, 128, 0))) == {"black-texture"}
+    almost = painted((0, 0, 0, 255), (0, 128, 0))
+    almost.base[60:64, :, :3] = 200
+    assert fired(almost) == {"black-texture"}
     # Against a golden black is enough.
     assert "black-texture" in fired(painted((0, 0, 0, 255), (0, 128, 0)), painted((200, 0, 0, 255), (0, 128, 0)))
 

@@ -79,7 +79,7 @@ ALL: tuple[Detector, ...] = (
         "black-texture",
         "{value:.0%} of the visible texels are black (clean assets: at most {limit:.0%})",
         "the texture sampler read nothing: check its axis order (x, y, z) and that attributes and points share a frame",
-        alone=f.texture("dead_inside_share"), golden=f.more_than_golden("texture", "black_inside_share"), floor=0.1,
+        alone=f.black, golden=f.more_than_golden("texture", "black_inside_share"), floor=0.1,
     ),
     Detector(
         "edge-of-grid",

@@ -22,6 +22,16 @@ def texture(name: str) -> Figure:
     return lambda e: e.texture.get(name)
 
 
+def black(e: Evidence) -> float | None:
+    """Texels that read 0 in every channel, as of a sampler that read nothing; or, from nine tenths of the surface on,
+    those of colour 0 whatever else they read. Black things have black parts; hardly one has no other colour at all, and
+    where the golden is one it was approved as such."""
+    if not e.texture:
+        return None
+    approved = (e.golden or {}).get("texture", {}).get("black_inside_share", 0) > 0.9
+    return float(max(e.texture["dead_inside_share"], 0 if approved else 10 * e.texture["colourless_share"] - 9))
+
+
 def against(name: str) -> Figure:
     """A number of the candidate against its golden."""
     return lambda e: e.against.get(name)

@@ -126,7 +126,8 @@ def _alpha(texels: Texels) -> dict[str, Any]:
 
 
 def _dead(texels: Texels) -> dict[str, Any]:
-    dead = (texels.rgb <= _DEAD).all(1) & (texels.surface <= _DEAD).all(1)
+    colourless = (texels.rgb <= _DEAD).all(1)
+    dead = colourless & (texels.surface <= _DEAD).all(1)
     worst = 0.0
     total, all_dead = len(dead), int(dead.sum())
     if all_dead:
@@ -140,6 +141,7 @@ def _dead(texels: Texels) -> dict[str, Any]:
                         worst = max(worst, of_them / n - (all_dead - of_them) / (total - n))
     return {
         "dead_share": all_dead / max(1, total), "dead_inside_share": _inside(texels, dead), "dead_edge_contrast": worst,
+        "colourless_share": _share(colourless),
     }  # fmt: skip
 
 
