@@ -1,5 +1,6 @@
 """The GLB reader: right values from right files, one clear error from broken ones, and nothing worse from any."""
 
+import base64
 import io
 import struct
 
@@ -9,7 +10,8 @@ from handmade_glb import pack, triangle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from trellis_regression.glb import GlbError, check_geometry, parse_glb, read_glb
+from trellis_regression import glb as glb_module
+from trellis_regression.glb import MAX_PLACED, GlbError, check_geometry, decode_data_uri, parse_glb, read_glb
 from trellis_regression.scene import Images, load_parts
 
 
@@ -52,6 +54,7 @@ def test_textured_file_of_another_writer_is_read(painted_box):
         (b"glTF" + struct.pack("<IIII", 2, 20, 4000, 0x4E4F534A), "truncated: a chunk of 4000 bytes"),
         (pack(b"{not json"), "JSON chunk cannot be read"),
         (pack(b"[" * 100_000), "JSON chunk cannot be read"),
+        (pack(b'{"a": ' + b"1" * 5000 + b"}"), "JSON chunk cannot be read"),
         (pack([1]), "not an object"),
         (pack({"asset": {"version": "2.0"}}), "the scene is empty: it has no mesh"),
         (pack(*triangle(meshes=[])), "nodes[0] refers to meshes[0], but there are 0"),
@@ -146,10 +149,92 @@ def test_lying_accessors_are_refused_before_anything_is_allocated(data, message)
 
 def test_a_hundred_million_faces_placed_by_a_small_file_are_refused():
     document, binary = triangle()
-    document["meshes"][0]["primitives"] *= 1000
-    document["nodes"] = [{"mesh": 0} for _ in range(100_001)]
-    with pytest.raises(GlbError, match="the scene has 100001000 faces; at most 100000000"):
+    document["meshes"][0]["primitives"] = [{"attributes": {"POSITION": 0}, "indices": 2}] * 1000
+    document["accessors"].append({"componentType": 5121, "count": 3 * 2000, "type": "SCALAR"})
+    document["nodes"] = [{"mesh": 0} for _ in range(100)]
+    with pytest.raises(GlbError, match="the scene has 100000000 faces or more; at most 99999999 are read"):
+        check_geometry(parse_glb(pack(document, binary)), max_triangles=99_999_999)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "roots", "times"),
+    [
+        ([{"mesh": 0}], [0] * 40, 40),
+        # Each of a chain is named as a root as well, and so drawn again with each one above it.
+        ([{"mesh": 0, "children": [i + 1]} for i in range(8)] + [{"mesh": 0}], list(range(9)), 45),
+        ([{}], [0], 1),  # shown nowhere, and read
+    ],
+)
+def test_whatever_a_scene_makes_of_a_mesh_counts(nodes, roots, times):
+    """A file of a kilobyte must not become more than is allowed, by any way of naming what it holds."""
+    data = pack(*triangle(nodes=nodes, scenes=[{"nodes": roots}]))
+    with pytest.raises(GlbError, match=f"the scene has {3 * times} vertices or more"):
+        check_geometry(parse_glb(data), max_vertices=3 * times - 1)
+    if "mesh" in nodes[0]:
+        assert check_geometry(parse_glb(data), max_vertices=3 * times) == len(load_parts(parse_glb(data))) == times
+
+
+def test_faces_of_a_mesh_that_nothing_shows_are_bounded_too():
+    document, binary = triangle(nodes=[{}])
+    document["meshes"][0]["primitives"] *= 10
+    with pytest.raises(GlbError, match="the scene has 9 faces or more"):
+        check_geometry(parse_glb(pack(document, binary)), max_triangles=8)
+
+
+@pytest.mark.parametrize("what", ["nodes", "primitives"])
+def test_more_placings_than_can_be_looked_at_are_refused(what):
+    document, binary = triangle()
+    if what == "nodes":  # empty ones, and each drawn again with every one above it
+        document["nodes"] = [{"children": [i + 1]} for i in range(999)] + [{"mesh": 0}]
+        document["scenes"] = [{"nodes": list(range(1000))}]
+    else:
+        document["meshes"][0]["primitives"] *= 1001
+        document["nodes"] = [{"mesh": 0} for _ in range(100)]
+        document["scenes"] = [{"nodes": list(range(100))}]
+    with pytest.raises(GlbError, match=rf"the scene (places|has) \d+ {what} or more; at most {MAX_PLACED} are read"):
         check_geometry(parse_glb(pack(document, binary)))
+
+
+def test_a_buffer_in_the_json_is_decoded_once(monkeypatch):
+    """However many accessors read it: of a buffer of 40 MB each decoding takes a tenth of a second."""
+    document, binary = triangle()
+    document["buffers"][0]["uri"] = "data:application/octet-stream;base64," + base64.b64encode(binary).decode()
+    document["meshes"][0]["primitives"] *= 20
+    times = []
+    monkeypatch.setattr(glb_module, "decode_data_uri", lambda *a: times.append(a) or decode_data_uri(*a))
+    (first, *_) = everything(pack(document))
+    assert first.faces.tolist() == [[0, 1, 2]] and len(times) == 1
+
+
+def test_sets_of_coordinates_that_nothing_looks_up_are_not_read():
+    document, binary = triangle()
+    document["accessors"].append({"componentType": 5126, "count": 3, "type": "VEC2"})
+    document["meshes"][0]["primitives"][0]["attributes"] |= {f"TEXCOORD_{k}": 2 for k in range(1000)}
+    (part,) = everything(pack(document, binary))
+    assert list(part.uvs) == [0]
+
+
+def test_images_that_share_their_bytes_do_not_multiply_them():
+    """Each is held while it is decoded: a file of 4 MB must not take hundreds."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG")
+    picture = file.getvalue() + bytes(4 << 20)
+    document, binary = triangle(images=[{"bufferView": 2}] * 100, textures=[{"source": i} for i in range(100)])
+    document["materials"] = [{"emissiveTexture": {"index": i}} for i in range(100)]
+    document["bufferViews"].append({"buffer": 0, "byteOffset": 44, "byteLength": len(picture)})
+    document["buffers"] = [{"byteLength": 44 + len(picture)}]
+    with pytest.raises(GlbError, match="its images share their bytes"):
+        everything(pack(document, binary + picture))
+    document["images"] = document["images"][:8]
+    document["textures"], document["materials"] = document["textures"][:8], document["materials"][:8]
+    assert len(everything(pack(document, binary + picture))) == 1
+
+
+def test_parts_of_one_mesh_share_what_a_placing_leaves_as_it_is():
+    nodes = [{"mesh": 0}, {"mesh": 0, "scale": [-1, 1, 1]}, {"mesh": 0, "translation": [0, 0, 7]}]
+    plain, mirrored, moved = everything(pack(*triangle(nodes=nodes, scenes=[{"nodes": [0, 1, 2]}])))
+    assert plain.faces is moved.faces and moved.positions[:, 2].tolist() == [7, 7, 7]
+    assert plain.faces.tolist() == [[0, 1, 2]] and mirrored.faces.tolist() == [[2, 1, 0]]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

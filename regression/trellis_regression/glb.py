@@ -11,7 +11,7 @@ import binascii
 import json
 import struct
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ MAX_TRIANGLES = 100_000_000
 """Of all nodes together: a small file can place one mesh a million times."""
 MAX_VERTICES = 4 * MAX_TRIANGLES
 """Of all nodes together, for the same reason: a mesh of many vertices may have one face."""
+MAX_PLACED = 100_000
+"""Of nodes, and of primitives on them: each costs some tens of microseconds, however small it is."""
 
 
 class GlbError(ValueError):
@@ -74,6 +76,7 @@ class Glb:
     document: dict[str, Any]
     binary: bytes
     data: bytes
+    _decoded: dict[int, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def items(self, kind: str) -> list[dict[str, Any]]:
         """The document's list of `kind` ("meshes", "accessors", ...); empty when absent."""
@@ -88,7 +91,11 @@ class Glb:
 
     def _buffer(self, index: int) -> bytes:
         uri = self.items("buffers")[index].get("uri")
-        return self.binary if uri is None else decode_data_uri(uri, f"buffers[{index}]")
+        if uri is None:
+            return self.binary
+        if index not in self._decoded:  # once: thousands of accessors may share it
+            self._decoded[index] = decode_data_uri(uri, f"buffers[{index}]")
+        return self._decoded[index]
 
     def accessor(self, index: int) -> npt.NDArray[Any]:
         """The values of accessor `index`, shape [count] or [count, components]; sparse accessors are resolved."""
@@ -171,7 +178,7 @@ def parse_glb(data: bytes) -> Glb:
         raise GlbError("it has no JSON chunk")
     try:
         document = json.loads(chunks[_JSON_CHUNK].decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python takes
         raise GlbError(f"its JSON chunk cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise GlbError("its JSON chunk is not an object")
@@ -401,31 +408,63 @@ def check_geometry(glb: Glb, *, max_triangles: int = MAX_TRIANGLES, max_vertices
         EmptySceneError: no mesh, or no triangles.
         GlbError: an index past the vertices, a position that is not finite, or too much of either.
     """
-    uses = Counter(node["mesh"] for node in glb.items("nodes") if "mesh" in node)
-    triangles = vertices = 0
+    uses = _placings(glb)
+    triangles = vertices = shown = looked_at = 0
     for m, mesh in enumerate(glb.items("meshes")):
+        placed = max(1, uses[m])  # what no node shows is read here as well
+        shown += placed * len(mesh["primitives"])
+        if shown > MAX_PLACED:
+            raise GlbError(f"the scene has {shown} primitives or more; at most {MAX_PLACED} are read")
         for p, primitive in enumerate(mesh["primitives"]):
             if primitive.get("mode", 4) not in _TRIANGLES or "POSITION" not in primitive["attributes"]:
                 continue
             where = f"meshes[{m}].primitives[{p}]"
-            vertices += uses[m] * int(glb.items("accessors")[primitive["attributes"]["POSITION"]]["count"])
+            vertices += placed * int(glb.items("accessors")[primitive["attributes"]["POSITION"]]["count"])
             if vertices > max_vertices:
                 raise GlbError(f"the scene has {vertices} vertices or more; at most {max_vertices} are read")
+            corners = int(
+                glb.items("accessors")[primitive.get("indices", primitive["attributes"]["POSITION"])]["count"]
+            )
+            faces = corners // 3 if primitive.get("mode", 4) == 4 else max(0, corners - 2)
+            looked_at += placed * faces
+            triangles += uses[m] * faces
+            if looked_at > max_triangles:
+                raise GlbError(f"the scene has {looked_at} faces or more; at most {max_triangles} are read")
             positions = glb.accessor(primitive["attributes"]["POSITION"])
             if not np.isfinite(positions).all():
                 bad = int(np.argmin(np.isfinite(positions).all(axis=1)))
                 raise GlbError(f"{where}: vertex {bad} is not finite ({', '.join(str(x) for x in positions[bad])})")
-            corners = len(positions)
             if "indices" in primitive:
                 indices = glb.accessor(primitive["indices"])
-                corners = len(indices)
-                if corners and int(indices.max()) >= len(positions):
+                if len(indices) and int(indices.max()) >= len(positions):
                     raise GlbError(f"{where}: index {int(indices.max())} of {len(positions)} vertices")
-            triangles += uses[m] * (corners // 3 if primitive.get("mode", 4) == 4 else max(0, corners - 2))
     if not glb.items("meshes"):
         raise EmptySceneError("the scene is empty: it has no mesh")
     if triangles == 0:
         raise EmptySceneError("the scene has no faces")
-    if triangles > max_triangles:
-        raise GlbError(f"the scene has {triangles} faces; at most {max_triangles} are read")
     return triangles
+
+
+def _placings(glb: Glb) -> Counter[int]:
+    """How often each mesh is placed. A scene may name a node more than once, or one below another that it names.
+
+    Raises:
+        GlbError: more nodes are placed than are read.
+    """
+    nodes, scenes = glb.items("nodes"), glb.items("scenes")
+    chosen = glb.document.get("scene", 0)
+    shown = scenes[chosen].get("nodes", []) if isinstance(chosen, int) and 0 <= chosen < len(scenes) else []
+    named = Counter(shown)
+    children = {child for node in nodes for child in node.get("children", [])}
+    uses: Counter[int] = Counter()
+    stack, total = [(i, 0) for i in range(len(nodes)) if i not in children], 0
+    while stack:
+        index, above = stack.pop()
+        times = above + named[index]
+        total += max(1, times)
+        if total > MAX_PLACED:
+            raise GlbError(f"the scene places {total} nodes or more; at most {MAX_PLACED} are read")
+        if "mesh" in nodes[index]:
+            uses[nodes[index]["mesh"]] += max(1, times)
+        stack += [(child, times) for child in nodes[index].get("children", [])]
+    return uses

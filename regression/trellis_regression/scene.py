@@ -10,7 +10,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +23,8 @@ Array = npt.NDArray[np.float32]
 
 MAX_TEXTURE_PIXELS = 16384 * 16384
 """Of all images of a file together; a compressed image of a few kilobytes can claim any size."""
+_SHARED = 1 << 26
+"""Bytes of images that may be there twice: several may lie in the same bytes, and each is read for itself."""
 _STRIP = 128  # rows
 _WRAP = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 
@@ -107,14 +109,17 @@ def load_parts(glb: Glb, images: Images | None = None) -> list[Part]:
 def _load_parts(glb: Glb, images: Images) -> list[Part]:
     images.decode(_shown(glb))
     materials = [_material(glb, m, images) for m in glb.items("materials")]
-    parts = []
+    parts, shared = [], dict[tuple[int, int], Part]()
     for node, world in _placed(glb):
         if "mesh" not in node:
             continue
-        for primitive in glb.items("meshes")[node["mesh"]]["primitives"]:
+        for p, primitive in enumerate(glb.items("meshes")[node["mesh"]]["primitives"]):
             if primitive.get("mode", 4) in (4, 5, 6) and "POSITION" in primitive["attributes"]:
-                material = materials[primitive["material"]] if "material" in primitive else Material()
-                parts.append(_part(glb, primitive, world, material))
+                key = node["mesh"], p
+                if key not in shared:
+                    material = materials[primitive["material"]] if "material" in primitive else Material()
+                    shared[key] = _primitive(glb, primitive, material)
+                parts.append(_part(shared[key], world, "NORMAL" in primitive["attributes"]))
     return parts
 
 
@@ -166,33 +171,40 @@ def _values(glb: Glb, index: int) -> Array:
     return fractions
 
 
-def _part(glb: Glb, primitive: dict[str, Any], world: npt.NDArray[np.float64], material: Material) -> Part:
+def _primitive(glb: Glb, primitive: dict[str, Any], material: Material) -> Part:
+    """A primitive as the file has it, before a node places it; without normals of its own those it has are empty."""
     attributes = primitive["attributes"]
-    local = _values(glb, attributes["POSITION"])
-    positions = (local @ world[:3, :3].T + world[:3, 3]).astype(np.float32)
-    if not np.isfinite(positions).all():
-        raise GlbError("a node's transform makes positions that are not finite")
-    corners = glb.accessor(primitive["indices"]) if "indices" in primitive else np.arange(len(local))
-    triangles = _triangles(corners.astype(np.int64), primitive.get("mode", 4))
-    if np.linalg.det(world[:3, :3]) < 0:  # a mirrored node turns its triangles around
-        triangles = triangles[:, ::-1]
-    faces = np.ascontiguousarray(triangles).astype(np.int32)
-    if "NORMAL" in attributes:
-        normals = _values(glb, attributes["NORMAL"]) @ np.linalg.pinv(world[:3, :3])
-    else:
-        normals = _vertex_normals(positions, faces)
-    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
-    uvs = {int(k.split("_")[1]): _values(glb, v) for k, v in attributes.items() if k.startswith("TEXCOORD_")}
+    positions = _values(glb, attributes["POSITION"])
+    corners = glb.accessor(primitive["indices"]) if "indices" in primitive else np.arange(len(positions))
+    faces = np.ascontiguousarray(_triangles(corners.astype(np.int64), primitive.get("mode", 4))).astype(np.int32)
+    normals = _values(glb, attributes["NORMAL"]) if "NORMAL" in attributes else positions[:0]
+    # A file may hold any number of sets; those that nothing looks up stay where they are.
+    wanted = {0} | {texture.uv_set for texture in material.textures.values()}
+    uvs = {k: _values(glb, attributes[f"TEXCOORD_{k}"]) for k in sorted(wanted) if f"TEXCOORD_{k}" in attributes}
     colors = None
     if "COLOR_0" in attributes:
         colors = _values(glb, attributes["COLOR_0"])
         if colors.shape[1] == 3:
             colors = np.concatenate([colors, np.ones_like(colors[:, :1])], 1)
     # An attribute has an element for each vertex (specification, 3.7.2.1); a file may say otherwise.
-    for name, values in {"NORMAL": normals, "COLOR_0": colors, **{f"TEXCOORD_{k}": v for k, v in uvs.items()}}.items():
+    own = {"NORMAL": normals} if "NORMAL" in attributes else {}
+    for name, values in {**own, "COLOR_0": colors, **{f"TEXCOORD_{k}": v for k, v in uvs.items()}}.items():
         if values is not None and len(values) != len(positions):
             raise GlbError(f"a primitive has {len(positions)} positions and {len(values)} elements of {name}")
-    return Part(positions, normals.astype(np.float32), faces, uvs, colors, material)
+    return Part(positions, normals, faces, uvs, colors, material)
+
+
+def _part(local: Part, world: npt.NDArray[np.float64], own_normals: bool) -> Part:
+    """A primitive where a node places it."""
+    positions = (local.positions @ world[:3, :3].T + world[:3, 3]).astype(np.float32)
+    if not np.isfinite(positions).all():
+        raise GlbError("a node's transform makes positions that are not finite")
+    faces = local.faces
+    if np.linalg.det(world[:3, :3]) < 0:  # a mirrored node turns its triangles around
+        faces = np.ascontiguousarray(faces[:, ::-1])
+    normals = local.normals @ np.linalg.pinv(world[:3, :3]) if own_normals else _vertex_normals(positions, faces)
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+    return replace(local, positions=positions, normals=normals.astype(np.float32), faces=faces)
 
 
 def _triangles(corners: npt.NDArray[np.int64], mode: int) -> npt.NDArray[np.int64]:
@@ -224,7 +236,7 @@ class Images:
     def __init__(self, glb: Glb) -> None:
         self._glb = glb
         self._begun: dict[int, Future[npt.NDArray[np.uint8]]] = {}
-        self._pixels = 0
+        self._pixels = self._bytes = 0
         self._sizes: dict[int, tuple[int, int]] = {}
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
@@ -255,6 +267,11 @@ class Images:
         item = self._glb.items("images")[index]
         where = f"images[{index}]"
         data = decode_data_uri(item["uri"], where) if "uri" in item else self._glb.view(item["bufferView"])
+        self._bytes += len(data)
+        if self._bytes > len(self._glb.data) + _SHARED:
+            raise GlbError(
+                f"{where}: its images share their bytes, {self._bytes} and more of a file of {len(self._glb.data)}"
+            )
         if is_ktx2(bytes(data[:12])):
             raise GlbError(f"{where} is KTX2 (Basis Universal), which is not read: export it with PNG, JPEG or WebP")
         try:
