@@ -204,8 +204,8 @@ def unwrap_pairs(v: torch.Tensor, f: torch.Tensor, faces: int, texture: int) -> 
 
 def export_pairs(v: torch.Tensor, f: torch.Tensor, resolution: int, faces: int, texture: int) -> Iterator[Pair]:
     """The voxels of a mesh to a file: dual grid at hand, as both pipelines have it after decoding."""
-    from export import voxels_of
-    from trellis_pipeline.export import Mesh, export_asset
+    from export import VoxelPictures, psnr, voxels_of
+    from trellis_pipeline.export import Mesh, Reference, export_asset
 
     asset = voxels_of(v, f, resolution)
     attrs = torch.cat([asset.attrs[name] for name in ("base_color", "metallic", "roughness")], 1).float() / 255
@@ -229,10 +229,18 @@ def export_pairs(v: torch.Tensor, f: torch.Tensor, resolution: int, faces: int, 
         yield Pair(
             f"voxels to GLB, {resolution}^3, {faces:,} faces, {texture}^2" + (", remeshed" if remesh else ""), "o_voxel",
             lambda remesh=remesh: export_asset(
-                asset, folder / "ours.glb", faces=faces, texture=texture, remeshed=remesh, reference=Mesh(v, f)
+                asset, folder / "ours.glb", faces=faces, texture=texture, remeshed=remesh, reference=Reference(Mesh(v, f))
             ),
             lambda m, remesh=remesh: theirs(m, remesh),
         )  # fmt: skip
+        # Both files are of this way now, if it was asked for.
+        if all((folder / f"{who}.glb").exists() for who in ("ours", "theirs")):
+            truth = VoxelPictures(asset, Mesh(v, f))
+            said = [psnr(folder / f"{who}.glb", truth, 1024) for who in ("ours", "theirs")]
+            shown = " | ".join(f"{decibels:.2f}, {lone * 100:.3f}" for decibels, lone in said)
+            print(f"| its pictures beside the voxels', dB, outline % | | {shown} | |", flush=True)
+            for who in ("ours", "theirs"):
+                (folder / f"{who}.glb").unlink()
 
 
 def pairs(v: torch.Tensor, f: torch.Tensor, modules: dict[str, Any], arguments: argparse.Namespace) -> Iterator[Pair]:

@@ -10,6 +10,7 @@ import trellis_sparse
 from trellis_pipeline.attention import attend
 from trellis_pipeline.models import from_config
 from trellis_pipeline.models.transformer import rotary_turns, sinusoids
+from trellis_pipeline.models.voxels import Growth
 from trellis_pipeline.sparse import SparseTensor
 from trellis_sparse import norm_heads
 
@@ -67,11 +68,31 @@ def test_keys_and_shapes_equal_the_public_checkpoint(stem):
         ({"name": "SLatFlowModel", "args": {**FLOW, "pe_mode": "none"}}, "pe_mode: expected 'ape' or 'rope', got 'none'"),
         ({"name": "SparseUnetVaeDecoder", "args": {**DECODER, "out_channels": 6, "block_type": ["Swin"] * 5}},
          "block type: expected one of SparseConvNeXtBlock3d.* got 'Swin'"),
+        ({"name": "SLatFlowModel", "args": {**FLOW, "dtype": "float8"}}, "dtype: expected one of float32.* got 'float8'"),
+        ({"name": "SparseUnetVaeDecoder", "args": {**DECODER, "out_channels": 6, "block_args": [{"resample_mode": "max"}] * 5}},
+         "SparseUnetVaeDecoder: .*resample_mode"),
     ],
 )  # fmt: skip
 def test_unknown_configurations_are_refused(config, message):
     with torch.device("meta"), pytest.raises(ValueError, match=message):
         from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("f16", torch.float16), ("bf16", torch.bfloat16), ("fp32", torch.float32), ("float16", torch.float16)],
+)
+def test_dtypes_by_every_name_that_configurations_use(name, dtype):
+    with torch.device("meta"):
+        model = from_config({"name": "SLatFlowModel", "args": {**FLOW, "num_blocks": 1, "dtype": name}})
+    assert model.blocks[0].mlp.mlp[0].weight.dtype == dtype
+    assert model.input_layer.weight.dtype == torch.float32
+
+
+def test_a_structure_flow_names_arguments_that_it_does_nothing_with():
+    args = {**FLOW, "num_blocks": 1, "patch_size": 1, "fp16_mode": "inflat_all"}
+    with torch.device("meta"), pytest.warns(UserWarning, match="nothing is done with fp16_mode, patch_size"):
+        from_config({"name": "SparseStructureFlowModel", "args": args})
 
 
 def tiny(name, **changes):
@@ -284,6 +305,60 @@ def test_an_upsampling_equals_its_formula():
     assert 0 < len(coords) < 320
     assert torch.equal(fine.coords, coords)
     torch.testing.assert_close(fine.feats, block.conv2(h).feats.detach() + skip)
+
+
+def residual(block, h, skip):
+    """The formula of a residual block from its resampled features on, at voxels that have no neighbours."""
+    middle = [conv.weight[:, 1, 1, 1] for conv in (block.conv1, block.conv2)]  # the only tap that meets a voxel
+    h = h @ middle[0].T + block.conv1.bias
+    h = F.silu(F.layer_norm(h, h.shape[1:], eps=1e-6)) @ middle[1].T + block.conv2.bias
+    return h + block.skip_connection(skip)
+
+
+@torch.no_grad()
+def test_blocks_that_resample_by_means_and_copies_equal_their_formula():
+    torch.manual_seed(0)
+    args = {"model_channels": [8, 6], "latent_channels": 4, "num_blocks": [1, 1], "block_type": ["SparseResBlock3d"] * 2,
+            "block_args": [{}] * 2}  # fmt: skip
+    down = {"in_channels": 3, **args, "down_block_type": ["SparseResBlockDownsample3d"]}
+    plain, coarser = from_config({"name": "SparseUnetVaeEncoder", "args": down}).eval().blocks[0]
+    up = {"out_channels": 3, **args, "up_block_type": ["SparseResBlockUpsample3d"]}
+    finer = from_config({"name": "SparseUnetVaeDecoder", "args": up}).eval().blocks[0][1]
+    coords = torch.tensor([[0, 0, 0, 0], [0, 8, 8, 8], [0, 12, 1, 30]], dtype=torch.int32)
+    x = SparseTensor(torch.randn(3, 8), coords)
+    normed = F.silu(block_norm(plain, x.feats))
+    torch.testing.assert_close(plain(x).feats, residual(plain, normed, x.feats))
+
+    grown = Growth.by(x.replace(torch.tensor([[1.0] + [-1.0] * 7, [-1.0] * 7 + [1.0], [-1.0] * 8])))
+    assert grown.voxels.coords.tolist() == [[0, 0, 0, 0], [0, 17, 17, 17]]
+    made = finer(x, grown).feats
+    torch.testing.assert_close(made, residual(finer, F.silu(block_norm(finer, x.feats))[:2], x.feats[:2]))
+
+    pair = SparseTensor(
+        torch.randn(3, 8), torch.tensor([[0, 0, 0, 0], [0, 1, 1, 1], [0, 12, 1, 30]], dtype=torch.int32)
+    )
+    mean = lambda feats: torch.stack([feats[:2].mean(0), feats[2]])  # noqa: E731
+    out = coarser(pair)
+    assert out.coords.tolist() == [[0, 0, 0, 0], [0, 6, 0, 15]]
+    torch.testing.assert_close(
+        out.feats, residual(coarser, mean(F.silu(block_norm(coarser, pair.feats))), mean(pair.feats))
+    )
+
+
+def block_norm(block, feats):
+    return F.layer_norm(feats, feats.shape[1:], block.norm1.weight, block.norm1.bias, 1e-6)
+
+
+@torch.no_grad()
+def test_a_texture_decoder_that_predicts_its_voxels_follows_its_own_logits():
+    torch.manual_seed(0)
+    texture = from_config({"name": "SparseUnetVaeDecoder", "args": {**DECODE, "out_channels": 6}}).eval()
+    z = SparseTensor(torch.randn(40, 4), voxels(40))
+    logits = texture._decode(z, None)[1]
+    assert [tuple(s.feats.shape[1:]) for s in logits] == [(8,)] * 2
+    out = texture(z)
+    assert len(out.coords) == int((logits[1].feats > 0).sum())
+    assert torch.equal(texture(z, logits).feats, out.feats)
 
 
 @torch.no_grad()

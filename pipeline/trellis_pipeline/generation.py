@@ -18,7 +18,7 @@ from .checkpoint import Normalization, SamplerConfig
 from .errors import StageError, require_finite
 from .export import VoxelAsset
 from .models import replay
-from .models.slat import DecoderError
+from .models.voxels import DecoderError
 from .sampling import sample_flow
 from .sparse import SparseTensor
 

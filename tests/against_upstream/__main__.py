@@ -1,6 +1,6 @@
 """Feeds the same random cases to upstream's modules and to ours and says where they differ.
 
-python tests/against_upstream [--device cuda] [--cases N] [--first SEED] [--only WORD ...]
+python tests/against_upstream [--device cuda] [--cases N] [--first SEED] [--only WORD ...] [--seconds S]
 
 Looks for o_voxel, cumesh, flex_gemm and nvdiffrast (built by their own setups, on a CUDA machine) and for trellis2 (the
 upstream package, on the path). What cannot be imported is named and left out. Each line of the table is one measure over all
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
+import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -20,10 +22,10 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from harness import compare
+from harness import compare, untune
 
 MODULES = {
-    "o_voxel": ("o_voxel", "o_voxel.convert", "o_voxel.io", "o_voxel.serialize"),
+    "o_voxel": ("o_voxel", "o_voxel.convert", "o_voxel.io", "o_voxel.serialize", "o_voxel.postprocess"),
     "cumesh": ("cumesh",),
     "flex_gemm": ("flex_gemm", "flex_gemm.ops", "flex_gemm.ops.spconv", "flex_gemm.ops.grid_sample"),
     "nvdiffrast": ("nvdiffrast.torch",),
@@ -37,7 +39,10 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=50, help="seeds for each case")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", help="words, one of which a case's name must have")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="a case begins no further seed after these")
     arguments = parser.parse_args()
+    for setting in ("USE_AUTOTUNE_CACHE", "AUTOSAVE_AUTOTUNE_CACHE"):
+        os.environ.setdefault(f"FLEX_GEMM_{setting}", "0")
     # Ours does not round to TF32 in these models; theirs takes what torch is set to.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     modules: dict[str, Any] = {}
@@ -48,11 +53,13 @@ def main() -> int:
             print(f"{name} left out: {error}", file=sys.stderr)
             continue
         modules[name] = loaded[0]
-    for name in ("voxels", "fields", "meshes", "pictures", "networks"):
+        if name == "flex_gemm":
+            untune(name)
+    for name in ("voxels", "fields", "meshes", "pictures", "networks", "exports"):
         importlib.import_module(name)
     print(f"{date.today()}: python {' '.join(sys.argv)}\n")
     seeds = range(arguments.first, arguments.first + arguments.cases)
-    different = compare(modules, torch.device(arguments.device), seeds, arguments.only)
+    different = compare(modules, torch.device(arguments.device), seeds, arguments.only, arguments.seconds)
     print(f"\n{different} measures beyond their limits")
     return 1 if different else 0
 

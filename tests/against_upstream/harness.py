@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -106,8 +108,38 @@ def run(registered: Registered, setting: Setting) -> list[Finding]:
         return [Finding(f"seed {setting.seed}", f"exception: {said}", float("nan"), 0.0)]
 
 
-def compare(modules: dict[str, Any], device: torch.device, seeds: range, only: list[str] | None) -> int:
-    """Runs every case whose modules are there and prints one line for each measure; how many measures differ."""
+def untune(package: str) -> int:
+    """Has the autotuners of a loaded package take one configuration each, untimed, and float32 whole; how many there were.
+
+    Upstream's kernels time every configuration for every new shape, and write all results to a file after each: minutes for a
+    few dozen random shapes. What they compute does not depend on it. The last configuration is the smallest, which fits every
+    type.
+    """
+    changed = 0
+    for name, module in list(sys.modules.items()):
+        if name != package and not name.startswith(package + "."):
+            continue
+        if hasattr(module, "allow_tf32"):
+            module.allow_tf32 = False
+        for held in vars(module).values():
+            if not (hasattr(held, "cache") and (hasattr(held, "configs") or hasattr(held, "config_fn"))):
+                continue
+            if getattr(held, "configs", None):
+                held.configs = held.configs[-1:]
+            elif (several := getattr(held, "config_fn", None)) is not None:
+                held.config_fn = lambda *args, several=several, **given: several(*args, **given)[:1]
+            held.cache = {}
+            changed += 1
+    return changed
+
+
+def compare(
+    modules: dict[str, Any], device: torch.device, seeds: range, only: list[str] | None, seconds: float = math.inf
+) -> int:
+    """Runs every case whose modules are there and prints one line for each measure; how many measures differ.
+
+    A case begins no further seed after ``seconds``. Every seed that took a second is named beside its time on standard error.
+    """
     different = 0
     print("| case | measure | compared | worst | limit | beyond | the first beyond |\n|---|---|---|---|---|---|---|")
     for registered in CASES:
@@ -118,8 +150,14 @@ def compare(modules: dict[str, Any], device: torch.device, seeds: range, only: l
             continue
         begin, found = time.perf_counter(), {}
         for seed in seeds[: max(1, round(len(seeds) * registered.share))]:
+            if time.perf_counter() - begin > seconds:
+                print(f"{registered.name}: {seconds:.0f} s are over before seed {seed}", file=sys.stderr, flush=True)
+                break
+            started = time.perf_counter()
             for finding in run(registered, Setting(seed, modules, device)):
                 found.setdefault(finding.measure, []).append(finding)
+            if (taken := time.perf_counter() - started) > 1:
+                print(f"{registered.name}: seed {seed} took {taken:.1f} s", file=sys.stderr, flush=True)
         for measure, findings in found.items():
             beyond = [f for f in findings if f.differs]
             worst = max(findings, key=lambda f: f.value if f.value == f.value else float("inf"))

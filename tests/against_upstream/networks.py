@@ -151,14 +151,14 @@ def structure_autoencoder(setting: Setting) -> Iterator[Finding]:
 
 
 def _levels(setting: Setting) -> dict[str, Any]:
-    """Arguments that all sparse autoencoders share, coarse to fine, with the blocks of the public checkpoints."""
+    """Arguments that all sparse autoencoders share, coarse to fine; the blocks are mostly those of the public checkpoints."""
     count = int(setting.one_of(1, 2, 3))
     widths = [int(w) for w in setting.one_of([64, 32, 16], [32, 32, 32], [64, 64, 8])][-count:]
     return {
         "model_channels": widths,
         "latent_channels": int(setting.one_of(4, 8)),
         "num_blocks": [int(setting.one_of(0, 1, 2)) for _ in widths],
-        "block_type": ["SparseConvNeXtBlock3d"] * count,
+        "block_type": [setting.one_of(*["SparseConvNeXtBlock3d"] * 4, "SparseResBlock3d") for _ in range(count)],
         "block_args": [{"use_checkpoint": bool(setting.chance(0.3))} for _ in widths],
     }
 
@@ -172,7 +172,9 @@ def autoencoders(setting: Setting) -> Iterator[Finding]:
     coords = _voxels(setting, int(setting.one_of(4, 8)), batch)
     z = _normal(setting, len(coords), arguments["latent_channels"])
     said = f"seed {setting.seed}: {arguments}, {len(coords)} voxels, batch {batch}"
-    up = {"up_block_type": ["SparseResBlockC2S3d"] * (count - 1)}
+    kind = setting.one_of("SparseResBlockC2S3d", "SparseResBlockC2S3d", "SparseResBlockUpsample3d")
+    up = {"up_block_type": [kind] * (count - 1)}
+    said = f"{said}, {kind}"
     ours, theirs = _pair(setting, "FlexiDualGridVaeDecoder", {"resolution": 64, **arguments, **up})
     h, logits = ours(SparseTensor(z, coords))
     decoder = importlib.import_module("trellis2.models.sc_vaes.sparse_unet_vae").SparseUnetVaeDecoder
@@ -187,14 +189,19 @@ def autoencoders(setting: Setting) -> Iterator[Finding]:
         }
         yield Finding(said, "upsample, voxels apart", len(apart), 0)
     texture = {"out_channels": 6, "pred_subdiv": False, **arguments, **up}
-    ours, theirs = _pair(setting, "SparseUnetVaeDecoder", texture)
     z = _normal(setting, len(coords), arguments["latent_channels"])
-    gap = _gap(ours(SparseTensor(z, coords), logits), theirs(_sparse(z, coords), guide_subs=subdivisions))
-    yield Finding(said, "texture decoder", gap, LIMIT)
+    if count == 1 or kind == "SparseResBlockC2S3d":  # theirs of the other kind takes no subdivisions
+        ours, theirs = _pair(setting, "SparseUnetVaeDecoder", texture)
+        gap = _gap(ours(SparseTensor(z, coords), logits), theirs(_sparse(z, coords), guide_subs=subdivisions))
+        yield Finding(said, "texture decoder", gap, LIMIT)
+    ours, theirs = _pair(setting, "SparseUnetVaeDecoder", {**texture, "pred_subdiv": True})
+    gap = _gap(ours(SparseTensor(z, coords)), theirs(_sparse(z, coords)))
+    yield Finding(said, "texture decoder that predicts its voxels", gap, LIMIT)
     arguments = _levels(setting)
     count = len(arguments["model_channels"])
     arguments["model_channels"].reverse()
-    down = {"down_block_type": ["SparseResBlockS2C3d"] * (count - 1)}
+    kind = setting.one_of("SparseResBlockS2C3d", "SparseResBlockS2C3d", "SparseResBlockDownsample3d")
+    down = {"down_block_type": [kind] * (count - 1)}
     ours, theirs = _pair(setting, "FlexiDualGridVaeEncoder", {**arguments, **down})
     coords = _voxels(setting, 16, batch)
     vertices, flags = _normal(setting, len(coords), 3), (_normal(setting, len(coords), 3) > 0).float()

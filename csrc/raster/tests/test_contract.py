@@ -39,3 +39,9 @@ def test_operator_follows_the_rules_of_torch(name):
 
 def test_every_operator_is_listed_here():
     assert set(OPERATORS) == {name.split("::")[1] for name in raster._library.OPS._library._op_defs}
+
+
+def test_the_filter_may_stand_third():
+    image, uv = torch.rand(1, 4, 4, 2), torch.rand(1, 3, 3, 2)
+    for name in ("nearest", "linear", "mip"):
+        assert torch.equal(raster.sample_texture(image, uv, name), raster.sample_texture(image, uv, filter=name))

@@ -46,3 +46,17 @@ def test_mesh_to_dual_grid_is_a_sound_operator():
         (vertices, torch.tensor([[0, 1, 2]], dtype=torch.int32), *GRID, True, 1.0, 0.1),
         test_utils=("test_schema", "test_faketensor"),
     )
+
+
+def test_arguments_and_results_as_the_public_signatures_have_them(tmp_path):
+    """A grid comes apart into its three tensors, and a file's compression may stand fourth."""
+    vertices = torch.tensor([[0.1, 0.1, 0.4], [0.9, 0.2, 0.4], [0.3, 0.9, 0.6]])
+    grid = trellis_voxel.mesh_to_dual_grid(
+        vertices, torch.tensor([[0, 1, 2]], dtype=torch.int32), grid_size=4, aabb=[[0.0] * 3, [1.0] * 3]
+    )
+    coords, dual_vertices, intersected = grid
+    assert coords is grid.coords and dual_vertices is grid.dual_vertices and intersected is grid.intersected
+    attrs = {"intersected": intersected.to(torch.uint8)}
+    for compression in ("none", "lzma"):
+        trellis_voxel.write_vxz(tmp_path / "a.vxz", coords, attrs, compression)
+        assert trellis_voxel.read_vxz_info(tmp_path / "a.vxz")["compression"] == compression

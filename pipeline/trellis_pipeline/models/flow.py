@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from typing import Any
 
 import torch
@@ -14,11 +16,16 @@ class SparseStructureFlowModel(FlowTransformer):
     """Velocity of the occupancy latent on a dense grid.
 
     `rope_freq` of a configuration is not used: upstream computes the rotary phases of the dense grid, which its checkpoints
-    hold as well, with the default frequencies whatever the configuration says.
+    hold as well, with the default frequencies whatever the configuration says. Upstream's takes arguments of any name and
+    does nothing with those that it does not know (configurations of its predecessor have a `patch_size`); here they are
+    named in a warning.
     """
 
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+        known = inspect.signature(FlowTransformer.__init__).parameters
+        if unknown := sorted(set(arguments) - set(known)):
+            warnings.warn(f"SparseStructureFlowModel: nothing is done with {', '.join(unknown)}", stacklevel=2)
+        super().__init__(**{name: value for name, value in arguments.items() if name in known})
         self.rope_freq = (1.0, 10000.0)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | Condition) -> torch.Tensor:

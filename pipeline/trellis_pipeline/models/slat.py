@@ -7,7 +7,6 @@ upsampling whose convolution writes all eight children at once, of which only th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -17,28 +16,12 @@ import trellis_voxel
 from torch import nn
 
 from ..sparse import SparseTensor
+from .nearest import SparseResBlock3d, SparseResBlockDownsample3d, SparseResBlockUpsample3d
 from .transformer import LayerNorm32
+from .voxels import DecoderError, Growth, SparseConv3d, Upsampling, children_as_channels, gathered
 
 HIDDEN_ELEMENTS = 1 << 26  # 128 MiB in half precision: few launches, and little beside the features of a whole level
 _LEAST_PART = 1 << 15  # rows; smaller parts would save nothing, and convolve by another plan, with other rounding
-
-
-class SparseConv3d(nn.Module):
-    """3 x 3 x 3 submanifold convolution; weights are stored [Co, kx, ky, kz, Ci]."""
-
-    def __init__(self, channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(out_channels, 3, 3, 3, channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        nn.init.kaiming_uniform_(self.weight.view(out_channels, -1), a=5**0.5)
-
-    def forward(self, x: SparseTensor) -> SparseTensor:
-        feats = trellis_sparse.submanifold_conv3d(x.feats, self.weight, self.bias, x.neighbors, plan=x.plan)
-        return x.replace(feats)
-
-    def at(self, x: SparseTensor, rows: slice) -> torch.Tensor:
-        """The result [rows, Co] at some voxels alone, bit for bit what all of it has there."""
-        return trellis_sparse.submanifold_conv3d(x.feats, self.weight, self.bias, x.neighbors[rows])
 
 
 class SparseConvNeXtBlock3d(nn.Module):
@@ -61,34 +44,7 @@ class SparseConvNeXtBlock3d(nn.Module):
         return x.replace(feats)
 
 
-@dataclass(frozen=True)
-class Growth:
-    """Which voxels an upsampling makes.
-
-    Attributes:
-        voxels: M of them in the order of their parents, as yet without features.
-        row: int64 [M], eight times the row of a voxel's parent, plus its slot there; ascending.
-        logits: [N, 8] at the parents, by which they were chosen.
-    """
-
-    voxels: SparseTensor
-    row: torch.Tensor
-    logits: SparseTensor
-
-    @staticmethod
-    def by(logits: SparseTensor) -> Growth:
-        """The children whose logit is positive."""
-        # Compared in float32: a logit that half precision rounds to 0 would lose its voxel.
-        finite = torch.isfinite(logits.feats).all()
-        coords, parent, slot = trellis_sparse.upsample(logits.coords, logits.feats.float() > 0)
-        if not bool(finite):  # known by now, as the number of voxels is
-            raise NotFiniteError(
-                f"logits of {len(logits.coords):,} voxels, which choose the finer ones, are not all finite"
-            )
-        return Growth(logits.finer(coords), torch.add(slot, parent, alpha=8), logits)
-
-
-class SparseResBlockC2S3d(nn.Module):
+class SparseResBlockC2S3d(Upsampling):
     """Upsampling by 2: channels of a voxel become its children (channel to space)."""
 
     def __init__(
@@ -101,16 +57,6 @@ class SparseResBlockC2S3d(nn.Module):
         self.conv2 = SparseConv3d(out_channels, out_channels)
         if pred_subdiv:
             self.to_subdiv = nn.Linear(channels, 8)
-
-    def grow(self, x: SparseTensor, subdivision: SparseTensor | None = None) -> Growth:
-        """The finer voxels: those that the logits [N, 8] choose, this block's own or those given."""
-        if subdivision is None:
-            if not hasattr(self, "to_subdiv"):
-                raise ValueError("subdivision: this decoder does not predict one, so it must be given")
-            subdivision = x.replace(self.to_subdiv(x.feats))
-        elif not torch.equal(subdivision.coords, x.coords):
-            raise ValueError("subdivision: expected logits at the voxels of x")
-        return Growth.by(subdivision)
 
     def forward(self, x: SparseTensor, growth: Growth) -> SparseTensor:
         """The tensor at the finer voxels."""
@@ -171,17 +117,11 @@ class SparseResBlockS2C3d(nn.Module):
         self.out_channels = out_channels
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        coords, parent, slot = trellis_sparse.downsample(x.coords)
-        row = parent.long() * 8 + slot.long()
-
-        def gather(feats: torch.Tensor) -> torch.Tensor:
-            out = feats.new_zeros(len(coords) * 8, feats.shape[1])
-            out[row] = feats
-            return out.reshape(len(coords), -1)
-
-        h = SparseTensor(gather(self.conv1(x.replace(self.norm1(x.feats, "silu"))).feats), coords)
+        coords, row = children_as_channels(x)
+        made = self.conv1(x.replace(self.norm1(x.feats, "silu"))).feats
+        h = SparseTensor(gathered(made, row, len(coords)).flatten(1), coords)
         h = h.replace(self.norm2(h.feats, "silu"))
-        skip = gather(x.feats).unflatten(1, (self.out_channels, -1)).mean(2)
+        skip = gathered(x.feats, row, len(coords)).flatten(1).unflatten(1, (self.out_channels, -1)).mean(2)
         return h.replace(self.conv2(h).feats + skip)
 
 
@@ -189,6 +129,9 @@ _BLOCKS = {
     "SparseConvNeXtBlock3d": SparseConvNeXtBlock3d,
     "SparseResBlockC2S3d": SparseResBlockC2S3d,
     "SparseResBlockS2C3d": SparseResBlockS2C3d,
+    "SparseResBlock3d": SparseResBlock3d,
+    "SparseResBlockUpsample3d": SparseResBlockUpsample3d,
+    "SparseResBlockDownsample3d": SparseResBlockDownsample3d,
 }
 
 
@@ -250,14 +193,6 @@ class FlexiDualGridVaeEncoder(SparseUnetVaeEncoder):
         return super().forward(dual_vertices.replace(feats))
 
 
-class DecoderError(ValueError):
-    """A decoder cannot go on with what it computed."""
-
-
-class NotFiniteError(DecoderError):
-    """Logits that choose voxels are not finite: a NaN would be a voxel less, and nothing else would tell."""
-
-
 class VoxelLimitError(DecoderError):
     """A decoder would make more voxels than it may."""
 
@@ -303,7 +238,7 @@ class SparseUnetVaeDecoder(nn.Module):
             if i < len(known):
                 h = known[i].logits.replace(h.feats)
             for block in cast("nn.ModuleList", level):
-                if not isinstance(block, SparseResBlockC2S3d):
+                if not isinstance(block, Upsampling):
                     h = block(h)
                     continue
                 growth = known[i] if known else self._limited(i, block.grow(h))
@@ -352,23 +287,26 @@ class SparseUnetVaeDecoder(nn.Module):
             return layer(F.layer_norm(feats, feats.shape[-1:]))
 
         if growth is not None:
-            upsample = cast("SparseResBlockC2S3d", cast("nn.ModuleList", self.blocks[-2])[-1])
+            upsample = cast("nn.ModuleList", self.blocks[-2])[-1]
             parts = 1 if self.parts_for is None else self.parts_for(len(growth.row))
-            if parts > 1 and not len(finest):
+            if parts > 1 and not len(finest) and isinstance(upsample, SparseResBlockC2S3d):
                 return upsample.in_parts(h, growth, parts, head), logits
             h = upsample(h, growth)
             for block in finest:
                 h = block(h)
         return h.replace(head(h.feats)), logits
 
-    def forward(self, z: SparseTensor, subdivisions: list[SparseTensor]) -> Any:
+    def forward(self, z: SparseTensor, subdivisions: list[SparseTensor] | None = None) -> Any:
         """Features [N, out_channels] at the voxels that `subdivisions`, one tensor of logits a level, choose.
+
+        Args:
+            subdivisions: None for a decoder that predicts its own (`pred_subdiv`).
 
         Raises:
             ValueError: another number of subdivisions than upsamplings, or voxels that do not match.
             VoxelLimitError: more voxels than `most_voxels`.
         """
-        if len(subdivisions) != len(self.blocks) - 1:
+        if subdivisions is not None and len(subdivisions) != len(self.blocks) - 1:
             raise ValueError(f"subdivisions: expected {len(self.blocks) - 1} levels, got {len(subdivisions)}")
         return self._decode(z, subdivisions)[0]
 

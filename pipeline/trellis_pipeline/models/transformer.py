@@ -20,6 +20,12 @@ from ..attention import attend
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
+_DTYPES = {
+    "float32": torch.float32, "fp32": torch.float32, "f32": torch.float32,
+    "float16": torch.float16, "fp16": torch.float16, "f16": torch.float16,
+    "bfloat16": torch.bfloat16, "bf16": torch.bfloat16,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -257,6 +263,8 @@ class FlowTransformer(nn.Module):
         super().__init__()
         if pe_mode not in ("ape", "rope"):
             raise ValueError(f"pe_mode: expected 'ape' or 'rope', got {pe_mode!r}")
+        if dtype not in _DTYPES:
+            raise ValueError(f"dtype: expected one of {', '.join(_DTYPES)}, got {dtype!r}")
         heads = num_heads or model_channels // num_head_channels
         self.resolution, self.in_channels, self.out_channels = resolution, in_channels, out_channels
         self.cond_channels, self.head_dim = cond_channels, model_channels // heads
@@ -274,7 +282,7 @@ class FlowTransformer(nn.Module):
         )  # fmt: skip
         self.out_norm = LayerNorm32(model_channels, eps=1e-5, elementwise_affine=False)
         self.out_layer = nn.Linear(model_channels, out_channels)
-        self.torso_dtype = getattr(torch, {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(dtype, dtype))
+        self.torso_dtype = _DTYPES[dtype]
         self.blocks.to(self.torso_dtype)
 
     def _blocks(self) -> list[Block]:

@@ -150,8 +150,8 @@ def _(
 def sample_texture(
     image: torch.Tensor | MipPyramid,
     uv: torch.Tensor,
-    *,
     filter: str = "linear",  # noqa: A002
+    *,
     wrap: str = "repeat",
     lod: torch.Tensor | float | None = None,
 ) -> torch.Tensor:

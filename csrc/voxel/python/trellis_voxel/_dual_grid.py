@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,10 @@ class DualGrid:
     coords: torch.Tensor
     dual_vertices: torch.Tensor
     intersected: torch.Tensor
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """The three of them, so that ``coords, dual_vertices, intersected = grid`` works."""
+        return iter((self.coords, self.dual_vertices, self.intersected))
 
     def local_dual(self, grid: Grid) -> torch.Tensor:
         """The dual vertices in voxel units relative to each voxel's lower corner, as `dual_grid_to_mesh` takes them."""

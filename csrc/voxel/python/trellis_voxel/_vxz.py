@@ -85,8 +85,8 @@ def write_vxz(
     target: Source,
     coords: torch.Tensor,
     attrs: dict[str, torch.Tensor],
-    *,
     compression: Literal["none", "deflate", "lzma", "zstd"] = "zstd",
+    *,
     compression_level: int | None = None,
     filter: Literal["none", "parent", "neighbor"] = "none",  # noqa: A002  (the format's word)
     attr_interleave: Literal["none", "as_is", "all"] = "as_is",
