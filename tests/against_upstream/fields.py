@@ -100,6 +100,47 @@ def convolution(setting: Setting) -> Iterator[Finding]:
         yield Finding(said, f"{name}, {str(kind)[6:]}", relative(ours, theirs), LIMITS[kind])
 
 
+@case("flex_gemm", share=0.5)
+def strided_convolution(setting: Setting) -> Iterator[Finding]:
+    """sparse_conv3d, which no model of TRELLIS.2 calls, beside that of trellis_compat: outputs' places and gradients."""
+    from trellis_compat.modules.flex_gemm.ops import _strided
+
+    coords, shape, said = _voxels(setting)
+    size = setting.one_of((2, 2, 2), (3, 3, 3), (1, 3, 3), (3, 1, 2))
+    steps = {
+        "stride": setting.one_of((1, 1, 1), (2, 2, 2), (1, 2, 3)),
+        "padding": setting.one_of((0, 0, 0), (1, 1, 1), (1, 0, 2)),
+        "dilation": setting.one_of((1, 1, 1), (1, 1, 1), (2, 2, 2)),
+    }
+    said = f"{said}, kernel {size}, {steps}, {_algorithm(setting, size)}"
+    if any(
+        s + 2 * p < d * (k - 1) + 1
+        for s, p, d, k in zip(shape[1:], steps["padding"], steps["dilation"], size, strict=True)
+    ):
+        return
+    inner, outer = int(setting.one_of(4, 16, 33)), int(setting.one_of(8, 32))
+
+    def given(*extent: int) -> torch.Tensor:
+        return setting.tensor(setting.random.normal(size=extent).astype(np.float32))
+
+    feats, weight, bias = given(len(coords), inner), given(outer, *size, inner), given(outer)
+    results = []
+    for function in (_strided.sparse_conv3d, setting.modules["flex_gemm"].ops.spconv.sparse_conv3d):
+        leaves = [x.clone().requires_grad_() for x in (feats, weight, bias)]
+        size_of_input = torch.Size((shape[0], inner, *shape[1:]))
+        out, at, _ = function(leaves[0], coords, size_of_input, leaves[1], leaves[2], **steps)
+        out.backward(torch.sin(torch.arange(outer, device=out.device) + at.sum(1, keepdim=True)))
+        key = at[:, 0].long()
+        for axis in range(1, 4):
+            key = key * 4096 + at[:, axis]
+        order = key.argsort()
+        results.append([at[order], out.detach()[order], *(leaf.grad for leaf in leaves)])
+    same = results[0][0].shape == results[1][0].shape and torch.equal(*(r[0].int() for r in results))
+    yield Finding(said, "outputs at other places", float(not same), 0)
+    for i, name in enumerate(("output", "grad of feats", "grad of weight", "grad of bias"), start=1):
+        yield Finding(said, name, relative(results[0][i], results[1][i]), 1e-5)
+
+
 @case("flex_gemm")
 def sampling(setting: Setting) -> Iterator[Finding]:
     """grid_sample_3d: points in voxels, on their borders and centres, on the border of the grid and beyond it."""

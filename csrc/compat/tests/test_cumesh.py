@@ -159,6 +159,41 @@ def test_unsigned_distance(sphere):
     assert bvh.unsigned_distance(points)[2] is None
 
 
+@pytest.mark.parametrize("mode", ["watertight", "raystab"])
+def test_signed_distance_is_negative_inside(sphere, mode):
+    import cumesh
+
+    v, f = sphere
+    points = torch.randn(4, 50, 3) * 0.3
+    bvh = cumesh.cuBVH(v, f if mode == "watertight" else f[3:])
+    distance, face, weights = bvh.signed_distance(points, return_uvw=True, mode=mode)
+    expected = points.norm(dim=-1) - 0.4
+    clear = expected.abs() > 0.01
+    near = bvh.unsigned_distance(points)
+    assert torch.equal(distance.abs(), near[0]) and torch.equal(face, near[1]) and weights.shape == (4, 50, 3)
+    wrong = (distance[clear] > 0) != (expected[clear] > 0)
+    # Through three faces taken away near the top some point may look out.
+    assert wrong.sum() <= (0 if mode == "watertight" else 0.1 * clear.sum())
+    assert (expected[clear] < 0).any() and (expected[clear] > 0).any()
+    with pytest.raises(ValueError, match="mode: expected"):
+        bvh.signed_distance(points, mode="winding")
+
+
+def test_rays_reach_the_sphere_or_a_thousand(sphere):
+    import cumesh
+
+    v, f = sphere
+    origins = torch.tensor([[[0.0, 0.0, 2.0], [0.05, 0.02, 0.0]], [[0.0, 3.0, 0.0], [2.0, 0.0, 0.0]]])
+    directions = torch.tensor([[[0.0, 0.0, -0.5], [0.0, 2.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]])
+    at, face, depth = cumesh.cuBVH(v, f).ray_trace(origins, directions)
+    assert (at.shape, face.shape, depth.shape) == ((2, 2, 3), (2, 2), (2, 2))
+    assert (face >= 0).tolist() == [[True, True], [False, False]]
+    assert depth[1].tolist() == [1000.0] * 2 and face[1].tolist() == [-1] * 2
+    torch.testing.assert_close(depth[0], torch.tensor([3.2, 0.1884]), atol=5e-3, rtol=0)
+    torch.testing.assert_close(at, origins + depth[..., None] * directions)
+    assert (at[0].norm(dim=1) - 0.4).abs().max() < 5e-3
+
+
 def test_remesh_in_a_cube_around_a_centre(sphere, capsys):
     import cumesh
 

@@ -40,6 +40,58 @@ def test_convolution_is_that_of_the_dense_grid(voxels, kernel, dilation):
     assert same is cache and torch.equal(again, out)
 
 
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [
+        ((3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 1, 1)),
+        ((2, 2, 2), (2, 2, 2), (0, 0, 0), (1, 1, 1)),
+        ((3, 1, 2), (1, 2, 3), (2, 0, 1), (1, 1, 2)),
+        ((1, 3, 3), 1, 0, (1, 2, 1)),
+        ((3, 3, 3), 1, 2, 2),
+    ],
+)
+def test_convolution_with_stride_is_that_of_the_dense_grid(voxels, kernel, stride, padding, dilation, given):
+    """Everywhere the dense result is anything but the bias there is an output, or else at the places asked for."""
+    from flex_gemm.ops.spconv import SparseConv3dFunction, sparse_conv3d
+
+    coords, feats = voxels
+    leaves = [feats.double(), torch.rand(3, *kernel, 5).double() + 0.1, torch.randn(3).double()]
+    ours, dense = ([x.clone().requires_grad_() for x in leaves] for _ in range(2))
+    volume = torch.zeros(2, 4, 6, 7, 5, dtype=torch.float64).index_put(tuple(coords.long().T), dense[0])
+    steps = {"stride": stride, "padding": padding, "dilation": dilation}
+    weight = dense[1].permute(0, 4, 1, 2, 3)
+    whole = torch.nn.functional.conv3d(volume.permute(0, 4, 1, 2, 3), weight, dense[2], **steps).permute(0, 2, 3, 4, 1)
+    filled = (volume.detach().abs().sum(-1, keepdim=True) > 0).double().permute(0, 4, 1, 2, 3)
+    reached = torch.nn.functional.conv3d(filled, torch.ones(1, 1, *kernel).double(), **steps)[:, 0].round() > 0
+    places = None
+    if given:
+        places = torch.ones_like(reached).nonzero().int().flip(0).contiguous()
+    out, at, cache = sparse_conv3d(ours[0], coords, SHAPE, ours[1], ours[2], out_coords=places, **steps)
+    expected = reached.nonzero().int() if places is None else places
+    assert torch.equal(at, expected) and len(at)
+    torch.testing.assert_close(out, whole[tuple(at.long().T)])
+    seed = torch.randn_like(out)
+    out.backward(seed)
+    whole[tuple(at.long().T)].backward(seed)
+    for a, b in zip(ours, dense, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    again = SparseConv3dFunction.apply(leaves[0], coords, SHAPE, cache, leaves[1], leaves[2], places)
+    assert torch.equal(again[0], out) and torch.equal(again[1], at) and again[2] is cache
+
+
+def test_convolution_with_stride_of_nothing_is_nothing():
+    from flex_gemm.ops.spconv import sparse_conv3d
+
+    coords = torch.zeros(0, 4, dtype=torch.int32)
+    out, at, _ = sparse_conv3d(torch.zeros(0, 5), coords, SHAPE, torch.randn(3, 3, 3, 3, 5), stride=2, padding=1)
+    assert out.shape == (0, 3) and at.shape == (0, 4)
+    out, at, _ = sparse_conv3d(torch.ones(1, 5), torch.zeros(1, 4).int(), SHAPE, torch.randn(3, 5, 3, 3, 5))
+    assert out.shape == (0, 3) and at.shape == (0, 4)  # the kernel is larger than the grid
+    with pytest.raises(ValueError, match="stride"):
+        sparse_conv3d(torch.ones(1, 5), torch.zeros(1, 4).int(), SHAPE, torch.randn(3, 3, 3, 3, 5), stride=0)
+
+
 def test_a_given_cache_is_used_and_not_made_again(voxels):
     from flex_gemm.ops.spconv import sparse_submanifold_conv3d
 

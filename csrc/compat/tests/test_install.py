@@ -83,14 +83,14 @@ def test_missing_names_are_named_with_what_there_is():
     import flex_gemm.ops.spconv
 
     expected = (
-        r"flex_gemm\.ops\.spconv\.sparse_conv3d is not provided by trellis_compat.* has: .*sparse_submanifold_conv3d"
+        r"flex_gemm\.ops\.spconv\.sparse_pool3d is not provided by trellis_compat.* has: .*sparse_submanifold_conv3d"
     )
     with pytest.raises(AttributeError, match=expected) as caught:
-        _ = flex_gemm.ops.spconv.sparse_conv3d
-    assert caught.value.name == "sparse_conv3d"
-    assert not hasattr(flex_gemm.ops.spconv, "sparse_conv3d")
+        _ = flex_gemm.ops.spconv.sparse_pool3d
+    assert caught.value.name == "sparse_pool3d"
+    assert not hasattr(flex_gemm.ops.spconv, "sparse_pool3d")
     with pytest.raises(ImportError, match=expected):
-        exec("from flex_gemm.ops.spconv import sparse_conv3d")
+        exec("from flex_gemm.ops.spconv import sparse_pool3d")
     with pytest.raises(ImportError, match=r"flex_gemm\.kernels is not provided by trellis_compat.* has: ops"):
         importlib.import_module("flex_gemm.kernels")
     with pytest.raises(AttributeError, match=r"CuMesh\.read_atlas_charts is not provided .* has: .*uv_unwrap"):

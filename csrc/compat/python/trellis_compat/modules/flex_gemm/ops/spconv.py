@@ -1,4 +1,4 @@
-"""As flex_gemm.ops.spconv: submanifold convolution with a neighbour cache that the caller keeps."""
+"""As flex_gemm.ops.spconv: convolutions with a neighbour cache that the caller keeps."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import torch
 import trellis_sparse
 from trellis_compat._missing import Served
 
+from ._strided import SparseConv3dFunction, SparseConv3dNeighborCache, sparse_conv3d
+
 __all__ = [
     "ALGORITHM",
     "HASHMAP_RATIO",
     "Algorithm",
+    "SparseConv3dFunction",
+    "SparseConv3dNeighborCache",
     "SubMConv3dFunction",
     "SubMConv3dNeighborCache",
     "set_algorithm",
     "set_hashmap_ratio",
+    "sparse_conv3d",
     "sparse_submanifold_conv3d",
 ]
 
