@@ -67,6 +67,8 @@ class Growth:
 class Upsampling(nn.Module):
     """A block that ends a decoder's level. It predicts which children there are, where it has a `to_subdiv`, or is told."""
 
+    to_subdiv: nn.Linear
+
     def grow(self, x: SparseTensor, subdivision: SparseTensor | None = None) -> Growth:
         """The finer voxels: those that the logits [N, 8] choose, this block's own or those given."""
         if subdivision is None:
