@@ -227,7 +227,7 @@ def export_pairs(v: torch.Tensor, f: torch.Tensor, resolution: int, faces: int, 
 
     for remesh in (True, False):
         yield Pair(
-            f"voxels to GLB, {resolution}^3, {faces:,} faces, {texture}^2" + (", remeshed" if remesh else ""), "o_voxel",
+            f"voxels to GLB, {resolution}^3, {faces:,} faces, {texture}^2" + (", remeshed" if remesh else ", as it is"), "o_voxel",
             lambda remesh=remesh: export_asset(
                 asset, folder / "ours.glb", faces=faces, texture=texture, remeshed=remesh, reference=Reference(Mesh(v, f))
             ),

@@ -1,6 +1,6 @@
 """Feeds the same random cases to upstream's modules and to ours and says where they differ.
 
-python tests/against_upstream [--device cuda] [--cases N] [--first SEED] [--only WORD ...] [--seconds S]
+python tests/against_upstream [--device cuda] [--cases N] [--first SEED] [--only WORD ...] [--seconds S] [--apart]
 
 Looks for o_voxel, cumesh, flex_gemm and nvdiffrast (built by their own setups, on a CUDA machine) and for trellis2 (the
 upstream package, on the path). What cannot be imported is named and left out. Each line of the table is one measure over all
@@ -16,13 +16,15 @@ import math
 import os
 import sys
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from harness import compare, untune
+from apart import run_apart, write
+from harness import CASES, compare, draw, untune
 
 MODULES = {
     "o_voxel": ("o_voxel", "o_voxel.convert", "o_voxel.io", "o_voxel.serialize", "o_voxel.postprocess"),
@@ -40,6 +42,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", help="words, one of which a case's name must have")
     parser.add_argument("--seconds", type=float, default=math.inf, help="a case begins no further seed after these")
+    parser.add_argument("--apart", action="store_true", help="each case in a process, begun anew where a seed ends it")
+    parser.add_argument("--journal", type=Path, help="of such a process: where its findings go")
     arguments = parser.parse_args()
     for setting in ("USE_AUTOTUNE_CACHE", "AUTOSAVE_AUTOTUNE_CACHE"):
         os.environ.setdefault(f"FLEX_GEMM_{setting}", "0")
@@ -57,9 +61,14 @@ def main() -> int:
             untune(name)
     for name in ("voxels", "fields", "meshes", "pictures", "networks", "exports"):
         importlib.import_module(name)
+    seeds, device = range(arguments.first, arguments.first + arguments.cases), torch.device(arguments.device)
+    if arguments.journal:
+        registered = next(r for r in CASES if r.name == arguments.only[0])
+        draw(registered, modules, device, seeds, arguments.seconds, partial(write, arguments.journal))
+        return 0
     print(f"{date.today()}: python {' '.join(sys.argv)}\n")
-    seeds = range(arguments.first, arguments.first + arguments.cases)
-    different = compare(modules, torch.device(arguments.device), seeds, arguments.only, arguments.seconds)
+    apart = partial(run_apart, device=arguments.device, seconds=arguments.seconds) if arguments.apart else None
+    different = compare(modules, device, seeds, arguments.only, arguments.seconds, apart)
     print(f"\n{different} measures beyond their limits")
     return 1 if different else 0
 

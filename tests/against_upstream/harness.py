@@ -133,40 +133,74 @@ def untune(package: str) -> int:
     return changed
 
 
+Found = Callable[[int, list[Finding]], None]
+
+
+def draw(
+    registered: Registered, modules: dict[str, Any], device: torch.device, seeds: range, seconds: float, found: Found
+) -> None:
+    """Hands each seed's findings on as it ends, after an empty list as it begins. No seed begins after ``seconds``.
+
+    Every seed that took a second is named beside its time on standard error.
+    """
+    begin = time.perf_counter()
+    for seed in seeds:
+        started = time.perf_counter()
+        if started - begin > seconds:
+            print(f"{registered.name}: {seconds:.0f} s are over before seed {seed}", file=sys.stderr, flush=True)
+            return
+        found(seed, [])
+        found(seed, run(registered, Setting(seed, modules, device)))
+        if (taken := time.perf_counter() - started) > 1:
+            print(f"{registered.name}: seed {seed} took {taken:.1f} s", file=sys.stderr, flush=True)
+
+
+def chosen(only: list[str] | None) -> list[Registered]:
+    return [r for r in CASES if not only or any(word in r.name for word in only)]
+
+
+def rows(name: str, findings: list[Finding]) -> int:
+    """Prints one line for each measure of a case; how many measures lie beyond their limits."""
+    measures: dict[str, list[Finding]] = {}
+    for finding in findings:
+        measures.setdefault(finding.measure, []).append(finding)
+    different = 0
+    for measure, held in measures.items():
+        beyond = [f for f in held if f.differs]
+        worst = max(held, key=lambda f: f.value if f.value == f.value else math.inf)
+        different += bool(beyond)
+        first = beyond[0].case if beyond else ""
+        print(f"| {name} | {measure} | {len(held)} | {worst.value:.3g} | {worst.limit:.3g} | {len(beyond)} | {first} |")
+    sys.stdout.flush()
+    return different
+
+
 def compare(
-    modules: dict[str, Any], device: torch.device, seeds: range, only: list[str] | None, seconds: float = math.inf
+    modules: dict[str, Any],
+    device: torch.device,
+    seeds: range,
+    only: list[str] | None,
+    seconds: float,
+    apart: Callable[[Registered, range], list[Finding]] | None,
 ) -> int:
     """Runs every case whose modules are there and prints one line for each measure; how many measures differ.
 
-    A case begins no further seed after ``seconds``. Every seed that took a second is named beside its time on standard error.
+    Args:
+        seconds: a case begins no further seed after these.
+        apart: runs a case in a process of its own, so that one that ends it is a finding; None runs it here.
     """
     different = 0
     print("| case | measure | compared | worst | limit | beyond | the first beyond |\n|---|---|---|---|---|---|---|")
-    for registered in CASES:
-        if only and not any(word in registered.name for word in only):
-            continue
+    for registered in chosen(only):
         if missing := [m for m in registered.modules if m not in modules]:
             print(f"| {registered.name} | left out, no {', '.join(missing)} | | | | | |")
             continue
-        begin, found = time.perf_counter(), {}
-        for seed in seeds[: max(1, round(len(seeds) * registered.share))]:
-            if time.perf_counter() - begin > seconds:
-                print(f"{registered.name}: {seconds:.0f} s are over before seed {seed}", file=sys.stderr, flush=True)
-                break
-            started = time.perf_counter()
-            for finding in run(registered, Setting(seed, modules, device)):
-                found.setdefault(finding.measure, []).append(finding)
-            if (taken := time.perf_counter() - started) > 1:
-                print(f"{registered.name}: seed {seed} took {taken:.1f} s", file=sys.stderr, flush=True)
-        for measure, findings in found.items():
-            beyond = [f for f in findings if f.differs]
-            worst = max(findings, key=lambda f: f.value if f.value == f.value else float("inf"))
-            different += bool(beyond)
-            first = beyond[0].case if beyond else ""
-            print(
-                f"| {registered.name} | {measure} | {len(findings)} | {worst.value:.3g} | {worst.limit:.3g} | "
-                f"{len(beyond)} | {first} |",
-                flush=True,
-            )
+        begin, some = time.perf_counter(), seeds[: max(1, round(len(seeds) * registered.share))]
+        findings: list[Finding] = []
+        if apart:
+            findings = apart(registered, some)
+        else:
+            draw(registered, modules, device, some, seconds, lambda _, found, held=findings: held.extend(found))  # type: ignore[misc]
+        different += rows(registered.name, findings)
         print(f"<!-- {registered.name}: {time.perf_counter() - begin:.1f} s -->", flush=True)
     return different
