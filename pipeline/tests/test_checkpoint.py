@@ -144,7 +144,9 @@ def test_all_that_is_missing_is_named_at_once(copied):
     ("edit", "message"),
     [
         (lambda c: c["args"].pop("shape_slat_sampler"), "lacks 'shape_slat_sampler'"),
-        (lambda c: c["args"]["shape_slat_sampler"].update(name="Heun"), "only FlowEulerGuidanceIntervalSampler .* got 'Heun'"),
+        (lambda c: c["args"]["shape_slat_sampler"].update(name="Heun"), "only FlowEulerGuidanceIntervalSampler.* got 'Heun'"),
+        (lambda c: c["args"]["image_cond_model"].update(name="DinoV2FeatureExtractor"),
+         "image_cond_model: only DinoV3FeatureExtractor is known, got 'DinoV2FeatureExtractor'"),
         (lambda c: c["args"]["shape_slat_normalization"].update(std=[0.0] * 32), "positive standard deviations"),
         (lambda c: c["args"]["shape_slat_sampler"]["params"].update(steps=0), "at least one step"),
         (lambda c: c.update(args=3), "not in the layout"),
@@ -157,6 +159,30 @@ def test_pipeline_json_that_lacks_something_is_named(copied, edit, message):
     path.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "expected"),
+    [
+        ("FlowEulerGuidanceIntervalSampler", {"steps": 4}, (4, 3.0, 0.0, (0.0, 1.0), 1.0)),
+        (
+            "FlowEulerCfgSampler",
+            {"guidance_strength": 2, "guidance_rescale": 0.5, "rescale_t": 3},
+            (50, 2.0, 0.5, (0.0, 1.0), 3.0),
+        ),
+        ("FlowEulerSampler", {"steps": 9, "rescale_t": 5.0}, (9, 1.0, 0.0, (0.0, 1.0), 5.0)),
+    ],
+)
+def test_the_samplers_that_guide_always_or_never_are_known(copied, name, params, expected):
+    path = copied / "pipeline.json"
+    content = json.loads(path.read_text())
+    content["args"]["tex_slat_sampler"] = {"name": name, "args": {"sigma_min": 1e-4}, "params": params}
+    path.write_text(json.dumps(content))
+    found = open_checkpoint(copied).samplers["texture"]
+    assert found.sigma_min == 1e-4
+    assert expected == (
+        found.steps, found.guidance_strength, found.guidance_rescale, found.guidance_interval, found.rescale_t
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("source", ["no/such/folder", "nothing", "../x"])

@@ -17,7 +17,16 @@ from .hub import HUB_ID, HubUnreachableError, fetch, page
 
 DEFAULT_WEIGHTS = "microsoft/TRELLIS.2-4B"
 _PIPELINE = "Trellis2ImageTo3DPipeline"
-_SAMPLER = "FlowEulerGuidanceIntervalSampler"
+_ENCODER = "DinoV3FeatureExtractor"
+# What upstream's samplers take where a configuration says nothing; those that do not guide, or do so always, have fixed values.
+_SAMPLER_DEFAULTS: dict[str, Any] = {
+    "steps": 50, "rescale_t": 1.0, "guidance_strength": 3.0, "guidance_rescale": 0.0, "guidance_interval": (0.0, 1.0),
+}  # fmt: skip
+_SAMPLERS: dict[str, dict[str, Any]] = {
+    "FlowEulerGuidanceIntervalSampler": {},
+    "FlowEulerCfgSampler": {"guidance_interval": (0.0, 1.0)},
+    "FlowEulerSampler": {"guidance_strength": 1.0, "guidance_rescale": 0.0, "guidance_interval": (0.0, 1.0)},
+}
 
 
 @dataclass(frozen=True)
@@ -163,6 +172,9 @@ def parse(source: str, revision: str | None, content: dict[str, Any], path: Path
     """
     try:
         args = content["args"]
+        encoder_name = args["image_cond_model"].get("name", _ENCODER)
+        if encoder_name != _ENCODER:
+            raise ValueError(f"image_cond_model: only {_ENCODER} is known, got {encoder_name!r}")
         encoder = args["image_cond_model"]["args"]["model_name"]
         background = (args.get("rembg_model") or {}).get("args", {}).get("model_name")
         return Checkpoint(
@@ -196,9 +208,9 @@ def _relative(source: str, name: str) -> str:
 
 
 def _sampler(content: dict[str, Any]) -> SamplerConfig:
-    if content["name"] != _SAMPLER:
-        raise ValueError(f"sampler: only {_SAMPLER} is known, got {content['name']!r}")
-    params = content["params"]
+    if content["name"] not in _SAMPLERS:
+        raise ValueError(f"sampler: only {', '.join(_SAMPLERS)} are known, got {content['name']!r}")
+    params = {**_SAMPLER_DEFAULTS, **content["params"], **_SAMPLERS[content["name"]]}
     low, high = params["guidance_interval"]
     config = SamplerConfig(
         int(params["steps"]), float(params["guidance_strength"]), float(params["guidance_rescale"]),
