@@ -17,7 +17,9 @@ from trellis_pipeline.batch.supervise import Worker
 from trellis_pipeline.cli import main
 from trellis_pipeline.generate import GenerateOptions
 from trellis_pipeline.hashes import sha256
+from trellis_pipeline.store import alone
 from trellis_pipeline.testing import object_picture
+from trellis_regression.whole import beginning
 
 OPTIONS = GenerateOptions(seed=5)
 
@@ -172,7 +174,7 @@ def test_it_writes_over_nothing_of_others(batch):
 def test_two_batches_do_not_share_a_folder(batch):
     batch.add("a.png")
     batch.out.mkdir()
-    with command._alone(batch.out):
+    with alone(batch.out, "--out", "batch"):
         status, _ = batch.run()
     assert "another batch is at work there" in status
     assert batch.run()[0] == 0
@@ -249,3 +251,40 @@ def test_killed_in_the_midst_of_a_picture_and_taken_up(checkpoint_folder, tmp_pa
         checkpoint_folder
     )
     assert not (out / "b.log").exists() and not list(out.rglob(".*"))
+
+
+def test_links_are_followed_and_one_to_nothing_fails_alone(batch, tmp_path):
+    batch.add("a.png")
+    (batch.pictures / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.png").write_text("picture")
+    (batch.pictures / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(batch.pictures)  # leads in a circle
+    jobs, _ = find([batch.pictures], batch.out)
+    assert [job.name for job in jobs] == ["a", "gone", "more/b"]
+    (batch.pictures / "gone.png").rename(batch.pictures / "bad.png")  # which the process of these tests refuses
+    assert batch.run()[0] == 1 and batch.made() == ["a.glb", "more/b.glb"]
+
+
+def test_a_folder_that_cannot_be_read_is_said(batch, monkeypatch):
+    batch.add("a.png", "closed/b.png")
+    scan = os.scandir
+
+    def closed(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(PermissionError, match="closed"):
+        find([batch.pictures], batch.out)
+
+
+def test_names_of_the_greatest_length(batch):
+    name = "x" * 250
+    batch.add(f"{name}.png")
+    (batch.out).mkdir()
+    (batch.out / "batch.jsonl").touch()
+    left = batch.out / f"{beginning(name + '.glb')}0123456789ab"
+    left.write_text("half")
+    assert batch.run()[0] == 0 and batch.made() == [f"{name}.glb"] and not left.exists()

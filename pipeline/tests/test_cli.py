@@ -1,16 +1,19 @@
 """The ``trellis`` command as a user types it, with wrong arguments too."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import trimesh
 from PIL import Image
+from trellis_pipeline import hashes
 from trellis_pipeline.cli import main
 from trellis_pipeline.manifest import write_manifest
 from trellis_regression.glb import read_glb
@@ -271,3 +274,33 @@ def test_version(capsys):
 
 def test_written_file_is_a_new_version_of_glb_that_our_reader_takes(remade):
     assert read_glb(remade.path).document["asset"]["generator"] == "Trellis Forge"
+
+
+def test_what_is_read_again_is_not_written_to_a_pipe(painted, tmp_path, capsys):
+    out = tmp_path / "o.glb"
+    os.mkfifo(out)
+    assert (
+        run(capsys, "remake", painted, "-o", out)[2]
+        == f"trellis: error: --out: {out} is a device or a pipe, and a file is written\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "memory", [{"stages": [1]}, {"stages": [{"peak": 1}]}, {"stages": [{"peak": "x", "stage": "a"}]}]
+)
+def test_a_manifest_with_another_ledger_is_one_line(tmp_path, capsys, memory):
+    manifest, out = tmp_path / "m.json", tmp_path / "m.svg"
+    manifest.write_text(json.dumps({"memory": memory}))
+    status, _, said = run(capsys, "memory", manifest, "-o", out)
+    assert status == 2 and said.startswith(f"trellis: error: {manifest}: its memory ledger") and said.count("\n") == 1
+
+
+def test_a_user_without_a_folder_has_the_root(monkeypatch):
+    """As in a container that runs under a number that no file of users knows."""
+
+    def none():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", none)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert hashes._place() == Path("/.cache/trellis/sha256.json")

@@ -1,7 +1,9 @@
 """The image side: what is cropped, what is refused, and DINOv3 through whichever transformers is here."""
 
 import re
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +276,15 @@ def test_sizes_that_are_no_multiple_of_the_patch_are_refused(checkpoint_folder):
     encoder = load_image_encoder(str(checkpoint_folder / "dinov3"))
     with pytest.raises(ValueError, match="multiple of the patch of 16 pixels, got 500"):
         encoder.encode(None, object_picture(), 500, CPU)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, NotImplementedError, struct.error, IndexError, zlib.error])
+def test_whatever_a_reader_makes_of_a_broken_file_the_picture_is_named(tmp_path, monkeypatch, error):
+    """Pillow's for AVIF and DDS raise the first two; in a batch another error would be taken for a crash of the process."""
+
+    def broken(*_, **__):
+        raise error("Failed to decode frame 0")
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(ImageError, match=r"a\.png: it cannot be decoded: Failed to decode frame 0"):
+        open_image(tmp_path / "a.png")

@@ -1,14 +1,19 @@
 """The whole road on an asset whose colours, place and size are known."""
 
 import dataclasses
+import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import trimesh
 from trellis_mesh import Bvh
+from trellis_pipeline.errors import CheckpointError
 from trellis_pipeline.export import export_asset, load_source, voxelize
 from trellis_pipeline.remake import RemakeOptions, remake
+from trellis_pipeline.store import StageStore, alone
 from trellis_pipeline.testing import DIRECTION_COLORS, painted_mesh
 from trellis_regression.compare import compare_pictures
 from trellis_regression.glb import read_glb
@@ -164,7 +169,7 @@ def test_webp_textures_and_kept_stages(painted, tmp_path):
     assert errors(report) == []
     assert read_glb(out).document["extensionsRequired"] == ["EXT_texture_webp"]
     kept = {p.stem for p in (tmp_path / "stages").iterdir()}
-    assert kept == {"voxels", "raw", "fine", "coarse", "unwrapped", "textures"}
+    assert kept == {"run", "voxels", "raw", "fine", "coarse", "unwrapped", "textures"}
 
 
 @pytest.mark.parametrize("remeshed", [False, True])
@@ -193,3 +198,39 @@ def test_voxels_without_a_surface_are_refused(painted, tmp_path):
     with pytest.raises(ValueError, match="dual grid has no faces"):
         export_asset(none, tmp_path / "a.glb")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_whose_name_is_no_unicode_gives_names_that_are(painted, tmp_path):
+    """Half a character in the JSON is refused by strict readers of glTF."""
+    source, out = tmp_path / os.fsdecode(b"a\xffb.glb"), tmp_path / "o.glb"
+    shutil.copy(painted, source)
+    remake(source, out, RemakeOptions(resolution=16, faces=200, texture=64), quiet=True)
+    document = read_glb(out).document
+    assert document["scenes"][0]["name"] == "a\N{REPLACEMENT CHARACTER}b"
+    json.dumps(document, ensure_ascii=False).encode()
+
+
+def test_stages_of_a_remake_are_never_taken_up_by_a_generation(painted, tmp_path):
+    """Both keep `voxels`; a folder holds the stages of one run."""
+    folder, identity = tmp_path / "stages", {"seed": 1}
+    StageStore(folder).begin(identity)
+    (folder / "shape.safetensors").write_bytes(b"of the generation")
+    remake(
+        painted, tmp_path / "o.glb", RemakeOptions(resolution=16, faces=200, texture=64), keep_stages=folder, quiet=True
+    )
+    assert (folder / "voxels.safetensors").is_file() and not (folder / "shape.safetensors").exists()
+    with pytest.raises(CheckpointError, match="its stages are those of a remake"):
+        StageStore(folder, resume=True).begin(identity)
+
+
+def test_two_runs_do_not_share_a_folder_of_stages(painted, tmp_path):
+    folder = tmp_path / "stages"
+    options = RemakeOptions(resolution=16, faces=200, texture=64)
+    with alone(folder, "--keep-stages", "run"), pytest.raises(ValueError, match="another run is at work there"):
+        remake(painted, tmp_path / "o.glb", options, keep_stages=folder, quiet=True)
+    assert not folder.exists() and not (tmp_path / "o.glb").exists()
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"somebody's")
+    with pytest.raises(CheckpointError, match=r"it holds model\.safetensors"):
+        remake(painted, tmp_path / "o.glb", options, keep_stages=folder, quiet=True)
+    assert (folder / "model.safetensors").read_bytes() == b"somebody's"

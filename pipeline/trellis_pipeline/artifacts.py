@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from trellis_regression.whole import write_whole
 
 from .errors import CheckpointError
 
@@ -69,27 +67,6 @@ def to_device(artifact: T, device: torch.device) -> T:
         return {k: v.to(device) for k, v in value.items()} if isinstance(value, dict) else value
 
     return type(artifact)(**{f.name: move(getattr(artifact, f.name)) for f in fields(artifact)})  # type: ignore[arg-type]
-
-
-def write_whole(path: Path, write: Callable[[Path], object], *, sync: bool = False) -> None:
-    """Lets `write` fill a file beside `path` and renames it: `path` is whole or not there.
-
-    Args:
-        sync: wait until the disk has it, so that a machine that stops then has the old file or the new one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Named before it is there: an interrupt at any moment finds what to remove.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        temporary.touch(exist_ok=False)
-        write(temporary)
-        if sync:
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _tuples(value: Any) -> Any:

@@ -19,8 +19,6 @@ from .options import add_glb, add_record, bounded, device, glb_options, require_
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command. Exit status: 0 done, 1 a picture of a batch failed, 2 unusable input or arguments (one line on
     standard error), 130 Ctrl-C."""
-    if hasattr(sys.stdout, "reconfigure"):  # a file's name may hold what the terminal's encoding does not
-        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         status: int | None = arguments.run(arguments)
@@ -87,8 +85,7 @@ def _remake(arguments: argparse.Namespace) -> None:
 
 def _render(arguments: argparse.Namespace) -> None:
     from trellis_regression.render import load_environment, turntable_sheet
-
-    from .artifacts import write_whole
+    from trellis_regression.whole import write_whole
 
     require_suffix("--out", arguments.out, ".png", "a PNG")
     require_writable("--out", arguments.out)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import export
+from .arguments import name_of
 from .asset import GlbOptions
 from .checkpoint import DEFAULT_WEIGHTS
 from .generation import MAX_TOKENS, TYPES
@@ -21,7 +21,7 @@ from .image import PreparedImage, open_image
 from .manifest import Manifest
 from .memory.plan import CONTEXT
 from .pipeline import Pipeline, prepare_image
-from .store import StageStore
+from .store import StageStore, alone
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ def make(
     manifest.facts |= opened.facts
     models = {role: found.config.get("name") for role, found in pipeline.checkpoint.files(TYPES[kind].roles).items()}
     with (
+        alone(keep_stages, "--keep-stages", "run") if keep_stages else nullcontext(),
         _capped(pipeline.device, options.vram_budget),
         Hashes(files.values()) if hashes else nullcontext() as digests,
     ):
@@ -120,9 +121,8 @@ def make(
             export=options.glb, store=store, record=manifest,
         )  # fmt: skip
         pipeline.release()  # the export wants their room
-        keep = None if keep_stages is None else _keeper(keep_stages)
-        name = Path(manifest.facts["input"]["file"]).stem
-        written = asset.to_glb(out, options.glb, name=name, record=manifest, keep=keep)
+        name = name_of(manifest.facts["input"]["file"])
+        written = asset.to_glb(out, options.glb, name=name, record=manifest, keep=store.keep if store else None)
         waiting = time.perf_counter()
         manifest.facts["weights"] = {
             role: {"file": file.name, "model": models.get(role, "DINOv3ViTModel"), "bytes": file.stat().st_size}
@@ -135,13 +135,6 @@ def make(
     manifest.facts["type"], manifest.facts["resolution"] = kind, asset.shape.resolution
     manifest.facts["output"] = {"file": Path(out).name, "sha256": sha256(out), **written}
     return manifest.finish()
-
-
-def _keeper(folder: Path) -> Callable[[str, Any], None]:
-    def keep(name: str, stage: Any) -> None:
-        export.save(stage, folder / f"{name}.safetensors")
-
-    return keep
 
 
 @contextmanager

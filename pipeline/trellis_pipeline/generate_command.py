@@ -133,8 +133,9 @@ def _batch(arguments: argparse.Namespace) -> int:
 
 
 def _memory(arguments: argparse.Namespace) -> None:
+    from trellis_regression.whole import write_whole
+
     from .arguments import require_suffix, require_writable
-    from .artifacts import write_whole
     from .memory.chart import chart
 
     require_apart("--out", arguments.out, arguments.manifest)
@@ -146,6 +147,11 @@ def _memory(arguments: argparse.Namespace) -> None:
         raise ValueError(f"{arguments.manifest}: not a manifest: {error}") from None
     if not isinstance(facts, dict):
         raise ValueError(f"{arguments.manifest}: not a manifest")
-    picture = chart(facts)
+    try:
+        picture = chart(facts)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{arguments.manifest}: its memory ledger is not as `trellis generate` writes one: {error}"
+        ) from None
     write_whole(arguments.out, lambda file: file.write_text(picture))
     print(f"{arguments.out}: {len(facts['memory']['stages'])} stages")

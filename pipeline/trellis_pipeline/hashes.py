@@ -16,7 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .artifacts import write_whole
+from trellis_regression.whole import write_whole
+
+from .arguments import home
 from .weights import fingerprint
 
 _BLOCK = 8 << 20
@@ -71,7 +73,7 @@ class Hashes:
 
 
 def _place() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trellis" / "sha256.json"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "trellis" / "sha256.json"
 
 
 class _Memory:

@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 import trellis_native
-
-from .artifacts import write_whole
+from trellis_regression.whole import write_whole
 
 SCHEMA = 1
 _WIDTH = 14

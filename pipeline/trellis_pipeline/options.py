@@ -91,4 +91,4 @@ def require_results(arguments: argparse.Namespace) -> None:
         require_writable("--keep-stages", arguments.keep_stages, folder=True)
     if arguments.manifest:
         require_apart("--manifest", arguments.manifest, arguments.source, arguments.out)
-        require_writable("--manifest", arguments.manifest)
+        require_writable("--manifest", arguments.manifest, stream=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from . import export
-from .arguments import device_of
+from .arguments import device_of, name_of
 from .asset import GlbOptions
 from .hashes import sha256
 from .manifest import Manifest
+from .store import StageStore, alone
 
 
 @dataclass(frozen=True)
@@ -33,24 +37,37 @@ def remake(
     """Remakes `source` as `out` and returns the manifest's facts.
 
     Args:
-        keep_stages: a folder for every intermediate stage, as .safetensors.
+        keep_stages: a folder for every intermediate stage, as .safetensors. Stages that another run kept there go.
 
     Raises:
         GlbError: the source is not a usable GLB.
-        ValueError: an option out of range.
+        ValueError: an option out of range, or a folder for stages that is another run's at this moment, or holds files of
+            something else.
     """
     device = device_of(options.device)
     manifest = Manifest("remake", asdict(options), quiet=quiet, device=device)
 
+    with ExitStack() as stack:
+        store = None if keep_stages is None else StageStore(keep_stages)
+        if store:
+            stack.enter_context(alone(store.folder, "--keep-stages", "run"))
+        return _remake(Path(source), Path(out), options, device, manifest, store)
+
+
+def _remake(
+    source: Path, out: Path, options: RemakeOptions, device: torch.device, manifest: Manifest, store: StageStore | None
+) -> dict[str, Any]:
     def keep(name: str, stage: Any) -> None:
-        if keep_stages is not None:
-            keep_stages.mkdir(parents=True, exist_ok=True)
-            export.save(stage, keep_stages / f"{name}.safetensors")
+        if store:
+            store.keep(name, stage)
 
     with manifest.stage("load") as facts:
         asset = export.load_source(source)
         facts.update(faces=len(asset.faces), vertices=len(asset.vertices))
-        manifest.facts["input"] = {"file": Path(source).name, "sha256": sha256(source)}
+        digest = sha256(source)
+        if store:
+            store.begin({"command": "remake", "input": digest, "options": asdict(options)})
+        manifest.facts["input"] = {"file": source.name, "sha256": digest}
     with manifest.stage("voxelize") as facts:
         voxels = export.voxelize(asset, options.resolution, device)
         facts.update(voxels=len(voxels.coords), attribute_voxels=len(voxels.attr_coords))
@@ -66,11 +83,11 @@ def remake(
         alpha=options.alpha,
         image_format=options.image_format,
         blended_double_sided=asset.blended_double_sided,
-        name=Path(source).stem,
+        name=name_of(source),
         placement=asset.placement,
         reference=asset.reference(device),
         stage=manifest.stage,
         keep=keep,
     )
-    manifest.facts["output"] = {"file": Path(out).name, "sha256": sha256(out)}
+    manifest.facts["output"] = {"file": out.name, "sha256": sha256(out)}
     return manifest.finish()

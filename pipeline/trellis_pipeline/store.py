@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError, safe_open
+from trellis_regression.whole import write_whole
 
-from .artifacts import load, save, write_whole
+from .artifacts import load, save
 from .errors import CheckpointError
 
 T = TypeVar("T")
@@ -38,6 +45,10 @@ class StageStore:
         """
         if self.resume:
             kept = self.kept()
+            if kept.get("command", "generate") != "generate":
+                raise CheckpointError(
+                    f"{self.folder}: its stages are those of a {kept['command']}, which cannot be resumed"
+                )
             differ = [k for k in identity if kept.get(k) != identity[k]]
             if differ:
                 what = "; ".join(
@@ -58,8 +69,8 @@ class StageStore:
         Raises:
             CheckpointError: the folder holds some that no run kept, a model's perhaps.
         """
-        other = next(iter(sorted(self.folder.glob("*.safetensors"))), None)
-        if other and not (self.folder / RUN).is_file():
+        found = () if (self.folder / RUN).is_file() else sorted(self.folder.glob("*.safetensors"))
+        if other := next((path for path in found if not _is_stage(path)), None):
             raise CheckpointError(
                 f"{self.folder}: it holds {other.name} but no {RUN}, so that its files are not a run's stages, and a new "
                 "run would remove them; give a folder of its own"
@@ -94,3 +105,40 @@ class StageStore:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def _is_stage(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "stage" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+@contextmanager
+def alone(folder: Path, option: str, what: str) -> Iterator[None]:
+    """Makes a folder and holds it against another process that asks for it in this way. One left empty is removed.
+
+    Args:
+        option: that names the folder, for the message.
+        what: works there, for the message: "batch", "run".
+
+    Raises:
+        ValueError: another one is at work there.
+    """
+    fresh = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{option}: {folder}: another {what} is at work there") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        if fresh:
+            with contextlib.suppress(OSError):  # something was written
+                folder.rmdir()
+        os.close(descriptor)

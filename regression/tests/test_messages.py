@@ -1,15 +1,19 @@
 """What a user sees of a file, a name or an argument that is wrong: one line that says so, and the right exit status."""
 
 import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
 from handmade_glb import pack, triangle
 from trellis_regression import cli, fuzz
+from trellis_regression.viewer.serve import server
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "golden/robot/cpu/asset.glb"
@@ -250,3 +254,26 @@ def test_mutated_files_of_the_fuzzer_give_a_status_and_no_traceback(said, tmp_pa
         assert status in (0, 1, 2) and (err.count("\n") == 1 if status == 2 else out)
         statuses.add(status)
     assert {1, 2} <= statuses
+
+
+STRANGE = os.fsdecode(b"chair-\xff\xe6\xa4\x85.glb")  # a name of bytes that are no Unicode
+
+
+def test_a_name_that_is_no_unicode_costs_neither_verdict_nor_report(tmp_path, monkeypatch):
+    """Nor does one that the terminal's encoding lacks."""
+    (tmp_path / STRANGE).write_bytes(GOLDEN.read_bytes())
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "latin-1"))
+    html, figures = tmp_path / "r.html", tmp_path / "r.json"
+    status = cli.main(["check", str(tmp_path / STRANGE), "--html", str(html), "--json", str(figures)])
+    assert status == 0 and b"PASS" in sys.stdout.buffer.getvalue()
+    assert "</html>" in html.read_text(encoding="utf-8") and json.loads(figures.read_text())["file"] == STRANGE
+
+
+def test_the_viewer_shows_a_file_whose_name_is_no_unicode(tmp_path):
+    (tmp_path / STRANGE).write_bytes(GOLDEN.read_bytes())
+    with server([tmp_path / STRANGE]) as serving:
+        thread = threading.Thread(target=serving.handle_request)
+        thread.start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{serving.server_address[1]}/", timeout=20) as answer:
+            assert b"chair-" in answer.read()
+        thread.join(20)

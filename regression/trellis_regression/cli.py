@@ -18,6 +18,7 @@ from .command import Parser, Version, in_one_line, require_apart
 from .glb import GlbError
 from .pipe import quiet
 from .shelf import find, golden_root, names
+from .whole import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -182,7 +183,8 @@ def _outputs(arguments: argparse.Namespace, *read: Path | None) -> None:
 def _write(path: Path, text: str) -> None:
     try:
         with interrupt.finishing():
-            path.write_text(text, encoding="utf-8")
+            # A file's name on disk may be other than Unicode.
+            write_whole(path, lambda file: file.write_text(text, encoding="utf-8", errors="backslashreplace"))
     except OSError as error:  # that of a full disk names no file
         raise OSError(error.errno, error.strerror, str(path)) from error
 

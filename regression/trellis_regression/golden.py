@@ -10,6 +10,7 @@ import json
 import platform
 import re
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .inject import Model, inject
 from .profile import Looks, alone, gather
 from .shelf import Golden, find, golden_root
 from .thresholds import load
+from .whole import write_whole
 
 __all__ = ["ApprovalError", "Golden", "approve", "faults_that_pass", "find", "golden_root"]
 
@@ -79,10 +81,11 @@ def approve(
         **(more or {}),
     }
     with interrupt.finishing():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "asset.glb").write_bytes(asset.glb.data)
-        for file, content in (("profile.json", profile), ("provenance.json", provenance)):
-            (folder / file).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        content = {"asset.glb": asset.glb.data}
+        for file, facts in (("profile.json", profile), ("provenance.json", provenance)):
+            content[file] = (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode()
+        for file, data in content.items():
+            write_whole(folder / file, partial(Path.write_bytes, data=data))
     return Golden(name, variant, folder, profile, provenance)
 
 

@@ -1,4 +1,5 @@
-"""What a command does when nobody reads its output any more (`trellis-gate faults | head -1`)."""
+"""What a command does about its output: where nobody reads it any more (`trellis-gate faults | head -1`), and where the
+terminal's encoding lacks what a file's name holds."""
 
 from __future__ import annotations
 
@@ -16,10 +17,15 @@ class Main(Protocol):
 
 
 def quiet(main: Main) -> Main:
-    """`main`, which ends without a word and with the status of a program that SIGPIPE ends, 141, at a closed pipe."""
+    """`main`, which ends without a word and with the status of a program that SIGPIPE ends, 141, at a closed pipe.
+
+    What standard output cannot encode is written as Python writes it, ``\\udcff``, and a verdict is not lost by it.
+    """
 
     @functools.wraps(main)
     def ended(argv: Sequence[str] | None = None) -> int:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             try:
                 return main(argv)

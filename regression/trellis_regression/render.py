@@ -81,10 +81,9 @@ class Renderer:
     ) -> None:  # fmt: skip
         self._light = light
         self.frame = frame or frame_of(parts)
-        materials: list[Material] = []
-        for part in parts:
-            if not any(part.material is m for m in materials):
-                materials.append(part.material)
+        numbers: dict[int, int] = {}  # of the materials, by identity
+        index = [numbers.setdefault(id(p.material), len(numbers)) for p in parts]
+        materials = list({id(p.material): p.material for p in parts}.values())
         self._materials = materials
         offsets = np.cumsum([0] + [len(p.positions) for p in parts]).tolist()
         uv_sets = sorted({t.uv_set for m in materials for t in m.textures.values()})
@@ -101,7 +100,6 @@ class Renderer:
         self._normals = joined([p.normals for p in parts], 3, 0.0)
         self._colors = joined([p.colors for p in parts], 4, 1.0)
         self._faces = torch.cat([_there(p.faces, device) + o for p, o in zip(parts, offsets[:-1], strict=True)])
-        index = [next(i for i, m in enumerate(materials) if m is p.material) for p in parts]
         self._material_of_face = torch.cat([
             torch.full((len(p.faces),), i, device=device) for p, i in zip(parts, index, strict=True)
         ])  # fmt: skip

@@ -109,7 +109,7 @@ def load_parts(glb: Glb, images: Images | None = None) -> list[Part]:
 def _load_parts(glb: Glb, images: Images) -> list[Part]:
     images.decode(_shown(glb))
     materials = [_material(glb, m, images) for m in glb.items("materials")]
-    parts, shared = [], dict[tuple[int, int], Part]()
+    parts, shared, plain = [], dict[tuple[int, int], Part](), Material()
     for node, world in _placed(glb):
         if "mesh" not in node:
             continue
@@ -117,7 +117,7 @@ def _load_parts(glb: Glb, images: Images) -> list[Part]:
             if primitive.get("mode", 4) in (4, 5, 6) and "POSITION" in primitive["attributes"]:
                 key = node["mesh"], p
                 if key not in shared:
-                    material = materials[primitive["material"]] if "material" in primitive else Material()
+                    material = materials[primitive["material"]] if "material" in primitive else plain
                     shared[key] = _primitive(glb, primitive, material)
                 parts.append(_part(shared[key], world, "NORMAL" in primitive["attributes"]))
     return parts

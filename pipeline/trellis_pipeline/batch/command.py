@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +12,7 @@ from typing import Any
 
 from ..arguments import require_writable
 from ..generate import GenerateOptions
+from ..store import alone
 from .jobs import Job, find, is_made, leftovers
 from .journal import NAME, Journal
 from .supervise import Worker, WorkerDiedError
@@ -46,30 +44,23 @@ def run(
         options = replace(options, weights=str(Path(options.weights).resolve()))
     jobs, others = find(sources, out)
     require_writable("--out", out, folder=True)
-    fresh = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with _alone(out), _terminated(), _Batch(out, options, retries, timeout, start) as batch:
-            batch.journal.require_own(jobs)
+    with alone(out, "--out", "batch"), _terminated(), _Batch(out, options, retries, timeout, start) as batch:
+        batch.journal.require_own(jobs)
+        _clear(jobs)
+        if others:
+            print(f"{others} files in the folders are no pictures", flush=True)
+        try:
+            for index, job in enumerate(jobs, 1):
+                batch.take(f"[{index}/{len(jobs)}] {job.picture}", job, retry_failed=retry_failed)
+        except BaseException as error:
+            batch.stop()
             _clear(jobs)
-            if others:
-                print(f"{others} files in the folders are no pictures", flush=True)
-            try:
-                for index, job in enumerate(jobs, 1):
-                    batch.take(f"[{index}/{len(jobs)}] {job.picture}", job, retry_failed=retry_failed)
-            except BaseException as error:
-                batch.stop()
-                _clear(jobs)
-                if isinstance(error, KeyboardInterrupt):
-                    print(f"{batch.so_far()}; the same command goes on from here", flush=True)
-                if isinstance(error, OSError) and error.errno in FULL:
-                    raise batch.no_room(str(error.strerror)) from None
-                raise
-            return batch.summary()
-    finally:
-        if fresh:
-            with contextlib.suppress(OSError):  # nothing was written
-                out.rmdir()
+            if isinstance(error, KeyboardInterrupt):
+                print(f"{batch.so_far()}; the same command goes on from here", flush=True)
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise batch.no_room(str(error.strerror)) from None
+            raise
+        return batch.summary()
 
 
 class _Batch:
@@ -180,22 +171,6 @@ def _clear(jobs: Sequence[Job]) -> None:
     """Removes what killed processes left half-written."""
     for path in leftovers(jobs):
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds a folder against a second batch, as long as this process lives."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"--out: {folder}: another batch is at work there") from None
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trellis_regression.whole import beginning
+
 from ..hashes import sha256
 
 # What people keep pictures in. Some of these the pipeline refuses, and says so of each, rather than pass over it.
@@ -71,14 +73,14 @@ def find(sources: Sequence[Path], out: Path) -> tuple[list[Job], int]:
         for picture, relative in pairs:
             job = Job(picture, out, (relative.parent / picture.stem).as_posix())
             first = jobs.setdefault(job.glb, job)
-            if not picture.samefile(first.picture):
+            if _real(picture) != _real(first.picture):
                 raise ValueError(
                     f"{first.picture} and {picture} would both become {job.glb}: rename one, or give the folder above "
                     "them both, whose folders are kept"
                 )
-    written = {path.resolve() for job in jobs.values() for path in job.outputs}
+    written = {_real(path) for job in jobs.values() for path in job.outputs}
     for job in jobs.values():
-        if job.picture.resolve() in written:
+        if _real(job.picture) in written:
             raise ValueError(f"--out: {job.picture} would be written over")
     if not jobs:
         raise ValueError(f"{', '.join(map(str, sources))}: no picture is there ({others} other files)")
@@ -86,16 +88,34 @@ def find(sources: Sequence[Path], out: Path) -> tuple[list[Job], int]:
 
 
 def _below(folder: Path, out: Path) -> tuple[list[Path], int]:
-    """Pictures in a folder, less hidden ones and those below `out`, and the number of other files."""
-    found, others, away = [], 0, out.resolve()
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(parent, f).resolve() != away)
+    """Pictures in a folder, less hidden ones and those below `out`, and the number of other files.
+
+    A link to a folder is followed, and each folder taken once, as links may lead back to one above. One that cannot be
+    read is an OSError: what lies there would be passed over without a word.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    found, others, seen = [], 0, {_real(out), _real(folder)}
+    for parent, folders, files in os.walk(folder, onerror=stop, followlinks=True):
+        fresh = []
+        for name in sorted(f for f in folders if not f.startswith(".")):
+            if (real := _real(Path(parent, name))) not in seen:
+                seen.add(real)
+                fresh.append(name)
+        folders[:] = fresh
         for name in sorted(f for f in files if not f.startswith(".")):
             if Path(name).suffix.lower() in SUFFIXES:
                 found.append(Path(parent, name))
             else:
                 others += 1
     return found, others
+
+
+def _real(path: Path) -> str:
+    """The same for two names of a file, which may be gone, or a link to nothing: its run says so, and no other's."""
+    return os.path.realpath(path)
 
 
 def is_made(job: Job, options: dict[str, Any]) -> bool:
@@ -120,8 +140,8 @@ def shaping(options: dict[str, Any]) -> dict[str, Any]:
 def leftovers(jobs: Sequence[Job]) -> Iterator[Path]:
     """Temporary files of the jobs' outputs, which a process that was killed could not remove."""
     for folder in {job.glb.parent for job in jobs}:
-        names = {path.name for job in jobs for path in (job.glb, job.manifest) if path.parent == folder}
+        own = {beginning(path.name) for job in jobs for path in (job.glb, job.manifest) if path.parent == folder}
         for path in folder.iterdir() if folder.is_dir() else ():
-            match = re.fullmatch(r"\.(.+)\.[0-9a-f]{12}", path.name)
-            if match and match[1] in names:
+            match = re.fullmatch(r"(.+)[0-9a-f]{12}", path.name)
+            if match and match[1] in own:
                 yield path

@@ -6,7 +6,7 @@ from .gltf import write_glb
 from .load import SourceAsset, load_source, voxelize
 from .normals import Reference
 from .shape import clean, extract, orient, orient_outward, remesh, simplify
-from .stages import UNIT_AABB, Mesh, Placement, Textures, UnwrappedMesh, VoxelAsset, save
+from .stages import UNIT_AABB, Mesh, Placement, Textures, UnwrappedMesh, VoxelAsset
 
 __all__ = [
     "UNIT_AABB",
@@ -25,7 +25,6 @@ __all__ = [
     "orient",
     "orient_outward",
     "remesh",
-    "save",
     "simplify",
     "unwrap",
     "voxelize",

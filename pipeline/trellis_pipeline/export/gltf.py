@@ -14,8 +14,8 @@ import pygltflib as gltf
 import torch
 from PIL import Image
 from trellis_regression.glb import check_geometry, read_glb
+from trellis_regression.whole import write_whole
 
-from ..artifacts import write_whole
 from ..errors import require_finite
 from .alpha import choose_alpha_mode, part_of_mesh, see_through_faces
 from .load import Y_UP_TO_Z_UP

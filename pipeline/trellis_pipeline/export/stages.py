@@ -1,38 +1,15 @@
-"""What passes between the stages of the export road. Each is frozen, and `save` writes it where it can be looked at."""
+"""What passes between the stages of the export road. Each is frozen, and `artifacts.save` writes it where it can be looked at."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from safetensors.torch import save_file
-
-from ..artifacts import write_whole
 
 Aabb = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 UNIT_AABB: Aabb = ((-0.5, -0.5, -0.5), (0.5, 0.5, 0.5))
 """The cube that every asset lives in on the road: z up, longest side 1."""
-
-
-def save(stage: Any, path: Path) -> None:
-    """Writes the tensors of a stage to a .safetensors file, whole or not at all, dictionaries flattened to ``field.key``.
-
-    Numbers that are no tensors, the size of a grid and its box, are in the file's metadata as JSON, under ``fields``.
-    """
-    plain: dict[str, Any] = {}
-    tensors: dict[str, torch.Tensor] = {}
-    for field in fields(stage):
-        value = getattr(stage, field.name)
-        items = {f"{field.name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {field.name: value}
-        tensors |= {k: v.contiguous().cpu() for k, v in items.items() if isinstance(v, torch.Tensor)}
-        if isinstance(value, int | tuple):
-            plain[field.name] = value
-    metadata = {"stage": type(stage).__name__, "fields": json.dumps(plain)}
-    write_whole(path, lambda file: save_file(tensors, file, metadata=metadata))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..arguments import home
 from ..errors import ImageError, first_line
 from .prepare import RemoveBackground
 
@@ -67,8 +68,8 @@ def model_file(name: str) -> Path | None:
 def homes() -> tuple[Path, Path]:
     """The folders where newer and older versions of rembg keep their models, by the variables that rembg itself reads."""
     given, data = os.environ.get("U2NET_HOME"), os.environ.get("XDG_DATA_HOME")
-    flat = Path(given) if given else Path(data or Path.home()) / ".u2net"
-    new = Path(os.environ.get("REMBG_HOME") or (Path(data) / "rembg" if data else Path.home() / ".rembg"))
+    flat = Path(given) if given else Path(data or home()) / ".u2net"
+    new = Path(os.environ.get("REMBG_HOME") or (Path(data) / "rembg" if data else home() / ".rembg"))
     return (flat if given else new).expanduser(), flat.expanduser()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import ImageError
+from ..errors import ImageError, first_line
 
 MAX_SIDE = 32_768
 MAX_PIXELS = 1 << 27
@@ -21,6 +22,9 @@ _LIMITS = f"at most {MAX_SIDE:,} pixels a side and {MAX_PIXELS:,} in all are tak
 LONGEST = 1024
 # Alpha above this share counts as the object when its box is sought.
 _SOLID = 0.8
+
+# A reader that says what is wrong with a file before it raises would say it on standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 RemoveBackground = Callable[[Image.Image], Image.Image]
 """An opaque RGB picture -> the same with an alpha channel."""
@@ -61,12 +65,12 @@ def open_image(path: str | Path) -> Image.Image:
         raise ImageError(f"{path}: {_LIMITS}") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: it is a folder, not a picture") from None
-    except FileNotFoundError:
+    except (ImageError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, ImageError) or (isinstance(error, OSError) and error.errno is not None):
+    except Exception as error:  # broken files make Pillow's readers and what they call raise whatever they like
+        if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ImageError(f"{path}: it cannot be decoded: {error}") from None
+        raise ImageError(f"{path}: it cannot be decoded: {first_line(error)}") from None
 
 
 def _formats() -> list[str]:

@@ -33,7 +33,7 @@ def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
     for path in paths:
         check_geometry(read_glb(path))
     contents = {f"/{i}.glb": path for i, path in enumerate(paths)}
-    html = page([p.name for p in paths]).encode()
+    html = page([p.name for p in paths]).encode(errors="backslashreplace")
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -58,8 +58,8 @@ def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
             self.send_header("Cache-Control", "no-store")
-            self.end_headers()
             with contextlib.suppress(ConnectionError):  # the tab was closed meanwhile
+                self.end_headers()
                 self.wfile.write(data)
 
         def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
