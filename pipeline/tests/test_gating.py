@@ -87,3 +87,18 @@ def test_every_fault_fails_when_a_fault_is_missed_or_not_tried(monkeypatch, tmp_
     assert tables.not_shown([replace(trial, causes=("blocky",))], []) == ["leaf: sound (): the gates named blocky"]
     assert session(monkeypatch, tmp_path, "--only", "painted", "--fault", "alpha-lost") == 1
     assert "alpha-lost: no asset takes it, so nothing was tried" in capsys.readouterr().out
+
+
+def test_an_asset_that_cannot_be_made_is_in_the_report_and_not_taken_for_a_gate(monkeypatch, tmp_path, capsys):
+    """Whatever the error is: status 2, as "it could not be tried", where a gate that fired gives 1."""
+
+    def make(_out, _stages, _device):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(regress, "INPUTS", {"robot": replace(INPUTS["robot"], make=make)})
+    monkeypatch.setattr(sys, "argv", ["regress", "--out", str(tmp_path), "--device", "cpu"])
+    assert regress.main() == 2
+    said = capsys.readouterr()
+    assert "0 of 1 passed" in said.out and "ERROR robot: RuntimeError: CUDA error: an illegal" in said.err
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "robot" in report and "RuntimeError: CUDA error: an illegal memory access" in report

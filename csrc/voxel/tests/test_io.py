@@ -364,3 +364,13 @@ def test_fuzzed_bytes(kind: str) -> None:
             assert str(error)
             refused += 1
     assert 0 < refused < 1000
+
+
+def test_a_link_stays_and_a_name_may_be_as_long_as_names_may_be(tmp_path):
+    coords, attrs = torch.tensor([[1, 2, 3]], dtype=torch.int32), {"a": torch.tensor([[5]], dtype=torch.uint8)}
+    link, long = tmp_path / "link.npz", tmp_path / f"{'x' * 251}.npz"
+    link.symlink_to(tmp_path / "target.npz")
+    for path in (link, link, long):  # to nothing yet, then to a file
+        tv.write(path, coords, attrs)
+        assert torch.equal(tv.read(path)[0], coords)
+    assert link.is_symlink() and sorted(p.name for p in tmp_path.iterdir()) == ["link.npz", "target.npz", long.name]

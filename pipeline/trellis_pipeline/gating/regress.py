@@ -9,17 +9,19 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from trellis_regression import tables
 from trellis_regression.check import Result, check
-from trellis_regression.command import Parser
+from trellis_regression.command import Parser, in_one_line
 from trellis_regression.glb import GlbError
 from trellis_regression.golden import approve
 from trellis_regression.inject import BY_NAME as INJECTORS
 from trellis_regression.report import page
+from trellis_regression.whole import write_whole
 
 from ..options import bounded, device
 from . import every_fault
@@ -61,11 +63,17 @@ def main() -> int:
         try:
             results.append(_one(name, arguments))
             print("\n".join(results[-1].lines()), flush=True)
-        except (ValueError, NotImplementedError) as error:  # GlbError and ApprovalError are ValueErrors
-            unusable[name] = str(error)
-            print(f"ERROR {name}: {error}", file=sys.stderr, flush=True)
+        except Exception as error:  # of a build that is broken it may be any; the other assets say more
+            expected = isinstance(
+                error, (ValueError, NotImplementedError, OSError)
+            )  # which say all that there is to say
+            unusable[name] = in_one_line(error) if expected else f"{type(error).__name__}: {in_one_line(error)}"
+            if not expected:
+                traceback.print_exc()
+            print(f"ERROR {name}: {unusable[name]}", file=sys.stderr, flush=True)
     report = arguments.out / "report.html"
-    report.write_text(page(results, title=f"Regression on {arguments.device}", unusable=unusable), encoding="utf-8")
+    text = page(results, title=f"Regression on {arguments.device}", unusable=unusable)
+    write_whole(report, lambda file: file.write_text(text, encoding="utf-8", errors="backslashreplace"))
     failed = [r.path.stem for r in results if not r.verdict.ok]
     print(f"\n{len(results) - len(failed)} of {len(arguments.only or INPUTS)} passed; report: {report}")
     return 2 if unusable else int(bool(failed))

@@ -32,8 +32,8 @@ def writing(target: Source) -> Iterator[BinaryIO]:
     if not isinstance(target, (str, os.PathLike)):
         yield target
         return
-    path = Path(target)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    path = Path(os.path.realpath(target))  # a link stays, and what it names is written
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # whatever the length of the path's own name
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             yield file
