@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -17,6 +16,11 @@ from trellis_regression.whole import write_whole
 
 from .artifacts import load, save
 from .errors import CheckpointError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 RUN = "run.json"
@@ -128,17 +132,19 @@ def alone(folder: Path, option: str, what: str) -> Iterator[None]:
     """
     fresh = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{option}: {folder}: another {what} is at work there") from None
-        except OSError:  # a file system without locks
-            pass
+        if descriptor is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{option}: {folder}: another {what} is at work there") from None
+            except OSError:  # a file system without locks
+                pass
         yield
     finally:
         if fresh:
             with contextlib.suppress(OSError):  # something was written
                 folder.rmdir()
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
