@@ -62,7 +62,8 @@ def test_the_second_run_has_the_bits_of_the_first_and_so_have_runs_within_a_budg
             assert [k for k, t in asset.items() if not torch.equal(t, first[k])] == []
         modes = {s["weights"] for s in record.facts["stages"].values()}
         assert modes == ({"resident"} if budget is None else {"swap"})
-        assert record.facts["memory"]["left"] == 0
+        if runs > 1 or budget:  # the first run of models that stay leaves them
+            assert record.facts["memory"]["left"] == 0
         pipeline.release()
         free_workspaces()
         # What stays are patch coordinates that transformers' DINOv3 remembers, 40 KiB for both sides.
