@@ -167,6 +167,12 @@ def orientation(setting: Setting) -> Iterator[Finding]:
     yield Finding(said, "more disagreeing edges than theirs", max(0, _opposed(ours) - _opposed(theirs)), 0)
 
 
+def _stand_in(v: torch.Tensor, f: torch.Tensor) -> Any:
+    from trellis_compat.modules import cumesh
+
+    return cumesh.cuBVH(v, f)
+
+
 @case("cumesh")
 def trees(setting: Setting) -> Iterator[Finding]:
     """Unsigned distance and rays."""
@@ -184,7 +190,21 @@ def trees(setting: Setting) -> Iterator[Finding]:
     yield Finding(said, "face apart where the next is not as near", share((face != own) & (near > 1e-3)), 1)
     origins = torch.nn.functional.normalize(points[:500], dim=1) * 1.5
     aims = torch.nn.functional.normalize(torch.randn_like(origins) * 0.2 - origins, dim=1)
-    _, hit, depth = theirs.ray_trace(origins, aims)
+    stood_in = _stand_in(v, f)
+    if mesh.boundary_edges(f).numel() == 0:
+        for mode in ("watertight", "raystab"):
+            signed, own = theirs.signed_distance(points, mode=mode)[0], stood_in.signed_distance(points, mode=mode)[0]
+            note = "winding unknown" if mode == "watertight" else "closed"
+            yield Finding(
+                said, f"signed distance, {mode}, other sign ({note})", share((signed * own < 0) & (near > 1e-4)), 1
+            )
+    at, hit, depth = theirs.ray_trace(origins, aims)
+    known = stood_in.ray_trace(origins, aims)
+    agree = hit == known[1]
+    yield Finding(
+        said, "ray_trace: positions where faces agree", float((at - known[0])[agree & (hit >= 0)].abs().sum()), 0.01
+    )
+    yield Finding(said, "ray_trace: depth of a miss", float((depth - known[2])[agree & (hit < 0)].abs().sum()), 0)
     cast = ours.ray_cast(origins, aims)
     far, met = cast[0], cast[1]
     yield Finding(said, "rays, one hits and one misses", share((hit >= 0) != (met >= 0)), 0.005)
@@ -246,3 +266,27 @@ def remeshing(setting: Setting) -> Iterator[Finding]:
     yield Finding(said, "faces, ours over theirs less 1", abs(len(ours[1]) / max(1, len(theirs[1])) - 1), 0.02)
     gap = _distance(*ours, *theirs) * resolution / scale
     yield Finding(said, "surfaces apart, in voxels", gap, 0.5)
+
+
+@case("cumesh", share=0.25)
+def unwrapping(setting: Setting) -> Iterator[Finding]:
+    """uv_unwrap, by our own measure: faults of ours, and how the two stretch, fill and cut."""
+    v, f, said = _given(setting, damaged=False)
+    if len(f) <= 8:
+        return
+    v, f = mesh.simplify(v, f, target_faces=max(8, len(f) // 2))
+    made = {
+        "ours": mesh.unwrap_uv(v, f, resolution=1024),
+        "theirs": _held(setting, v, f).uv_unwrap(return_vmaps=True),
+    }
+    for who, result in made.items():
+        new_v, new_f, uv, origin = (x.to(v.device) for x in result[:4])
+        report = mesh.measure_uv(new_v.contiguous(), new_f.int().contiguous(), uv.float().contiguous(), resolution=1024)
+        limit = 0.0 if who == "ours" else float("inf")
+        moved = share((v[origin.long()] - new_v).abs().amax(1) > 0)
+        yield Finding(said, f"{who}: vertices of another place than their origin's", moved, limit)
+        yield Finding(said, f"{who}: faces less than given", abs(len(f) - len(new_f)), limit)
+        faults = report.overlapping_faces + report.flipped_faces + report.outside_faces
+        yield Finding(said, f"{who}: faces that overlap, turn over or lie outside", faults, limit)
+        for name in ("charts", "stretch_l2", "utilisation"):
+            yield Finding(said, f"{who}: {name}", getattr(report, name), float("inf"))

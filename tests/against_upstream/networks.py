@@ -130,6 +130,56 @@ def slat_flow(setting: Setting) -> Iterator[Finding]:
     yield Finding(said, f"velocity, {arguments['pe_mode']}", gap, LIMIT)
 
 
+@case("trellis2", share=0.5)
+@torch.no_grad()
+def half_precision(setting: Setting) -> Iterator[Finding]:
+    """Flow models and the texture decoder in the precision of the public files: no farther from float32 than theirs."""
+    dtype = setting.one_of("bfloat16", "float16")
+    kind, batch = getattr(torch, dtype), int(setting.one_of(1, 2))
+    upstream = importlib.import_module("trellis2.models")
+
+    def three(name: str, arguments: dict[str, Any], half: dict[str, Any]) -> tuple[Any, Any, Any]:
+        """Ours and theirs in half precision, and theirs in float32, with weights that half precision can hold."""
+        ours, theirs = _pair(setting, name, {**arguments, **half})
+        state = {k: v.to(kind).to(v.dtype) for k, v in theirs.state_dict().items() if v.is_floating_point()}
+        exact = getattr(upstream, name)(**arguments).to(setting.device).eval()
+        theirs.load_state_dict(state, strict=False)
+        exact.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+        own = {k: v for k, v in state.items() if "rope_phases" not in k and "pos_emb" not in k}
+        ours.load_state_dict(own)
+        return ours, theirs, exact
+
+    def worse(ours: torch.Tensor, theirs: torch.Tensor, exact: torch.Tensor) -> float:
+        return relative(ours, exact) / max(relative(theirs, exact), 1e-5)
+
+    flow = {**_flow_arguments(setting), "num_blocks": 4}
+    ours, theirs, exact = three("SLatFlowModel", flow, {"dtype": dtype})
+    coords = _voxels(setting, 32, batch)
+    x, t = _normal(setting, len(coords), flow["in_channels"]), setting.tensor(np.float32([300.0, 700.0][:batch]))
+    cond = _normal(setting, batch, 9, flow["cond_channels"])
+    known = [m(_sparse(x, coords), t, cond).feats for m in (theirs, exact)]
+    said = f"seed {setting.seed}: {flow}, {len(coords)} voxels, batch {batch}"
+    yield Finding(
+        said, f"flow, {dtype}: error over theirs", worse(ours(SparseTensor(x, coords), t, cond).feats, *known), 1.5
+    )
+
+    levels = _levels(setting)
+    up = {"up_block_type": ["SparseResBlockC2S3d"] * (len(levels["model_channels"]) - 1)}
+    shape = _pair(setting, "FlexiDualGridVaeDecoder", {"resolution": 64, **levels, **up})[0]
+    kind = torch.float16
+    ours, theirs, exact = three(
+        "SparseUnetVaeDecoder", {"out_channels": 6, "pred_subdiv": False, **levels, **up}, {"use_fp16": True}
+    )
+    coords = _voxels(setting, 8, batch)
+    z = _normal(setting, len(coords), levels["latent_channels"])
+    logits = shape(SparseTensor(z, coords))[1]
+    guides = [_sparse(s.feats, s.coords) for s in logits]
+    known = [m(_sparse(z, coords), guide_subs=guides).feats for m in (theirs, exact)]
+    said = f"seed {setting.seed}: {levels}, {len(coords)} voxels, batch {batch}"
+    gap = worse(ours(SparseTensor(z, coords), logits).feats, *known)
+    yield Finding(said, "texture decoder, float16: error over theirs", gap, 1.5)
+
+
 @case("trellis2")
 @torch.no_grad()
 def structure_autoencoder(setting: Setting) -> Iterator[Finding]:

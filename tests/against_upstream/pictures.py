@@ -158,3 +158,65 @@ def textures(setting: Setting) -> Iterator[Finding]:
         ours = raster.sample_texture(image[None], uv[None], filter="mip", wrap=wrap, lod=lod[None])[0]
         gap = (ours - known).abs().amax(-1)
         yield Finding(said, f"mip, {wrap}, share beyond 2e-3", share(gap > 2e-3), 0.005)
+
+
+@case("nvdiffrast")
+def picture_chain(setting: Setting) -> Iterator[Finding]:
+    """What renderers call of nvdiffrast, beside trellis_compat: derivatives, mips by them, silhouettes, gradients."""
+    from trellis_compat.modules.nvdiffrast import torch as compat
+
+    clip, f, size, said = _scene(setting)
+    if "camera" in said:
+        return
+    kind, module = said.split(": ")[1].split(",")[0], setting.modules["nvdiffrast"]
+    rast, rast_db = module.rasterize(_context(setting), clip, f, size)
+    _, own_db = compat.rasterize(compat.RasterizeCudaContext(device=setting.device), clip, f, size)
+    same = (rast[..., 3] > 0) & (
+        rast[..., 3] == compat.rasterize(compat.RasterizeCudaContext(), clip, f, size)[0][..., 3]
+    )
+
+    def beyond(ours: torch.Tensor, theirs: torch.Tensor, limit: float, where: torch.Tensor | None = None) -> float:
+        gap = (ours - theirs).abs().amax(-1) / theirs.abs().amax().clamp_min(1)
+        return share((gap if where is None else gap[where]) > limit)
+
+    database = torch.as_tensor(own_db[...])
+    yield Finding(said, f"rast_db, share beyond 1e-3, {kind}", beyond(database, rast_db, 1e-3, same), 0.02)
+    values = setting.tensor(setting.random.random((clip.shape[0], clip.shape[1], 2)).astype(np.float32))
+    back = setting.tensor(setting.random.normal(size=(*rast.shape[:3], 2)).astype(np.float32))
+    found = []
+    for who in (compat, module):
+        leaf = values.clone().requires_grad_()
+        drawn, drawn_da = who.interpolate(leaf, rast, f, rast_db=rast_db, diff_attrs="all")
+        (drawn * back).sum().backward()
+        found.append((drawn.detach(), torch.as_tensor(drawn_da).detach(), leaf.grad))
+    (uv, uv_da, grad), (their_uv, their_da, their_grad) = found
+    yield Finding(said, "interpolate", float((uv - their_uv).abs().max()), 1e-5)
+    yield Finding(said, "interpolate, derivatives, share beyond 1e-4", beyond(uv_da, their_da, 1e-4), 0.001)
+    assert grad is not None and their_grad is not None
+    gap = float((grad - their_grad).norm() / their_grad.norm().clamp_min(1e-12))
+    yield Finding(said, "interpolate, gradient of attributes", gap, 1e-4)
+
+    image = setting.tensor(setting.random.random((1, 64, 32, 3)).astype(np.float32))
+    for mode in ("linear-mipmap-linear", "linear-mipmap-nearest"):
+        for border in ("wrap", "clamp", "zero"):
+            looked = [
+                w.texture(image, their_uv, their_da, filter_mode=mode, boundary_mode=border) for w in (compat, module)
+            ]
+            limit = 0.02 if mode == "linear-mipmap-linear" else 0.05  # at the middle between levels either is right
+            yield Finding(said, f"{mode}, {border}, share beyond 1e-2", beyond(*looked, 1e-2), limit)
+
+    color = setting.tensor(setting.random.random((*rast.shape[:3], 3)).astype(np.float32))
+    seed, smoothed = setting.tensor(setting.random.normal(size=tuple(color.shape)).astype(np.float32)), []
+    for who in (compat, module):
+        leaf = color.clone().requires_grad_()
+        out = who.antialias(leaf, rast, clip, f)
+        (out * seed).sum().backward()
+        assert leaf.grad is not None
+        smoothed.append((out.detach(), leaf.grad))
+    (out, grad), (their_out, their_grad) = smoothed
+    yield Finding(said, f"antialias, share beyond 1e-2, {kind}", beyond(out, their_out, 1e-2), 0.02)
+    yield Finding(
+        said, f"antialias, gradient of colours, share beyond 1e-2, {kind}", beyond(grad, their_grad, 1e-2), 0.02
+    )
+    changed = share((their_out - color).abs().amax(-1) > 1e-2)
+    yield Finding(said, f"antialias: pixels that theirs changes, {kind}", changed, float("inf"))
