@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from trellis_native import EXTENSIONS, Extension, OpLibrary, check, report
@@ -181,6 +182,7 @@ def test_operators_have_schema_fake_and_autograd():
          "x: expected a tensor on meta like the other arguments, got one on cpu"),
         (lambda: check.positive_int("n", True), TypeError, "n: expected an int, got bool"),
         (lambda: check.positive_int("n", 2.0), TypeError, "n: expected an int, got float"),
+        (lambda: check.positive_int("n", np.bool_(True)), TypeError, "n: expected an int, got "),
         (lambda: check.positive_int("n", 0), ValueError, "n: expected at least 1, got 0"),
         (lambda: check.positive_int("n", 9, maximum=8), ValueError, "n: expected in [1, 8], got 9"),
         (lambda: check.number("s", "1"), TypeError, "s: expected a number, got str"),
@@ -202,6 +204,9 @@ def test_argument_checks_pass_what_is_right():
     x = torch.zeros(4, 6)[:, ::2]
     assert check.tensor("x", x, dtype=torch.float32, shape=["N", 3]).is_contiguous()
     assert check.positive_int("n", 8, maximum=8) == 8
+    for given in (np.int64(8), np.uint8(8)):
+        assert type(check.positive_int("n", given)) is int  # ctypes takes no other
+    assert type(check.number("x", np.float32(0.5))) is float
     assert check.number("s", 1) == 1.0
     assert check.choice("m", "a", ["a"]) == "a"
     v, f = check.mesh(torch.zeros(2, 3), torch.zeros(0, 3, dtype=torch.int64))

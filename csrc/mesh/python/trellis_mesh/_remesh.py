@@ -135,7 +135,7 @@ def remesh_dual_contouring(
     Source: Ju et al., "Dual Contouring of Hermite Data", SIGGRAPH 2002; Nielson, "Dual Marching Cubes", 2004.
     """
     v, f = check.mesh(vertices, faces)
-    check.positive_int("resolution", resolution, maximum=2048)
+    resolution = check.positive_int("resolution", resolution, maximum=2048)
     band = check.number("band", band, minimum=0.87, maximum=16.0)
     project = check.number("project", project, minimum=0.0, maximum=1.0)
     check.choice("shell", shell, ("outer", "both"))

@@ -193,7 +193,7 @@ def measure_uv(
         `UnwrapReport`, or a pair of it and `UvFaces`.
     """
     v, f, t = _textured_mesh(vertices, faces, uv)
-    check.positive_int("resolution", resolution, maximum=_MAX_RESOLUTION)
+    resolution = check.positive_int("resolution", resolution, maximum=_MAX_RESOLUTION)
     limit = check.number("small_chart_texels", small_chart_texels, minimum=0.0)
     if v.device.type == "cuda":
         found, chart, fault = _flat_measure.measure(v, f, t, resolution, limit)
@@ -361,7 +361,7 @@ def unwrap_uv(
     """
     v, f = check.mesh(vertices, faces)
     check.choice("method", method, METHODS)
-    check.positive_int("resolution", resolution, maximum=_MAX_RESOLUTION)
+    resolution = check.positive_int("resolution", resolution, maximum=_MAX_RESOLUTION)
     gap = check.number("padding", padding, minimum=0.0, maximum=_MAX_PADDING)
     limit = check.number("max_stretch", max_stretch, minimum=_MIN_STRETCH)
     if method == "xatlas":

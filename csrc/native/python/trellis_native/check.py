@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import torch
 
@@ -54,9 +55,10 @@ def tensor(
 
 
 def positive_int(name: str, value: object, *, minimum: int = 1, maximum: int | None = None) -> int:
-    """Checks that `value` is an integer (not a bool) within bounds."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Checks that `value` is an integer (numpy's too, but no bool) within bounds."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+    value = int(value)
     if value < minimum or (maximum is not None and value > maximum):
         bound = f"at least {minimum}" if maximum is None else f"in [{minimum}, {maximum}]"
         raise ValueError(f"{name}: expected {bound}, got {value}")
@@ -64,8 +66,8 @@ def positive_int(name: str, value: object, *, minimum: int = 1, maximum: int | N
 
 
 def number(name: str, value: object, *, minimum: float | None = None, maximum: float | None = None) -> float:
-    """Checks that `value` is a finite real number within bounds (inclusive)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    """Checks that `value` is a finite real number (numpy's too, but no bool) within bounds (inclusive)."""
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     value = float(value)
     if not math.isfinite(value):

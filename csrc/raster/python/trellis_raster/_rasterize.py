@@ -75,7 +75,7 @@ def rasterize(
         raise TypeError(f"resolution: expected (height, width), got {resolution!r}")
     height = check.positive_int("resolution[0]", resolution[0], maximum=MAX_SIDE)
     width = check.positive_int("resolution[1]", resolution[1], maximum=MAX_SIDE)
-    check.positive_int("subpixel_bits", subpixel_bits, minimum=4, maximum=8)
+    subpixel_bits = check.positive_int("subpixel_bits", subpixel_bits, minimum=4, maximum=8)
     if peel is not None:
         peel = check.tensor(
             "peel", peel, dtype=torch.float32, shape=[clip.shape[0], height, width, 4], like=clip
@@ -100,7 +100,7 @@ def depth_layers(
         max_layers: stop after so many; None for all. The rest as for `rasterize`.
     """
     if max_layers is not None:
-        check.positive_int("max_layers", max_layers)
+        max_layers = check.positive_int("max_layers", max_layers)
     layer: torch.Tensor | None = None
     count = 0
     while max_layers is None or count < max_layers:

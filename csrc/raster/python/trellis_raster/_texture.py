@@ -32,7 +32,7 @@ class MipPyramid:
 
     def level(self, index: int) -> torch.Tensor:
         """Level `index` as float32 [B, H, W, C], a view; 0 is the image itself."""
-        check.positive_int("index", index, minimum=0, maximum=self.levels - 1)
+        index = check.positive_int("index", index, minimum=0, maximum=self.levels - 1)
         sizes = _level_sizes(self.height, self.width, index + 1)
         begin = sum(h * w for h, w in sizes[:-1])
         h, w = sizes[-1]

@@ -78,10 +78,10 @@ class EnvironmentLight:
             filtered importance sampling, EGSR 2008.
         """
         hdr = check.tensor("hdr", hdr, dtype=torch.float32, shape=["H", "W", 3]).detach()
-        check.positive_int("resolution", resolution, minimum=16, maximum=4096)
+        resolution = check.positive_int("resolution", resolution, minimum=16, maximum=4096)
         if resolution & (resolution - 1):
             raise ValueError(f"resolution: expected a power of two, got {resolution}")
-        check.positive_int("samples", samples, maximum=1 << 20)
+        samples = check.positive_int("samples", samples, maximum=1 << 20)
         if hdr.numel() == 0:
             raise ValueError(f"hdr: expected at least one pixel, got {hdr.shape[0]} x {hdr.shape[1]}")
         if not bool(torch.isfinite(hdr).all()):
@@ -104,7 +104,7 @@ class EnvironmentLight:
         side = cube.shape[1]
         if not 16 <= side <= 4096 or side & (side - 1):
             raise ValueError(f"cube: expected a side that is a power of two from 16 to 4096, got {side}")
-        check.positive_int("samples", samples, maximum=1 << 20)
+        samples = check.positive_int("samples", samples, maximum=1 << 20)
         if not bool(torch.isfinite(cube).all()):
             raise ValueError("cube: expected finite values, got NaN or infinity")
         return EnvironmentLight._prefiltered(cube, samples)

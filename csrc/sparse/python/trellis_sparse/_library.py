@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
 from trellis_native import Extension, OpLibrary
@@ -22,12 +24,14 @@ def grid_shape(value: object) -> list[int]:
     """Checks a grid's size (B, W, H, D)."""
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
         raise ValueError(f"shape: expected 4 sizes (batch, width, height, depth), got {value!r}")
+    sizes: list[Any] = []
     for size in value:
-        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
+        if isinstance(size, bool) or not isinstance(size, (Integral, torch.SymInt)):
             raise TypeError(f"shape: expected 4 ints (batch, width, height, depth), got {value!r}")
-        if not 1 <= size <= MAX_GRID:
+        sizes.append(size if isinstance(size, torch.SymInt) else int(size))
+        if not 1 <= sizes[-1] <= MAX_GRID:
             raise ValueError(f"shape: expected sizes in [1, {MAX_GRID}], got {tuple(value)}")
-    return list(value)
+    return sizes
 
 
 def require_range(name: str, values: torch.Tensor, most: Sequence[int]) -> None:

@@ -84,7 +84,7 @@ def read_npz(source: Source, *, max_bytes: int = MAX_BYTES) -> tuple[torch.Tenso
         OSError: the file cannot be read.
         ValueError: it is not such an archive, is damaged, or expands beyond `max_bytes`.
     """
-    check.positive_int("max_bytes", max_bytes)
+    max_bytes = check.positive_int("max_bytes", max_bytes)
     name, data = read_all(source)
     try:
         arrays = _npz_arrays(data, max_bytes)

@@ -56,7 +56,7 @@ def read_vxz(
             text names the file and what is wrong with it.
     """
     threads = _threads(num_threads)
-    check.positive_int("max_bytes", max_bytes)
+    max_bytes = check.positive_int("max_bytes", max_bytes)
     name, data = read_all(source)
     try:
         info, binary = split(data)
@@ -114,10 +114,10 @@ def write_vxz(
     if compression_level is None:
         compression_level = default
     else:
-        check.positive_int("compression_level", compression_level, minimum=low, maximum=high)
+        compression_level = check.positive_int("compression_level", compression_level, minimum=low, maximum=high)
     check.choice("filter", filter, FILTERS)
     check.choice("attr_interleave", attr_interleave, INTERLEAVES)
-    check.positive_int("chunk_size", chunk_size, minimum=4, maximum=1024)
+    chunk_size = check.positive_int("chunk_size", chunk_size, minimum=4, maximum=1024)
     if chunk_size & (chunk_size - 1):
         raise ValueError(f"chunk_size: expected a power of two, got {chunk_size}")
     threads = _threads(num_threads)
