@@ -104,7 +104,8 @@ def convolution(setting: Setting) -> Iterator[Finding]:
     try:
         theirs = results("theirs")
     except Exception as error:  # Triton does not compile theirs for every number of channels
-        yield Finding(said, f"theirs raises {type(error).__name__}", 1, float("inf"))
+        why = " ".join(str(error).split())[:90]
+        yield Finding(said, f"theirs raises {type(error).__name__}: {why}", 1, float("inf"))
         theirs = known
     for i, name in enumerate(("output", "grad of feats", "grad of weight", "grad of bias")[: len(known)]):
         off = relative(theirs[i], known[i])

@@ -145,8 +145,18 @@ def test_vertex_normals_match_a_loop(weighting: str) -> None:
 
 def test_angle_weights_do_not_see_how_a_cube_was_triangulated() -> None:
     box = trimesh.creation.box()
-    got = vertex_normals(torch.tensor(box.vertices, dtype=torch.float32), torch.tensor(box.faces))
+    got = vertex_normals(torch.tensor(box.vertices, dtype=torch.float32), torch.tensor(box.faces), weighting="angle")
     np.testing.assert_allclose(got, np.sign(box.vertices) / 3**0.5, atol=1e-6)
+
+
+def test_area_weighs_where_nothing_is_said() -> None:
+    """Two faces of a roof at one ridge, of which one is nine times as large: the ridge leans to its side."""
+    v = torch.tensor([[0.0, 0, 0], [0, 1, 0], [1, 0, -1], [-9, 0, -9]])
+    f = torch.tensor([[0, 2, 1], [0, 1, 3]])
+    large, small = torch.tensor([-9.0, 0, 9]), torch.tensor([1.0, 0, 1])
+    expected = torch.nn.functional.normalize(large + small, dim=0)
+    torch.testing.assert_close(vertex_normals(v, f)[:2], expected.expand(2, 3))
+    assert torch.equal(vertex_normals(v, f), vertex_normals(v, f, weighting="area"))
 
 
 def test_face_normals_follow_the_right_hand() -> None:

@@ -188,7 +188,7 @@ class Model:
             torch.from_numpy(np.ascontiguousarray(vertices, np.float32)), torch.from_numpy(faces.astype(np.int32)),
             resolution=size,
         )[:4]  # fmt: skip
-        normals = mesh.vertex_normals(v, f)
+        normals = mesh.vertex_normals(v, f, weighting="angle")
         normals[normals.norm(dim=1) < 0.5] = torch.tensor([0.0, 1.0, 0.0])
         made = replace(
             self, positions=v.numpy(), normals=normals.numpy(), uv=uv.numpy(), faces=f.numpy().astype(np.int64),

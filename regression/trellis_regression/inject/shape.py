@@ -148,7 +148,9 @@ def stray_quads(model: Model, strength: float, random: Random) -> Model:
 def inner_shell(model: Model, strength: float, random: Random) -> Model:
     """An inner layer, 2 % of the size behind a share `strength` of the surface, turned to the cavity."""
     vertices, faces = model.weld()
-    normals = mesh.vertex_normals(torch.from_numpy(vertices), torch.from_numpy(faces.astype(np.int32))).numpy()
+    normals = mesh.vertex_normals(
+        torch.from_numpy(vertices), torch.from_numpy(faces.astype(np.int32)), weighting="angle"
+    ).numpy()
     inner = vertices - 0.02 * model.extent * normals
     welded = np.unique(model.positions, axis=0, return_inverse=True)[1].reshape(-1)
     corners = model.positions[model.faces].astype(np.float64)

@@ -95,14 +95,14 @@ def face_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
     return normals
 
 
-def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor, *, weighting: str = "angle") -> torch.Tensor:
+def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor, *, weighting: str = "area") -> torch.Tensor:
     """Unit normals of vertices: the weighted mean of the normals of the faces around each.
 
     Args:
         vertices: float32 [V, 3].
         faces: int32 or int64 [F, 3].
-        weighting: "angle" weighs a face by its angle at the vertex, so that the result does not depend on how the
-            surface was cut into triangles (Thuermer and Wuethrich 1998); "area" by its area.
+        weighting: "area" weighs a face by its area, as upstream's CuMesh does; "angle" by its angle at the vertex, so that
+            the result does not depend on how the surface was cut into triangles (Thuermer and Wuethrich 1998).
 
     Returns:
         float32 [V, 3]; zero for vertices without faces or where the normals cancel. Faces without area, or with
@@ -124,7 +124,7 @@ def corner_normals(
     Args:
         vertices: float32 [V, 3].
         faces: int32 or int64 [F, 3].
-        crease_angle: degrees in [0, 180]; at 180 all corners of a vertex get its `vertex_normals`.
+        crease_angle: degrees in [0, 180]; at 180 all corners of a vertex get its `vertex_normals` by angle.
 
     Returns:
         Normals float32 [F, 3, 3], zero where there is no direction, and leaders int32 [F, 3]: for each corner the first

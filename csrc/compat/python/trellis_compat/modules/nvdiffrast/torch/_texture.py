@@ -69,7 +69,7 @@ def texture(
         raise NotImplementedError("mip: trellis_compat serves what texture_construct_mip returns, not a list of images")
     level = _level(settled(uv_da), mip_level_bias, tex)
     if filter_mode == "linear-mipmap-nearest":
-        level = (level + 0.5).floor()
+        level = level.clamp_min(0).floor()  # upstream takes the finer of the two levels, not the nearer
     pyramid = texture_construct_mip(tex, max_mip_level) if mip is None else mip
     return trellis_raster.sample_texture(pyramid, uv, filter="mip", wrap=wrap, lod=level)
 
