@@ -67,7 +67,9 @@ def _remake(
         digest = sha256(source)
         if store:
             store.begin({"command": "remake", "input": digest, "options": asdict(options)})
-        manifest.facts["input"] = {"file": source.name, "sha256": digest}
+        manifest.facts["input"] = {"file": source.name, "sha256": digest, "left_out": list(asset.left_out)}
+    for sentence in asset.left_out:
+        manifest.say(f"  left out: {sentence}")
     with manifest.stage("voxelize") as facts:
         voxels = export.voxelize(asset, options.resolution, device)
         facts.update(voxels=len(voxels.coords), attribute_voxels=len(voxels.attr_coords))

@@ -27,8 +27,8 @@ _KNOWN = frozenset(
     {
         "EXT_texture_webp", "KHR_texture_transform", "KHR_mesh_quantization", "KHR_materials_emissive_strength",
         "KHR_lights_punctual", "KHR_materials_anisotropy", "KHR_materials_clearcoat", "KHR_materials_dispersion",
-        "KHR_materials_ior", "KHR_materials_iridescence", "KHR_materials_sheen", "KHR_materials_specular",
-        "KHR_materials_transmission", "KHR_materials_unlit", "KHR_materials_variants", "KHR_materials_volume",
+        "KHR_materials_ior", "KHR_materials_iridescence", "KHR_materials_pbrSpecularGlossiness", "KHR_materials_sheen",
+        "KHR_materials_specular", "KHR_materials_transmission", "KHR_materials_unlit", "KHR_materials_variants", "KHR_materials_volume",
         "KHR_xmp_json_ld",
     }
 )  # fmt: skip
@@ -40,6 +40,7 @@ _REMEDIES = {
     "KHR_texture_basisu": "its textures are KTX2 (Basis Universal), which is not read: export it with PNG, JPEG or WebP",
     "EXT_texture_avif": "its textures are AVIF, which is not read: export it with PNG, JPEG or WebP",
 }
+SPECULAR = "KHR_materials_pbrSpecularGlossiness"
 _KTX2 = b"\xabKTX 20\xbb"
 # First bytes of what is often given in place of a GLB.
 _OTHER = (
@@ -342,13 +343,19 @@ def _check_textures(glb: Glb) -> None:
         source = texture.get("extensions", {}).get("EXT_texture_webp", texture).get("source", texture.get("source"))
         _index(glb, "images", source, f"textures[{i}]")
     for i, material in enumerate(glb.items("materials")):
-        pbr = material.get("pbrMetallicRoughness", {})
-        for holder, name in (
-            (pbr, "baseColorTexture"), (pbr, "metallicRoughnessTexture"), (material, "normalTexture"),
-            (material, "occlusionTexture"), (material, "emissiveTexture"),
-        ):  # fmt: skip
-            if name in holder:
-                _index(glb, "textures", holder[name].get("index"), f"materials[{i}].{name}")
+        for name, info in named_textures(material).items():
+            _index(glb, "textures", info.get("index"), f"materials[{i}].{name}")
+
+
+def named_textures(material: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The textures that a material is read by, as it refers to them, by name."""
+    extra = material.get("extensions", {})
+    if SPECULAR in extra:
+        surface, names = extra[SPECULAR], ("diffuseTexture", "specularGlossinessTexture")
+    else:
+        surface, names = material.get("pbrMetallicRoughness", {}), ("baseColorTexture", "metallicRoughnessTexture")
+    named = {k: surface[k] for k in names if k in surface}
+    return named | {k: material[k] for k in ("normalTexture", "occlusionTexture", "emissiveTexture") if k in material}
 
 
 def _check_meshes(glb: Glb) -> None:

@@ -66,7 +66,8 @@ def begin(*paths: Path, apart: bool = False) -> None:
                 rest = _Rest(path, glb, readings[path])
                 for part in parts:
                     for texture in part.material.textures.values():
-                        cast("Coming", texture.image).source = rest
+                        if isinstance(cast(Any, texture.image), Coming):  # one that was made of others is here already
+                            texture.image.source = rest
                 return Opened(glb, parts, frame, digest)
         images = Images(glb)
         images.decode(shown_images(glb), pool)

@@ -1,7 +1,8 @@
 """A GLB as the triangles and materials that a renderer or a gate looks at, in world space.
 
 Semantics are those of the glTF 2.0 specification, sections 3.5 (nodes), 3.7 (meshes) and 3.9 (materials), with
-KHR_texture_transform, KHR_materials_emissive_strength and EXT_texture_webp.
+KHR_texture_transform, KHR_materials_emissive_strength, KHR_materials_pbrSpecularGlossiness (by its conversion) and
+EXT_texture_webp.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .glb import Glb, GlbError, decode_data_uri, is_ktx2
+from .glb import SPECULAR, Glb, GlbError, decode_data_uri, is_ktx2, named_textures
+from .specular import Factors, converted, metallic_roughness
 
 Array = npt.NDArray[np.float32]
 
@@ -37,6 +39,11 @@ class Texture:
     wrap: tuple[str, str]
     uv_set: int
     transform: npt.NDArray[np.float64]  # [2, 3]: uv' = M [u, v, 1]
+
+    def looked_up_like(self, other: Texture) -> bool:
+        """Whether one place of the surface reads the same place of both."""
+        same = (self.wrap, self.uv_set) == (other.wrap, other.uv_set)
+        return same and bool((self.transform == other.transform).all())
 
 
 @dataclass(frozen=True)
@@ -238,10 +245,37 @@ class Images:
         self._begun: dict[int, Future[npt.NDArray[np.uint8]]] = {}
         self._pixels = self._bytes = 0
         self._sizes: dict[int, tuple[int, int]] = {}
+        self._converted: dict[Any, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = {}
 
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]:
+        return self.pixels(index)
+
+    def pixels(self, index: int) -> npt.NDArray[np.uint8]:
+        """An image itself, also where it is otherwise given before it is decoded."""
         self.decode([index])
         return self._begun[index].result()
+
+    def converted(
+        self, sources: tuple[int, ...], factors: Factors, together: bool
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """Base colour and metallic-roughness of the images of diffuse and of specular colour with glossiness, -1 for none.
+
+        Args:
+            together: whether they are looked up alike. Else no texel of one belongs to one of the other, and its mean counts.
+        """
+        key = (sources, factors, together)
+        if key not in self._converted:
+            first, second = (None if i < 0 else self.pixels(i) for i in sources)
+            if together:
+                self._converted[key] = converted(first, second, factors)
+            else:
+                means = [
+                    None if x is None else x.mean((0, 1), keepdims=True).round().astype(np.uint8)
+                    for x in (first, second)
+                ]
+                base, surface = converted(first, means[1], factors)[0], converted(means[0], second, factors)[1]
+                self._converted[key] = base, surface
+        return self._converted[key]
 
     def decode(self, indices: Sequence[int], pool: Executor | None = None) -> None:
         """Begins to decode those that are not yet, in `pool` if one is given, and else is done with them on return.
@@ -362,7 +396,7 @@ def shown_images(glb: Glb) -> list[int]:
 def _shown(glb: Glb) -> list[int]:
     found = []
     for item in glb.items("materials"):
-        for info in _named_textures(item).values():
+        for info in named_textures(item).values():
             found.append(_source(glb.items("textures")[info["index"]]))
     return list(dict.fromkeys(found))
 
@@ -372,23 +406,15 @@ def _source(texture: dict[str, Any]) -> int:
     return source
 
 
-def _named_textures(item: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A material's textures by name."""
-    pbr = item.get("pbrMetallicRoughness", {})
-    named = {k: pbr[k] for k in ("baseColorTexture", "metallicRoughnessTexture") if k in pbr}
-    return named | {k: item[k] for k in ("normalTexture", "occlusionTexture", "emissiveTexture") if k in item}
-
-
 def _texture(glb: Glb, info: dict[str, Any], images: Images) -> Texture:
     texture = glb.items("textures")[info["index"]]
-    source = _source(texture)
     sampler = glb.items("samplers")[texture["sampler"]] if "sampler" in texture else {}
     wrap = (_WRAP.get(sampler.get("wrapS", 10497), "repeat"), _WRAP.get(sampler.get("wrapT", 10497), "repeat"))
     change = info.get("extensions", {}).get("KHR_texture_transform", {})
     (sx, sy), (ox, oy), angle = change.get("scale", (1, 1)), change.get("offset", (0, 0)), change.get("rotation", 0.0)
     c, s = np.cos(angle), np.sin(angle)
     transform = np.array([[c * sx, s * sy, ox], [-s * sx, c * sy, oy]], np.float64)
-    return Texture(images[source], wrap, change.get("texCoord", info.get("texCoord", 0)), transform)
+    return Texture(images[_source(texture)], wrap, change.get("texCoord", info.get("texCoord", 0)), transform)
 
 
 def _numbers(values: Any, count: int) -> tuple[float, ...]:
@@ -399,20 +425,60 @@ def _numbers(values: Any, count: int) -> tuple[float, ...]:
 
 
 def _material(glb: Glb, item: dict[str, Any], images: Images) -> Material:
-    pbr = item.get("pbrMetallicRoughness", {})
-    named = _named_textures(item)
     strength = item.get("extensions", {}).get("KHR_materials_emissive_strength", {}).get("emissiveStrength", 1.0)
     mode = item.get("alphaMode", "OPAQUE")
     if mode not in ("OPAQUE", "MASK", "BLEND"):
         raise GlbError(f"a material's alphaMode is {mode!r}, which glTF does not define")
+    surface = _specular if SPECULAR in item.get("extensions", {}) else _metallic
+    base_color, metallic, roughness, textures = surface(glb, item, images)
     return Material(
         name=str(item.get("name", "")),
-        base_color=_numbers(pbr.get("baseColorFactor", (1.0, 1.0, 1.0, 1.0)), 4),
-        metallic=float(pbr.get("metallicFactor", 1.0)),
-        roughness=float(pbr.get("roughnessFactor", 1.0)),
+        base_color=base_color,
+        metallic=metallic,
+        roughness=roughness,
         emissive=tuple(strength * e for e in _numbers(item.get("emissiveFactor", (0.0, 0.0, 0.0)), 3)),
         alpha_mode=mode,
         alpha_cutoff=float(item.get("alphaCutoff", 0.5)),
         double_sided=bool(item.get("doubleSided", False)),
-        textures={k: _texture(glb, v, images) for k, v in named.items()},
+        textures=textures,
     )
+
+
+# Base colour, metallic, roughness and textures.
+_Surface = tuple[tuple[float, ...], float, float, dict[str, Texture]]
+
+
+def _metallic(glb: Glb, item: dict[str, Any], images: Images) -> _Surface:
+    pbr = item.get("pbrMetallicRoughness", {})
+    return (
+        _numbers(pbr.get("baseColorFactor", (1.0, 1.0, 1.0, 1.0)), 4),
+        float(pbr.get("metallicFactor", 1.0)),
+        float(pbr.get("roughnessFactor", 1.0)),
+        {k: _texture(glb, v, images) for k, v in named_textures(item).items()},
+    )
+
+
+def _specular(glb: Glb, item: dict[str, Any], images: Images) -> _Surface:
+    """By KHR_materials_pbrSpecularGlossiness, which goes before the metallic-roughness that a file may hold beside it."""
+    given = item["extensions"][SPECULAR]
+    diffuse = _numbers(given.get("diffuseFactor", (1.0, 1.0, 1.0, 1.0)), 4)
+    specular = _numbers(given.get("specularFactor", (1.0, 1.0, 1.0)), 3)
+    gloss = float(given.get("glossinessFactor", 1.0))
+    named = named_textures(item)
+    infos = [named.pop(k, None) for k in ("diffuseTexture", "specularGlossinessTexture")]
+    textures = {k: _texture(glb, v, images) for k, v in named.items()}
+    shown = [i for i in infos if i is not None]
+    if not shown:
+        base, metallic = metallic_roughness(np.array(diffuse[:3], np.float32), np.array(specular, np.float32))
+        r, g, b = base.tolist()
+        return (r, g, b, diffuse[3]), float(metallic), 1 - gloss, textures
+    diffuse_way, specular_way = (None if i is None else _texture(glb, i, images) for i in infos)
+    # One of them is there; what there is no image of is looked up as the other.
+    base_way, surface_way = diffuse_way or specular_way, specular_way or diffuse_way
+    assert base_way is not None and surface_way is not None
+    sources = tuple(-1 if i is None else _source(glb.items("textures")[i["index"]]) for i in infos)
+    together = base_way.looked_up_like(surface_way)
+    base_image, surface_image = images.converted(sources, (diffuse, specular, gloss), together)
+    textures["baseColorTexture"] = replace(base_way, image=base_image)
+    textures["metallicRoughnessTexture"] = replace(surface_way, image=surface_image)
+    return (1.0, 1.0, 1.0, 1.0), 1.0, 1.0, textures

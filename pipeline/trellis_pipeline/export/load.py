@@ -11,6 +11,7 @@ import trellis_voxel as voxel
 from trellis_regression.glb import Glb, GlbError, check_geometry, read_glb
 from trellis_regression.scene import Part, load_parts
 
+from .left_out import left_out
 from .materials import textured
 from .normals import Reference
 from .stages import UNIT_AABB, Mesh, Placement, VoxelAsset
@@ -30,6 +31,7 @@ class SourceAsset:
         parts: triangles with their materials, in road space.
         vertices, faces, normals: the same triangles as one mesh, float32 [V, 3], int32 [F, 3] and float32 [V, 3].
         placement: how to put the result back where the source was.
+        left_out: sentences about what the file has and the voxels have no place for.
     """
 
     parts: list[Part]
@@ -37,6 +39,7 @@ class SourceAsset:
     faces: torch.Tensor
     normals: torch.Tensor
     placement: Placement
+    left_out: tuple[str, ...] = ()
 
     def reference(self, device: torch.device) -> Reference:
         """The surface itself, for `export_asset`."""
@@ -58,7 +61,7 @@ def load_source(path: str | Path) -> SourceAsset:
     glb = read_glb(path)
     try:
         check_geometry(glb)
-        return _fit(_surfaces(glb))
+        return replace(_fit(_surfaces(glb)), left_out=tuple(left_out(glb)))
     except GlbError as error:
         raise GlbError(f"{path}: {error}") from error.__cause__
 
