@@ -2,8 +2,9 @@
 
 The asset is a rough ball, made here in one go (uv by a sphere's longitudes, one chart), with two PNG textures of noise
 that compresses as pictures do. It is its own golden. Prints wall and processor seconds of each step in one process, then
-those of the whole command in a process of its own, three times each: the start of Python, every import, the report of the
-Khronos validator where it is installed.
+those of the whole command in a process of its own, `--runs` times each and once before: the start of Python, every import,
+the report of the Khronos validator where it is installed. Processes find bytecode, as after any installation; where there
+is none beside torch they are given a cache, and the first line says so.
 """
 
 from __future__ import annotations
@@ -11,9 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import resource
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,8 +20,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cold
 import numpy as np
 import torch
+from heading import heading, where
 from PIL import Image
 from trellis_regression import thresholds
 from trellis_regression.asset import Asset
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("out/gate-benchmark.glb"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--command-only", action="store_true", help="leave out the steps")
+    parser.add_argument("--runs", type=int, default=5, help="of the command, of each kind (5)")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     if not arguments.keep.is_file():
@@ -86,13 +88,17 @@ def main() -> None:
         )
         return result
 
-    if not arguments.command_only:
-        steps(arguments.keep, device, timed)
-    commands(arguments.keep, device)
+    with TemporaryDirectory() as cache:
+        processes, how = cold.with_bytecode(Path(cache), "torch", "numpy", "PIL.Image", "trellis_regression")
+        host = [where(torch.device("cpu"))] if device.type != "cpu" else []
+        print(heading(device, *host, how), flush=True)
+        if not arguments.command_only:
+            steps(arguments.keep, device, timed)
+        commands(arguments.keep, device, arguments.runs, processes)
 
 
-def commands(path: Path, device: torch.device) -> None:
-    """The command as a user types it, without a golden and with one."""
+def commands(path: Path, device: torch.device, runs: int, processes: dict[str, str]) -> None:
+    """The command as a user types it, without a golden and with one; a first run of each is not counted."""
     with TemporaryDirectory() as folder:
         golden = Path(folder, "ball", "copy")
         golden.mkdir(parents=True)
@@ -101,27 +107,10 @@ def commands(path: Path, device: torch.device) -> None:
         Path(golden, "profile.json").write_text(json.dumps(alone(Asset.read(path))))
         Path(golden, "provenance.json").write_text(json.dumps({"sha256": digest}))
         for what, more in (("no golden", []), ("a golden", ["--golden", str(golden.parent)])):
-            command = [
-                sys.executable,
-                "-m",
-                "trellis_regression",
-                "check",
-                str(path),
-                "--device",
-                str(device),
-                *more,
-            ]
-            for _ in range(3):
-                wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-                done = subprocess.run(command, capture_output=True, text=True)
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-                print(
-                    f"{'the command, ' + what:34}{time.perf_counter() - wall:8.2f} s wall {spent:8.2f} s processor, exit "
-                    f"{done.returncode} {done.stderr.strip()[-200:]}",
-                    flush=True,
-                )
-        print(done.stdout)
+            command = [sys.executable, "-m", "trellis_regression", "check", str(path), "--device", str(device), *more]
+            walls, processor, said = cold.times(command, runs, processes)
+            print(cold.line(f"the command, {what}", walls, processor), flush=True)
+        print(said)
 
 
 def steps(path: Path, device: torch.device, timed: Callable[..., Any]) -> None:
