@@ -64,7 +64,7 @@ def inside(asked: float, arguments: list[str]) -> None:
 
     _rows.append((begin, time.time(), "MainThread", "import of the command"))
     cli._device = _watched("cli._device", cli._device)
-    cli._unheard = _watched("ahead: the light of pictures", cli._unheard)
+    cli._unheard = _watched("ahead: what pictures need", cli._unheard)
     opening._retain = _watched("CUDA context", opening._retain)
     setattr(reading.Reading, "result", _watched("waiting for a file's process", reading.Reading.result))  # noqa: B010
     opening.begin = _watched("opening.begin", opening.begin)

@@ -110,6 +110,25 @@ def test_the_light_is_made_once(monkeypatch):
     pictures._light.cache_clear()
 
 
+def test_a_gpu_is_given_the_first_comparison_ahead(monkeypatch):
+    """All views and modes at once, as they are compared later: another number of them has other kernels."""
+    done = []
+    monkeypatch.setattr(pictures, "light", lambda device: done.append(device.type))
+    monkeypatch.setattr(pictures, "flip", lambda a, b: done.append(tuple(a.shape)) or done.append(a.device.type))
+    pictures.prepare(torch.device("cpu"))
+    assert done == ["cpu"]
+    pictures.prepare(torch.device("meta"))
+    assert done[1:] == ["meta", (8, 3, pictures.SIZE, pictures.SIZE, 3), "meta"]
+
+
+def test_bounds_that_another_process_found_are_not_measured_again():
+    measured = Asset.read(GOLDEN)
+    opened = opening.Opened(measured.glb, measured.parts, bounds=measured.bounds)
+    given = Asset(measured.glb, opened=opened)
+    assert given.bounds is measured.bounds and given.extent == measured.extent
+    assert "positions" in vars(measured) and "positions" not in vars(given)
+
+
 def test_garbage_is_collected_again_after_an_import():
     assert gc.isenabled()
     with pytest.raises(KeyError), opening.uncollected():
@@ -206,7 +225,7 @@ def test_surfaces_come_before_their_images(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Images, "_finish", staticmethod(waiting))
     reading = Reading(GOLDEN, opening._read)
-    ((parts, _),) = reading.result()
+    ((parts, _, _),) = reading.result()
     textures = parts[0].material.textures.values()
     assert len(parts[0].faces) and all(isinstance(t.image, Coming) for t in textures)
     assert len({id(t.image) for t in textures}) == len({t.image.index for t in textures})  # each once
@@ -283,11 +302,14 @@ def test_a_command_reads_in_another_process():
     script = (
         "import sys; from pathlib import Path; from trellis_regression import opening\n"
         "opening.begin(Path(sys.argv[1]), apart=True); opening.surfaces = None\n"
-        "found = opening.take(sys.argv[1]); print(len(found.parts[0].faces), found.frame.radius, 'torch' in sys.modules)"
+        "found = opening.take(sys.argv[1]); print(len(found.parts[0].faces), found.frame.radius, 'torch' in sys.modules)\n"
+        "print(*found.bounds.reshape(-1), found.digest)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", script, GOLDEN], capture_output=True, text=True)
     asset = Asset.read(GOLDEN)
-    assert done.stdout.split() == [str(len(asset.faces)), str(asset.frame.radius), "False"], done.stderr
+    said = done.stdout.split()
+    assert said[:3] == [str(len(asset.faces)), str(asset.frame.radius), "False"], done.stderr
+    assert [float(x) for x in said[3:9]] == asset.bounds.reshape(-1).tolist() and said[9] == asset.digest
 
 
 @pytest.mark.parametrize("without", ["fork", "memfd_create"])

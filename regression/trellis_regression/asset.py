@@ -128,6 +128,8 @@ class Asset:
     @once
     def bounds(self) -> npt.NDArray[np.float64]:
         """[2, 3], of the vertices that faces use."""
+        if self._opened is not None and self._opened.bounds is not None:
+            return self._opened.bounds
         used = rows(self.positions, members(self.faces, len(self.positions)))
         return torch.stack([used.amin(0), used.amax(0)]).double().cpu().numpy()
 

@@ -190,7 +190,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _device(name: str, pictures: bool) -> str:
-    """The device, if there is one of that name; with `pictures`, what lights them is made beside all else."""
+    """The device, if there is one of that name; with `pictures`, what comparing them needs is made beside all else."""
     lean.import_torch()
     import torch
 
@@ -212,9 +212,9 @@ def _device(name: str, pictures: bool) -> str:
             ) from error
         torch.set_num_threads(1)  # what is left for the CPU is small, and a pool of threads would only spin
     if pictures:
-        from .measure.pictures import light
+        from .measure.pictures import prepare
 
-        Thread(target=_unheard, args=(light, device), daemon=True).start()
+        Thread(target=_unheard, args=(prepare, device), daemon=True).start()
     return name
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from .glb import EmptySceneError, Glb, GlbError, check_geometry, read_glb
 from .reading import Reading, possible
-from .scene import Coming, Frame, Images, Part, Promised, cores, frame_of, load_parts, shown_images
+from .scene import Coming, Frame, Images, Part, Promised, cores, extents_of, load_parts, shown_images
 
 MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
 """What a gate will look at; a larger scene is refused rather than allowed to fill the memory."""
@@ -27,10 +27,12 @@ MAX_TRIANGLES, MAX_VERTICES = 20_000_000, 60_000_000
 
 @dataclass(frozen=True)
 class Opened:
-    """A file and its surfaces; what a camera frames and the file's SHA-256, if cores that had nothing else to do found them."""
+    """A file and its surfaces; their bounding box [2, 3], what a camera frames and the file's SHA-256, if cores that had
+    nothing else to do found them."""
 
     glb: Glb
     parts: list[Part]
+    bounds: npt.NDArray[np.float64] | None = None
     frame: Frame | None = None
     digest: str | None = None
 
@@ -62,13 +64,13 @@ def begin(*paths: Path, apart: bool = False) -> None:
         if path in readings:
             digest = hashlib.sha256(glb.data).hexdigest()
             if (found := readings[path].result()) is not None:
-                parts, frame = found[0]
+                parts, bounds, frame = found[0]
                 rest = _Rest(path, glb, readings[path])
                 for part in parts:
                     for texture in part.material.textures.values():
                         if isinstance(cast(Any, texture.image), Coming):  # one that was made of others is here already
                             texture.image.source = rest
-                return Opened(glb, parts, frame, digest)
+                return Opened(glb, parts, bounds, frame, digest)
         images = Images(glb)
         images.decode(shown_images(glb), pool)
         return Opened(glb, surfaces(glb, images))
@@ -85,11 +87,11 @@ def abandon() -> None:
 
 
 def _read(path: Path) -> Iterator[Any]:
-    """Surfaces without their images and what a camera frames, then each image."""
+    """Surfaces without their images, their bounding box and what a camera frames, then each image."""
     glb = read_glb(path)
     images = Promised(glb)
     parts = surfaces(glb, images)
-    yield parts, frame_of(parts) if parts else None
+    yield parts, *(extents_of(parts) if parts else (None, None))
     yield from images.decoded()
 
 

@@ -83,10 +83,16 @@ class Frame:
 
 def frame_of(parts: Sequence[Part]) -> Frame:
     """The sphere around the middle of the bounding box that reaches to the farthest vertex."""
+    return extents_of(parts)[1]
+
+
+def extents_of(parts: Sequence[Part]) -> tuple[npt.NDArray[np.float64], Frame]:
+    """The bounding box [2, 3] of the vertices that faces use, and what a camera frames."""
     points = np.concatenate([p.positions[_used(p)] for p in parts]).astype(np.float64)
-    centre = (points.min(0) + points.max(0)) / 2
+    bounds = np.stack([points.min(0), points.max(0)])
+    centre = (bounds[0] + bounds[1]) / 2
     x, y, z = centre.tolist()
-    return Frame((x, y, z), max(float(np.linalg.norm(points - centre, axis=1).max()), 1e-9))
+    return bounds, Frame((x, y, z), max(float(np.linalg.norm(points - centre, axis=1).max()), 1e-9))
 
 
 def _used(part: Part) -> npt.NDArray[np.bool_]:

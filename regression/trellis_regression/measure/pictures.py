@@ -55,6 +55,15 @@ def _light(device: torch.device) -> shade.EnvironmentLight:
     return load_environment(None, device)
 
 
+def prepare(device: torch.device) -> None:
+    """What the first comparison on a device would wait for: the light; on a GPU also the kernels of FLIP, whose loading
+    takes longer than their work."""
+    light(device)
+    if device.type != "cpu":
+        blank = torch.zeros(len(VIEWS), len(MODES), SIZE, SIZE, 3, device=device)
+        flip(blank, blank)
+
+
 def renderer(asset: Asset, frame: Frame | None = None) -> Renderer:
     """What draws an asset on its device, in a frame or in its own."""
     return Renderer(asset.parts, light(asset.device), asset.device, asset.pixels, frame or asset.frame)
