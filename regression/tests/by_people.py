@@ -3,6 +3,7 @@
 python regression/tests/by_people.py read LIBRARY.sh3f FOLDER [--licence CC-BY]   # every usable model of it as a GLB
 python regression/tests/by_people.py pack LIBRARY.sh3f            # those that the package holds, with their credits
 python regression/tests/by_people.py judge FOLDER OUT --jobs 16   # through the road, twice, and what the gates say
+python regression/tests/by_people.py alone FOLDER OUT --jobs 16   # any GLBs as they are, without a golden
 
 A model is usable when the licence file beside it says Creative Commons Zero (or what was asked for) and it has at most
 `MOST_FACES` faces. Only those under CC0 are packed; others are only measured.
@@ -23,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from trellis_regression import gate, matrix, thresholds
+from trellis_regression import gate, matrix, profile, thresholds
+from trellis_regression.asset import Asset
 from trellis_regression.parallel import spread
 from trellis_regression.sample import people
 
@@ -244,19 +246,31 @@ def _judged(road, out, profiles, name):
     try:
         control = matrix.make_control(road, out, name)
     except ValueError as error:
-        return name, {"failed": str(error)}, {}
+        return name, {"failed": [str(error)]}, {}
     evidence = control.evidence(looks=matrix.QUICK_LOOK)
     said = {p: [x.sentence for x in gate.judge(evidence, thresholds.load(p)).fired] for p in profiles}
     return name, said, {" ".join(which): value for which, value in matrix.figures_of(evidence).items()}
 
 
-def judge(folder, out, jobs):
+def _alone(folder, profiles, name):
+    """`_judged` of a file as it is."""
+    try:
+        evidence = profile.gather(Asset.read(folder / f"{name}.glb"), looks=profile.Looks(views=()))
+    except ValueError as error:
+        return name, {"failed": [str(error)]}, {}
+    said = {p: [x.sentence for x in gate.judge(evidence, thresholds.load(p)).fired] for p in profiles}
+    return name, said, {" ".join(which): value for which, value in matrix.figures_of(evidence).items()}
+
+
+def judge(folder, out, jobs, alone):
     road = matrix.load_road("trellis_pipeline.gating")
     road = type(road)(partial(_source, folder))
     names = sorted(p.stem for p in folder.glob("*.glb"))
+    profiles = ("default", "strict")
+    work = partial(_alone, folder, profiles) if alone else partial(_judged, road, out, profiles)
     flagged = Counter()
     with (out / "judged.jsonl").open("w") as file:
-        for name, said, figures in spread(partial(_judged, road, out, ("default", "strict")), names, jobs):
+        for name, said, figures in spread(work, names, jobs):
             file.write(json.dumps([name, said, figures]) + "\n")
             file.flush()
             flagged.update(p for p, sentences in said.items() if sentences)
@@ -267,7 +281,7 @@ def judge(folder, out, jobs):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=("read", "pack", "judge"))
+    parser.add_argument("command", choices=("read", "pack", "judge", "alone"))
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--licence", choices=LICENCES, default="CC0")
@@ -278,4 +292,4 @@ if __name__ == "__main__":
         pack(*given.paths)
     else:
         given.paths[1].mkdir(parents=True, exist_ok=True)
-        judge(*given.paths, given.jobs)
+        judge(*given.paths, given.jobs, given.command == "alone")

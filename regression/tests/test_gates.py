@@ -103,6 +103,14 @@ def test_parts_of_a_matrix_are_all_of_it_and_hold_as_many_chosen():
             cli.main(["faults", "--part", wrong])
 
 
+def test_what_lies_otherwise_than_the_exported_mesh_is_not_held_against_its_voxels(controls):
+    """Pieces that float outside its box move an asset within it, and any other order of the axes may then fit better."""
+    control = controls["robot"]
+    assert {"axis_colour_gain", "grid_colour_gain"} <= control.evidence().voxel_axes.keys()
+    data = inject(Model.of(control.asset()), "floaters", "40").data
+    assert control.evidence(Asset.parse(data)).voxel_axes == {}
+
+
 def test_the_road_keeps_the_grid_that_it_samples(controls):
     folder = controls["robot"].stage_folder
     grid = stages.grid(folder)

@@ -135,9 +135,10 @@ def gather(
         against |= pictures.measure(list(views))
     voxel_axes: dict[str, Any] = {}
     if stage_folder is not None and asset.has_surface and (voxels := stages.voxel_colours(stage_folder)):
-        voxel_axes = axes.measure_voxels(asset, *voxels)
-        if grid := stages.grid(stage_folder):
-            voxel_axes |= axes.measure_grid(asset, grid)
+        grid = stages.grid(stage_folder)
+        if grid is None or axes.lies_in(asset, grid):
+            voxel_axes = axes.measure_voxels(asset, *voxels)
+            voxel_axes |= axes.measure_grid(asset, grid) if grid else {}
     return Evidence(
         container=own["container"], shape=own["shape"], texture=own["texture"], golden=golden_profile, against=against,
         validator=container.validator(validate) if validate is not None else {},

@@ -1,7 +1,7 @@
 """Thresholds, derived from the spread of clean assets and kept in `thresholds.json` with the curve they come from.
 
 The rule: the largest clean value, plus `margin` times the distance from the median to it (at least the detector's
-`floor`), but for shares never more than half of what is left up to 1. `default` takes margin 1, `strict` a quarter.
+`floor`), but for shares never more than half of what is left up to 1. `default` takes margin 1, `strict` a half.
 `trellis-gate calibrate` writes the table anew from a sample.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from .detectors import ALL, Detector
 
-PROFILES = {"default": 1.0, "strict": 0.25}
+PROFILES = {"default": 1.0, "strict": 0.5}
 """Margins."""
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 DIGITS = 6

@@ -110,6 +110,7 @@ ALL: tuple[Detector, ...] = (
         "alpha ripples in {value:.0%} of the surface: trilinear weights were not divided by those of the voxels present",
         "renormalise the weights over the neighbours that exist (trellis_sparse.grid_sample_3d does)",
         alone=f.texture("alpha_ripple_share"), golden=f.more_than_golden("texture", "alpha_ripple_share"),
+        floor_alone=0.05,
     ),
     Detector(
         "black-texel-bleed",

@@ -86,13 +86,16 @@ LATTICE = 10.0
 def blocky(e: Evidence) -> float | None:
     """Right-angled edges between axis-aligned faces per area, weighed by how much of the surface is axis-aligned and how
     well its vertices lie on a lattice: furniture has such edges too. A finer lattice than is looked for shows by edges alone.
+    A stair turns in as often as out; where fewer than one edge in `ONE_WAY` turns inward, as of boards, they count for less.
     """
     if not e.shape:
         return None
-    steps = _stepped(e.shape)
+    in_and_out = min(1.0, ONE_WAY * e.shape["inward_step_density"] / max(e.shape["step_density"], 1e-9))
+    steps = _stepped(e.shape) * in_and_out
     return float(max(steps * e.shape["lattice_coherence"] ** 2, steps - MANY_STEPS))
 
 
+ONE_WAY = 4.0
 MANY_STEPS = 128.0
 """More right-angled edges than an object has that is not made of voxels; about what 128 cells along the longest side give."""
 
@@ -134,8 +137,13 @@ def winding_golden(e: Evidence) -> float | None:
         return None
     # Points beside the golden's surface meet it at any angle; they say nothing of how faces are wound.
     beside = 2 * float(e.against.get("extra_share", 0))
-    turned, one_sided = (float(e.against.get(f"normal_turned_{k}share", 0)) - beside for k in ("", "one_sided_"))
-    return max(own - _wound(theirs), one_sided, _most_of(turned))
+    turned, one_sided, solid = (
+        float(e.against.get(f"normal_turned_{k}share", 0)) - beside for k in ("", "one_sided_", "solid_")
+    )
+    return max(own - _wound(theirs), one_sided, TURNED_PART * solid, _most_of(turned))
+
+
+TURNED_PART = 1.0
 
 
 def _wound(s: dict[str, Any]) -> float:

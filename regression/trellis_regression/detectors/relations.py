@@ -19,6 +19,7 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
         "over-cleaned": "the asset's own surface is gone",
         "over-decimated": "a placeholder has few faces",
         "blocky": "a box has right angles on the axes",
+        "axis-swap": "a placeholder fits the golden's box one way as badly as another",
         "alpha-lost": "it shows other parts of the texture",
         "transparent": "it shows other parts of the texture",
         "material-drift": "it shows other parts of the texture",
@@ -49,7 +50,7 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
         "material-drift": "fragments lie where there is no material",
         **_GUARDS,
     },
-    "floaters": _GUARDS,
+    "floaters": {"sliver-charts": "each piece is a chart of its own", **_GUARDS},
     "blocky": {
         "over-cleaned": "the stair lies up to a cell away from the surface",
         "over-decimated": "a stair has more area for as many faces",
@@ -60,6 +61,8 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
     "double-shell": {
         "over-cleaned": "the two layers lie on either side of the surface that was there",
         "over-decimated": "as many faces are spread over twice the area",
+        "axis-swap": "the inner layer carries the colours of the outer to where those of a thin part's other side are",
+        "floaters": "the inner layers of small parts lie apart",
         **_GUARDS,
     },
     "flipped-winding": {
@@ -76,6 +79,7 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
         "over-cleaned": "a few large faces cut across what was round",
         "fp16-threshold": "where parts of few faces touch, some hang at edges of three",
         "axis-swap": "colours are taken from where the large faces cut across",
+        "material-drift": _SHARE,
         **_GUARDS,
     },
     "axis-swap": {
@@ -105,6 +109,7 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
         "black-texel-bleed": "nearly all texels of a tiny chart touch a gap",
         "black-texture": _SHARE,
         "alpha-lost": _SHARE,
+        "material-drift": _SHARE,
         "picture-drift": _LOOK,
     },
     "surface-drift": {"picture-drift": _LOOK},

@@ -62,13 +62,9 @@ def measure_grid(asset: Asset, grid: Grid) -> dict[str, Any]:
     """The same against the grid that the texture was sampled from, at the very places and with the sampler's weights.
 
     A sampler that mixes up coordinates does so in the grid, about its middle. Where that meets no voxel, texels take
-    the colour of others; so each permutation is only held against the identity where both meet some. An asset that lies
-    otherwise than the mesh that was exported is not measured.
+    the colour of others; so each permutation is only held against the identity where both meet some.
     """
-    own = asset.bounds[1] - asset.bounds[0]
-    there = (grid.high - grid.low)[[0, 2, 1]]  # y up
-    if np.abs(own / max(own.max(), 1e-30) - there / max(there.max(), 1e-30)).max() > _SAME_BOX:
-        return {}
+    there = _box(grid)
     colours = asset.colors_at(asset.samples.faces, asset.samples.barycentric)
     unit = asset.samples.points.double() * float(there.max())  # about the middle of the box, the longest side 1
     middle = torch.from_numpy((grid.low + grid.high) / 2).to(unit)
@@ -85,6 +81,17 @@ def measure_grid(asset: Asset, grid: Grid) -> dict[str, Any]:
             found = float((error[both] - (colours[both] - other[both]).abs().mean(1).double()).mean())
             best, gain = (name, found) if found > gain else (best, gain)
     return {"grid_colour_best": best, "grid_colour_gain": gain}
+
+
+def lies_in(asset: Asset, grid: Grid) -> bool:
+    """Whether the asset's box is that of the mesh that was exported; what lies otherwise, as beside floating pieces, cannot
+    be held against the voxels of its stages."""
+    own, there = asset.bounds[1] - asset.bounds[0], _box(grid)
+    return bool(np.abs(own / max(own.max(), 1e-30) - there / max(there.max(), 1e-30)).max() <= _SAME_BOX)
+
+
+def _box(grid: Grid) -> npt.NDArray[np.float64]:
+    return (grid.high - grid.low)[[0, 2, 1]]  # y up
 
 
 class _Lookup:

@@ -9,8 +9,8 @@ import torch
 
 from ..asset import Asset
 
-_POINTS, _RAYS = 2048, 24
-_OFFSET = 1e-4
+_POINTS, RAYS = 2048, 24
+OFFSET = 1e-4
 # The two layers of a double shell lie a few cells of the remeshing grid apart.
 _GAP = 0.06
 # Within this share of each other, two distances between layers are the same.
@@ -18,31 +18,34 @@ _SAME = 0.15
 
 
 def measure(asset: Asset) -> dict[str, Any]:
-    """Shares of the area, from `_POINTS` surface samples with `_RAYS` rays to each side.
+    """Shares of the area, from `_POINTS` surface samples with `RAYS` rays to each side.
 
     ``shell_share``: of what is seen from outside, where at the one distance that is most frequent a surface lies behind
-    that nobody sees and that faces the other way: of a second shell all has the same distance, of a hollow body's boards
-    some. ``inner_layer_share``: no ray from the front escapes, and a short way behind lies a parallel surface that faces
+    that nobody sees, that faces the other way and that no edge joins to the first: of a second shell all has the same
+    distance, of a hollow body's boards some; the two sides of a closed pot's wall are joined over its rim. ``inner_layer_share``: no ray from the front escapes, and a short way behind lies a parallel surface that faces
     the other way and is seen: that shell itself. ``two_walls_share``: such a surface lies there, whatever escapes in front.
     ``inside_out_share``: no ray escapes in front, while most escape behind; ``inside_out_one_sided_share``: of those what
     has a material that shows only its front.
     """
     step = len(asset.samples.points) // _POINTS
     points, normals = asset.samples.points[::step], asset.samples.normals[::step]
-    directions = _hemisphere(normals)
-    front = _escapes(asset, points + _OFFSET * normals, directions)
-    back = _escapes(asset, points - _OFFSET * normals, -directions)
+    directions = hemisphere(normals)
+    front = escapes(asset, points + OFFSET * normals, directions)
+    back = escapes(asset, points - OFFSET * normals, -directions)
     enclosed = front == 0
-    behind, face, _ = asset.bvh.ray_cast((points - _OFFSET * normals).contiguous(), (-normals).contiguous(), t_max=_GAP)
+    behind, face, _ = asset.bvh.ray_cast((points - OFFSET * normals).contiguous(), (-normals).contiguous(), t_max=_GAP)
     other = asset.normals[face.clamp_min(0).long()].float()
     twin = (face >= 0) & ((other * normals).sum(1) < -0.7)
-    hit = points - (behind.clamp(max=_GAP) + _OFFSET)[:, None] * normals
-    outside = _escapes(asset, hit + _OFFSET * other, _hemisphere(other)) > 0
+    hit = points - (behind.clamp(max=_GAP) + OFFSET)[:, None] * normals
+    outside = escapes(asset, hit + OFFSET * other, hemisphere(other)) > 0
     inner = enclosed & twin & outside
-    inside_out = enclosed & (back > _RAYS // 2)
-    one_sided = ~asset.double_sided[asset.samples.faces[::step]]
+    inside_out = enclosed & (back > RAYS // 2)
+    own = asset.samples.faces[::step].long()
+    one_sided = ~asset.double_sided[own]
+    _, component = asset.components
+    apart = component[own] != component[face.clamp_min(0).long()]
     return {
-        "shell_share": _alike(behind[~enclosed & twin & ~outside]) / max(1, int((~enclosed).sum())),
+        "shell_share": _alike(behind[~enclosed & twin & ~outside & apart]) / max(1, int((~enclosed).sum())),
         "two_walls_share": float(twin.float().mean()),
         "inner_layer_share": float(inner.float().mean()),
         "enclosed_share": float((enclosed & (back == 0)).float().mean()),
@@ -60,11 +63,11 @@ def _alike(distances: torch.Tensor) -> int:
     return int((ends - torch.searchsorted(ordered, ordered * (1 - _SAME))).max())
 
 
-def _hemisphere(normals: torch.Tensor) -> torch.Tensor:
+def hemisphere(normals: torch.Tensor) -> torch.Tensor:
     """Directions [N, R, 3] within 80 degrees of each normal, the same pattern for all."""
-    i = (np.arange(_RAYS) + 0.5) / _RAYS
+    i = (np.arange(RAYS) + 0.5) / RAYS
     z = 1 - i * (1 - np.cos(np.radians(80)))
-    angle = np.pi * (1 + 5**0.5) * np.arange(_RAYS)
+    angle = np.pi * (1 + 5**0.5) * np.arange(RAYS)
     radius = np.sqrt(1 - z * z)
     local = (
         torch.from_numpy(np.stack([radius * np.cos(angle), radius * np.sin(angle), z], 1)).float().to(normals.device)
@@ -80,7 +83,7 @@ def _hemisphere(normals: torch.Tensor) -> torch.Tensor:
     return (local[None, :, :, None] * frame[:, None]).sum(2)
 
 
-def _escapes(asset: Asset, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+def escapes(asset: Asset, origins: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     """How many of the rays [N, R, 3] from each origin [N, 3] meet nothing."""
     n, r, _ = directions.shape
     starts = origins[:, None].expand(n, r, 3).reshape(-1, 3).contiguous()

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from ..asset import SAMPLES, SEED, Asset
+from ..asset import SAMPLES, SEED, Asset, rows
+from .rays import OFFSET, escapes, hemisphere
 
 TOLERANCE = 0.01
 """F-score: points closer than this share of the longest side agree."""
@@ -20,6 +22,7 @@ IN_FRONT = 0.02
 REACH = 0.03
 """How far to either side of the golden's surface layers are counted: farther than a second shell lies from the first."""
 _LAYERED = 2048
+_HARDLY = 4
 
 
 def into(asset: Asset, points: torch.Tensor, golden: Asset) -> torch.Tensor:
@@ -33,11 +36,12 @@ def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
     """Both one-sided distances, F-score, normal agreement, the share of the golden that has no counterpart, and layers.
 
     ``added_layer_share``: where along the golden's normal more layers lie than there, less where fewer do.
-    ``normal_turned_one_sided_share``: of what looks the other way that whose material shows only its front.
+    ``normal_turned_one_sided_share``: of what looks the other way that whose material shows only its front;
+    ``normal_turned_solid_share``: that which has an outside, see `_has_outside`.
     """
     scale = golden.extent / asset.extent
     points = into(asset, asset.samples.points, golden)
-    to_golden, g_face, _ = golden.bvh.closest_point(points)
+    to_golden, g_face, g_weights = golden.bvh.closest_point(points)
     _, front_face, _ = golden.bvh.closest_point(points + IN_FRONT * asset.samples.normals)
     to_ours, _, _ = asset.bvh.closest_point(into(golden, golden.samples.points, asset))
     forward = to_golden.cpu().numpy().astype(np.float64)
@@ -68,8 +72,29 @@ def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
         "normal_consistency": float(np.abs(agreement).mean()),
         "normal_turned_share": float(turned.mean()),
         "normal_turned_one_sided_share": float((turned & one_sided).mean()),
+        "normal_turned_solid_share": float(turned.mean()) * _has_outside(golden, g_face, g_weights, turned),
         "face_ratio": len(golden.faces) / max(1, len(asset.faces)),
     }
+
+
+def _has_outside(golden: Asset, face: torch.Tensor, weights: torch.Tensor, which: npt.NDArray[np.bool_]) -> float:
+    """Of some of the golden's points the share whose front is seen from outside and whose back is not, or hardly; of a
+    sheet both are.
+
+    Args:
+        face, weights: the points, as solid faces [N] and barycentric weights [N, 3]; which [N]: those that are asked for.
+    """
+    chosen = torch.from_numpy(which.nonzero()[0]).to(face.device)
+    chosen = chosen[:: max(1, len(chosen) // _LAYERED)]
+    if not len(chosen):
+        return 0.0
+    solid = face[chosen].long()
+    points = (rows(golden.welded_vertices, rows(golden.welded_faces, solid)) * weights[chosen][..., None]).sum(1)
+    normals = golden.normals[solid].float()
+    directions = hemisphere(normals)
+    front = escapes(golden, points + OFFSET * normals, directions)
+    back = escapes(golden, points - OFFSET * normals, -directions)
+    return float((front > _HARDLY * back).float().mean())
 
 
 def _added_layers(asset: Asset, golden: Asset, scale: float) -> float:
@@ -98,5 +123,6 @@ def nothing(golden: Asset) -> dict[str, Any]:
         "f_score": 0.0,
         "normal_turned_share": 0.0,
         "normal_turned_one_sided_share": 0.0,
+        "normal_turned_solid_share": 0.0,
         "face_ratio": float(len(golden.faces)),
     }

@@ -22,6 +22,7 @@ _WHITE = 2_550_000
 _DEAD = 2  # a sampler that reads nothing gives 0 in every channel
 _OPAQUE, _CLEAR = 250, 8
 _OTHER = 38  # as much lighter or darker in a channel is another colour
+_STEP, _IN_PROPORTION, _DIM = 6, 0.05, 24
 _INVISIBLE = 0.05  # of glass one sees more
 _INSIDE = 0.045  # farther than this from every side of the box; see `black_inside_share`
 _SLABS = (0.0025, 0.0075, 0.015, 0.03)  # of the longest side
@@ -40,7 +41,7 @@ class Texels:
         surface: roughness and metallic uint8 [N, 2], as stored.
         points: float32 [N, 3], unit space.
         mode: "OPAQUE", "MASK" or "BLEND" by index 0, 1, 2, int8 [N]; `cutoff` float32 [N] belongs to MASK.
-        pairs: alpha of texels and of their right and lower neighbours in the same chart, uint8 [M, 2].
+        ripples: of neighbouring covered texels whether alpha steps between them as `_ripples` says, bool [M].
         gutter: of texels just outside a chart the largest channel difference from the nearest inside, and the colour, to a
             sixteenth, as one number, int16 [G, 2].
     """
@@ -51,7 +52,7 @@ class Texels:
     points: torch.Tensor
     mode: torch.Tensor
     cutoff: torch.Tensor
-    pairs: torch.Tensor
+    ripples: torch.Tensor
     gutter: torch.Tensor
 
 
@@ -109,8 +110,6 @@ def _alpha(texels: Texels) -> dict[str, Any]:
     seen = torch.where(texels.mode == 1, (visible >= texels.cutoff).float(), visible)
     seen = torch.where(texels.mode == 0, 1.0, seen)
     blended = texels.mode == 2
-    a, b = texels.pairs[:, 0].short(), texels.pairs[:, 1].short()
-    inside = (a > _CLEAR) & (a < 255 - _CLEAR) & (b > _CLEAR) & (b < 255 - _CLEAR)
     histogram = torch.bincount((alpha // 32).long(), minlength=8).tolist()
     return {
         "alpha_below_opaque_share": _share(alpha < _OPAQUE),
@@ -118,7 +117,7 @@ def _alpha(texels: Texels) -> dict[str, Any]:
         "transparency": float(1 - seen.double().mean()),
         "seen_through_share": _share(seen < 0.98),
         "invisible_share": _share(seen < _INVISIBLE),
-        "alpha_ripple_share": _share(inside & ((a - b).abs() >= 6)),
+        "alpha_ripple_share": _share(texels.ripples),
         "alpha_lost_share": _share((texels.mode == 0) & (alpha < 128)),
         "blended_share": _share(blended),
         "blended_opaque_share": _share(alpha[blended] >= _OPAQUE),
@@ -154,9 +153,12 @@ def _maps(asset: Asset, texels: Texels) -> dict[str, Any]:
 
 
 def _charts(asset: Asset) -> dict[str, Any]:
-    """Charts are faces joined across edges whose two ends have the same place and the same uv."""
+    """Charts are faces joined across edges whose two ends have the same place and the same uv.
+
+    ``sliver_charts``: in how many texels there are charts of fewer than 8: those of a palette lie in one, and waste none.
+    """
     sizes: list[torch.Tensor] = []
-    texels_of_faces, charts, areas = [], [], []
+    texels_of_faces, charts, areas, places_taken = [], [], [], 0
     for i, texture, uv in _textured(asset):
         part, height, width = asset.parts[i], *texture.image.shape[:2]
         local = torch.from_numpy(part.faces).to(asset.device).long()
@@ -169,6 +171,7 @@ def _charts(asset: Asset) -> dict[str, Any]:
         size = torch.zeros(count, dtype=torch.int64, device=asset.device)
         size.index_add_(0, label.long(), (face_texels.clamp(max=_MOST) * _FIXED).round().long())
         p, q, r = rows(asset.unit[asset.offsets[i] : asset.offsets[i + 1]].double(), local).unbind(1)
+        places_taken += _places(uv, local, label.long(), size < 8 * _FIXED, width, height)
         charts.append(label.long() + sum(map(len, sizes)))
         areas.append(torch.linalg.cross(q - p, r - p).square().sum(1).sqrt())
         sizes.append(size)
@@ -183,11 +186,21 @@ def _charts(asset: Asset) -> dict[str, Any]:
     middle = ordered[[(len(ordered) - 1) // 2, len(ordered) // 2]]
     return {
         "charts": len(sliver),
-        "sliver_charts": int(sliver.sum()),
+        "sliver_charts": places_taken,
         "sliver_chart_share": _share(sliver),
         "sliver_area_share": float(area[sliver[torch.cat(charts)]].sum() / area.sum().clamp_min(1e-30)),
         "texels_per_triangle": float(middle.mean()),
     }
+
+
+def _places(uv: torch.Tensor, faces: torch.Tensor, chart: torch.Tensor, which: torch.Tensor, width: int, height: int) -> int:
+    """In how many texels the middles of some charts lie. chart: of each face; which: of the charts those that count."""
+    low = torch.full((len(which), 2), torch.inf, dtype=uv.dtype, device=uv.device)
+    index = chart.repeat_interleave(3)[:, None].expand(-1, 2)
+    corners = rows(uv, faces.reshape(-1)) * torch.tensor([width, height], dtype=uv.dtype, device=uv.device)
+    high = (-low).scatter_reduce(0, index, corners, "amax")
+    low = low.scatter_reduce(0, index, corners, "amin")
+    return len(torch.unique(((low + high) / 2)[which].floor(), dim=0))
 
 
 def _same(texels: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -262,7 +275,7 @@ def _rasterized(asset: Asset, part: Part, points: torch.Tensor, texture: Texture
     )
     alpha = _scaled(image[..., 3], alpha_factor)
     return Texels(
-        _scaled(rgba[:, :3], factor), rows(alpha.reshape(-1), seen), rough, at, *_mode(part, rgba), _pairs(alpha, covered),
+        _scaled(rgba[:, :3], factor), rows(alpha.reshape(-1), seen), rough, at, *_mode(part, rgba), _ripples(image, alpha, covered),
         _gutter(image, covered),
     )  # fmt: skip
 
@@ -284,16 +297,28 @@ def _mode(part: Part, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.full((count,), index, dtype=torch.int8, device=like.device), cutoff
 
 
-def _pairs(alpha: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+def _ripples(image: torch.Tensor, alpha: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
+    """Whether alpha steps between neighbouring covered texels as weights do that were not divided by their sum, bool [P].
+
+    Those scale every channel alike. Glass before metal changes from texel to texel too, but not its colour in proportion.
+    """
     if int(alpha.min()) >= _OPAQUE:  # nothing to see
-        return alpha.new_zeros(0, 2)
-    rows, columns = covered[1:] & covered[:-1], covered[:, 1:] & covered[:, :-1]
-    return torch.cat(
-        [
-            torch.stack([alpha[1:][rows], alpha[:-1][rows]], 1),
-            torch.stack([alpha[:, 1:][columns], alpha[:, :-1][columns]], 1),
-        ]
-    )
+        return torch.zeros(0, dtype=torch.bool, device=alpha.device)
+    brightest = image[..., :3].amax(-1)
+    found = []
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        both = covered[one] & covered[other]
+        a, b = (alpha[x][both].int() for x in (one, other))
+        steps = ((a - b).abs() >= _STEP) & (torch.minimum(a, b) > _CLEAR) & (torch.maximum(a, b) < 255 - _CLEAR)
+        which = steps.nonzero()[:, 0]
+        m, n = (brightest[x][both][which].int() for x in (one, other))
+        a, b = a[which], b[which]
+        # m / a and n / b, multiplied out; of what is dark nothing is known.
+        off = (m * b - n * a).abs() > _IN_PROPORTION * torch.maximum(m * b, n * a)
+        against = ((m - n) * (a - b) < 0) | off
+        steps[which[against & (torch.maximum(m, n) >= _DIM)]] = False
+        found.append(steps)
+    return torch.cat(found)
 
 
 def _gutter(image: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
@@ -345,4 +370,4 @@ def _plain(part: Part, points: torch.Tensor) -> Texels:
     shown, opacity, rough = (torch.from_numpy(x).to(points.device) for x in (rgb, alpha, surface))
     none = torch.zeros(0, 2, dtype=torch.int16, device=points.device)
     at = points[torch.from_numpy(chosen.astype(np.int64)).to(points.device)]
-    return Texels(shown, opacity, rough, at, *_mode(part, shown), opacity.new_zeros(0, 2), none)
+    return Texels(shown, opacity, rough, at, *_mode(part, shown), none.new_zeros(0).bool(), none)

@@ -108,7 +108,7 @@ def _edges(asset: Asset, on_axis: torch.Tensor) -> dict[str, Any]:
         "non_manifold_edge_share": float((uses > 2).double().mean()),
         "winding_conflict_share": float(conflict.double().mean()) if len(pair) else 0.0,
         "stray_share": _stray(len(faces), face, a, b, begin, uses),
-        "step_density": _steps(asset, on_axis, a, b, lengths),
+        **_steps(asset, on_axis, rows(low, edge), a, b, lengths),
     }
 
 
@@ -149,11 +149,25 @@ def _stray(
     return int(size[counts & ends & forks].sum()) / max(1, faces)
 
 
-def _steps(asset: Asset, on_axis: torch.Tensor, a: torch.Tensor, b: torch.Tensor, lengths: torch.Tensor) -> float:
-    """Length of right-angled edges between faces that both lie on axes, per area: about 1/cell for a voxel surface."""
+def _steps(
+    asset: Asset, on_axis: torch.Tensor, end: torch.Tensor, a: torch.Tensor, b: torch.Tensor, lengths: torch.Tensor
+) -> dict[str, float]:
+    """Length of right-angled edges between faces that both lie on axes, per area: about 1/cell for a voxel surface.
+
+    ``inward_step_density``: of those where the surface turns inward. A stair turns as often in as out, a board only out.
+
+    Args:
+        end: one of the two vertices of each edge; a, b: its faces; all [E].
+    """
     both = (rows(on_axis, a) & rows(on_axis, b)).nonzero()[:, 0]
-    right = (asset.normals[a[both]] * asset.normals[b[both]]).sum(1).abs() < 0.1
-    return float(lengths[both][right].sum()) / asset.area
+    right = both[(asset.normals[a[both]] * asset.normals[b[both]]).sum(1).abs() < 0.1]
+    middle = rows(asset.welded_vertices, asset.welded_faces[b[right]]).double().mean(1)
+    beyond = middle - rows(asset.welded_vertices, end[right]).double()
+    inward = (beyond * asset.normals[a[right]]).sum(1) > 0
+    return {
+        "step_density": float(lengths[right].sum()) / asset.area,
+        "inward_step_density": float(lengths[right][inward].sum()) / asset.area,
+    }
 
 
 def _lattice(asset: Asset) -> float:
