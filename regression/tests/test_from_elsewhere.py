@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import trimesh
 from test_measure import BALL, below, hollow_box, model
 from trellis_regression import thresholds

@@ -47,7 +47,7 @@ class Injected:
 
 
 def _opaque(model: Model) -> bool:
-    return model.alpha_mode == "OPAQUE"
+    return model.opaque
 
 
 ALL: tuple[Injector, ...] = (

@@ -70,10 +70,10 @@ def invisible_mask(model: Model, strength: float, random: Random) -> Model:
 def opaque_forced(model: Model, strength: float, random: Random) -> Model:
     """A see-through asset whose material says OPAQUE; at 1 its alpha is dropped as well."""
     if strength < 1:
-        return replace(model, alpha_mode="OPAQUE", keep_alpha=True)
+        return replace(model, alpha_mode="OPAQUE", keep_alpha=True, sheer=None)
     base = model.base.copy()
     base[..., 3] = 255
-    return replace(model, base=base, alpha_mode="OPAQUE", keep_alpha=False)
+    return replace(model, base=base, alpha_mode="OPAQUE", keep_alpha=False, sheer=None)
 
 
 def blend_forced(model: Model, strength: float, random: Random) -> Model:
@@ -146,7 +146,7 @@ def slivers(model: Model, strength: float, random: Random) -> Model:
     )
     return kept.appended(
         model.positions[corners].reshape(-1, 3), model.normals[corners].reshape(-1, 3), uv.reshape(-1, 2),
-        np.arange(3 * n).reshape(-1, 3),
+        np.arange(3 * n).reshape(-1, 3), np.repeat(model.sheer_faces[chosen], 3),
     )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
-"""A GLB of one textured part, taken apart so that a fault can be put in, and written again."""
+"""A GLB of one textured part, or of an opaque and a blended one with the same textures, taken apart so that a fault can be
+put in, and written again."""
 
 from __future__ import annotations
 
 import io
 import json
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image
 
 from ..asset import Asset, Floats, Ints, look_up
 from ..glb import GlbError
+from ..scene import Part
 
 Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -30,6 +33,7 @@ class Model:
         positions, normals: float32 [V, 3]; uv: float32 [V, 2]; faces: int64 [F, 3].
         base: uint8 [H, W, 4]; surface: uint8 [H, W, 4], roughness in green and metallic in blue.
         keep_alpha: write base colour as RGBA.
+        sheer: bool [V], of which vertices the faces are a blended part beside the opaque one; None for none.
     """
 
     positions: Floats
@@ -41,26 +45,51 @@ class Model:
     alpha_mode: str = "OPAQUE"
     alpha_cutoff: float = 0.5
     keep_alpha: bool = False
+    sheer: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, asset: Asset) -> Model:
         """Takes an asset apart.
 
         Raises:
-            GlbError: it has more or less than one part, or no base colour texture.
+            GlbError: it has other parts, or no base colour texture.
         """
-        if len(asset.parts) != 1 or "baseColorTexture" not in asset.parts[0].material.textures:
-            raise GlbError("faults are injected into assets of one part with a base colour texture")
-        part = asset.parts[0]
-        m = part.material
-        base = m.textures["baseColorTexture"].image
+        ordered = sorted(asset.parts, key=lambda p: p.material.alpha_mode == "BLEND")
+        first = [p.material.textures.get("baseColorTexture") for p in ordered]
+        modes = [p.material.alpha_mode == "BLEND" for p in ordered]
+        if not first or first[0] is None or (len(first) > 1 and modes != [False, True]) or not _same_look(ordered):
+            raise GlbError(
+                "faults are injected into assets of one part with a base colour texture, or of an opaque and a blended part "
+                "with the same textures"
+            )
+        part, m, base = ordered[0], ordered[0].material, first[0].image
         surface = m.textures["metallicRoughnessTexture"].image if "metallicRoughnessTexture" in m.textures else None
         if surface is None:
             surface = np.full((4, 4, 4), (255, round(255 * m.roughness), round(255 * m.metallic), 255), np.uint8)
-        return cls(
-            part.positions, part.normals, part.uvs[m.textures["baseColorTexture"].uv_set], part.faces.astype(np.int64),
+        made = cls(
+            part.positions, part.normals, part.uvs[first[0].uv_set], part.faces.astype(np.int64),
             base, surface, m.alpha_mode, m.alpha_cutoff, m.alpha_mode != "OPAQUE" or bool((base[..., 3] < 255).any()),
         )  # fmt: skip
+        for other, texture in zip(ordered[1:], first[1:], strict=True):
+            assert texture is not None  # that of the first
+            made = made.appended(
+                other.positions, other.normals, other.uvs[texture.uv_set], other.faces.astype(np.int64),
+                np.ones(len(other.positions), bool),
+            )  # fmt: skip
+        return made
+
+    @property
+    def sheer_faces(self) -> npt.NDArray[np.bool_]:
+        """bool [F]: which faces are the blended part."""
+        if self.sheer is None:
+            return np.zeros(len(self.faces), bool)
+        found: npt.NDArray[np.bool_] = self.sheer[self.faces].all(1)
+        return found
+
+    @property
+    def opaque(self) -> bool:
+        """Whether nothing of it is cut out or blended."""
+        return self.alpha_mode == "OPAQUE" and not self.sheer_faces.any()
 
     @property
     def extent(self) -> float:
@@ -88,34 +117,40 @@ class Model:
             return len(views) - 1
 
         images = [image(self.base if self.keep_alpha else self.base[..., :3]), image(self.surface[..., :3])]
-        material: dict[str, Any] = {
-            "pbrMetallicRoughness": {
-                "baseColorTexture": {"index": 0}, "metallicRoughnessTexture": {"index": 1},
-            },
-            "doubleSided": True, "alphaMode": self.alpha_mode,
-        }  # fmt: skip
-        if self.alpha_mode == "MASK":
-            material["alphaCutoff"] = self.alpha_cutoff
+        sheer = self.sheer_faces
+        by_mode = [(self.alpha_mode, self.faces[~sheer]), ("BLEND", self.faces[sheer])]
+        by_mode = [(mode, faces) for mode, faces in by_mode if len(faces)]
+        materials: list[dict[str, Any]] = [
+            {
+                "pbrMetallicRoughness": {
+                    "baseColorTexture": {"index": 0}, "metallicRoughnessTexture": {"index": 1},
+                },
+                "doubleSided": True, "alphaMode": mode,
+                **({"alphaCutoff": self.alpha_cutoff} if mode == "MASK" else {}),
+            }
+            for mode, _ in by_mode or [(self.alpha_mode, self.faces)]
+        ]  # fmt: skip
         document: dict[str, Any] = {
-            "asset": {"version": "2.0"}, "materials": [material], "scene": 0,
+            "asset": {"version": "2.0"}, "materials": materials, "scene": 0,
             "textures": [{"source": 0, "sampler": 0}, {"source": 1, "sampler": 0}],
             "samplers": [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}],
             "images": [{"bufferView": i, "mimeType": "image/png"} for i in images],
         }  # fmt: skip
         if len(self.faces):
-            primitive = {
-                "attributes": {
-                    "POSITION": accessor(
-                        self.positions.astype("<f4"), 5126,
-                        min=self.positions.min(0).tolist(), max=self.positions.max(0).tolist(),
-                    ),
-                    "NORMAL": accessor(self.normals.astype("<f4"), 5126),
-                    "TEXCOORD_0": accessor(self.uv.astype("<f4"), 5126),
-                },
-                "indices": accessor(self.faces.reshape(-1).astype("<u4"), 5125), "material": 0,
+            attributes = {
+                "POSITION": accessor(
+                    self.positions.astype("<f4"), 5126,
+                    min=self.positions.min(0).tolist(), max=self.positions.max(0).tolist(),
+                ),
+                "NORMAL": accessor(self.normals.astype("<f4"), 5126),
+                "TEXCOORD_0": accessor(self.uv.astype("<f4"), 5126),
             }  # fmt: skip
+            primitives = [
+                {"attributes": attributes, "indices": accessor(faces.reshape(-1).astype("<u4"), 5125), "material": i}
+                for i, (_, faces) in enumerate(by_mode)
+            ]
             document |= {
-                "accessors": accessors, "meshes": [{"primitives": [primitive]}], "nodes": [{"mesh": 0}],
+                "accessors": accessors, "meshes": [{"primitives": primitives}], "nodes": [{"mesh": 0}],
                 "scenes": [{"nodes": [0]}],
             }  # fmt: skip
         else:
@@ -136,7 +171,7 @@ class Model:
         used, inverse = np.unique(faces, return_inverse=True)
         return replace(
             self, positions=self.positions[used], normals=self.normals[used], uv=self.uv[used],
-            faces=inverse.reshape(-1, 3).astype(np.int64),
+            faces=inverse.reshape(-1, 3).astype(np.int64), sheer=None if self.sheer is None else self.sheer[used],
         )  # fmt: skip
 
     def weld(self) -> tuple[Floats, Ints]:
@@ -144,14 +179,21 @@ class Model:
         found, inverse = np.unique(self.positions, axis=0, return_inverse=True)
         return found, inverse.reshape(-1)[self.faces].astype(np.int64)
 
-    def appended(self, positions: Array, normals: Array, uv: Array, faces: Ints) -> Model:
-        """The same with more triangles."""
+    def appended(
+        self, positions: Array, normals: Array, uv: Array, faces: Ints, sheer: npt.NDArray[np.bool_] | None = None
+    ) -> Model:
+        """The same with more triangles, whose vertices are of the blended part where `sheer` says so."""
+        flags = [
+            np.zeros(n, bool) if known is None else known
+            for known, n in ((self.sheer, len(self.positions)), (sheer, len(positions)))
+        ]
         return replace(
             self,
             positions=np.concatenate([self.positions, positions]).astype(np.float32),
             normals=np.concatenate([self.normals, normals]).astype(np.float32),
             uv=np.concatenate([self.uv, uv]).astype(np.float32),
             faces=np.concatenate([self.faces, faces + len(self.positions)]),
+            sheer=None if self.sheer is None and sheer is None else np.concatenate(flags),
         )
 
     def coverage(self) -> tuple[npt.NDArray[np.bool_], Floats]:
@@ -171,13 +213,18 @@ class Model:
             torch.from_numpy(clip)[None], torch.from_numpy(self.faces.astype(np.int32)), self.base.shape[:2]
         )
 
-    def sampled(self, points: Floats) -> tuple[Bytes, Bytes]:
-        """Base colour and surface texels [N, 4] at the closest points of this model."""
+    def _nearest(self, points: Floats) -> tuple[Ints, Floats]:
+        """Face and barycentric weights of the closest points of this model."""
         bvh = mesh.Bvh(
             torch.from_numpy(np.ascontiguousarray(self.positions)), torch.from_numpy(self.faces.astype(np.int32))
         )
         _, face, weights = bvh.closest_point(torch.from_numpy(np.ascontiguousarray(points, np.float32)))
-        uv = (self.uv[self.faces[face.numpy()]] * weights.numpy()[..., None]).sum(1)
+        return face.numpy(), weights.numpy()
+
+    def sampled(self, points: Floats) -> tuple[Bytes, Bytes]:
+        """Base colour and surface texels [N, 4] at the closest points of this model."""
+        face, weights = self._nearest(points)
+        uv = (self.uv[self.faces[face]] * weights[..., None]).sum(1)
         found = [(look_up(image, uv) * 255).round().astype(np.uint8) for image in (self.base, self.surface)]
         return found[0], found[1]
 
@@ -193,6 +240,7 @@ class Model:
         made = replace(
             self, positions=v.numpy(), normals=normals.numpy(), uv=uv.numpy(), faces=f.numpy().astype(np.int64),
             base=np.zeros((size, size, 4), np.uint8), surface=np.zeros((size, size, 4), np.uint8),
+            sheer=None if self.sheer is None else self.sheer_faces[self._nearest(v.numpy())[0]],
         )  # fmt: skip
         covered, points = made.coverage()
         colour, surface = self.sampled(points[covered])
@@ -207,3 +255,13 @@ class Model:
             base=raster.fill_gaps(torch.from_numpy(self.base.copy()), mask).numpy(),
             surface=raster.fill_gaps(torch.from_numpy(self.surface.copy()), mask).numpy(),
         )
+
+
+def _same_look(parts: Sequence[Part]) -> bool:
+    """Whether parts have the same textures."""
+    a = parts[0].material
+    return all(
+        a.textures.keys() == b.textures.keys()
+        and all(np.array_equal(t.image, b.textures[name].image) for name, t in a.textures.items())
+        for b in (p.material for p in parts[1:])
+    )

@@ -53,7 +53,7 @@ def floating_triangles(model: Model, strength: float, random: Random) -> Model:
     like = random.integers(0, len(model.faces), n)
     return model.appended(
         corners.reshape(-1, 3), np.repeat(normals, 3, 0), model.uv[model.faces[like]].reshape(-1, 2),
-        np.arange(3 * n).reshape(-1, 3),
+        np.arange(3 * n).reshape(-1, 3), np.repeat(model.sheer_faces[like], 3),
     )  # fmt: skip
 
 
@@ -119,10 +119,10 @@ def confetti(model: Model, strength: float, random: Random) -> Model:
     moved = positions + (random.normal(size=(len(corners), 1, 3)) * size[:, None, None]) * 1.5
     kept = model.compact(model.faces[~loose]) if (~loose).any() else replace(model, faces=np.zeros((0, 3), np.int64))
     if not len(kept.faces):
-        kept = replace(kept, positions=model.positions[:0], normals=model.normals[:0], uv=model.uv[:0])
+        kept = replace(kept, positions=model.positions[:0], normals=model.normals[:0], uv=model.uv[:0], sheer=None)
     return kept.appended(
         moved.reshape(-1, 3), model.normals[corners].reshape(-1, 3), model.uv[corners].reshape(-1, 2),
-        np.arange(3 * len(corners)).reshape(-1, 3),
+        np.arange(3 * len(corners)).reshape(-1, 3), np.repeat(model.sheer_faces[loose], 3),
     )  # fmt: skip
 
 
@@ -142,7 +142,8 @@ def stray_quads(model: Model, strength: float, random: Random) -> Model:
     uv = model.uv[face][:, [0, 1, 2, 0]]
     base = np.arange(n)[:, None] * 4
     faces = np.concatenate([base + [0, 1, 2], base + [0, 2, 3]])
-    return model.appended(positions.reshape(-1, 3), np.repeat(side, 4, 0), uv.reshape(-1, 2), faces)
+    sheer = np.repeat(model.sheer_faces[chosen], 4)
+    return model.appended(positions.reshape(-1, 3), np.repeat(side, 4, 0), uv.reshape(-1, 2), faces, sheer)
 
 
 def inner_shell(model: Model, strength: float, random: Random) -> Model:
@@ -156,7 +157,7 @@ def inner_shell(model: Model, strength: float, random: Random) -> Model:
     corners = model.positions[model.faces].astype(np.float64)
     order = np.argsort(corners.mean(1) @ random.normal(size=3))
     chosen = model.faces[order[: int(strength * len(order))]][:, ::-1]
-    return model.appended(inner[welded], -normals[welded], model.uv, chosen.astype(np.int64))
+    return model.appended(inner[welded], -normals[welded], model.uv, chosen.astype(np.int64), model.sheer)
 
 
 def few_faces(model: Model, strength: float, random: Random) -> Model:

@@ -22,8 +22,9 @@ def measure(asset: Asset) -> dict[str, Any]:
 
     ``shell_share``: of what is seen from outside, where at the one distance that is most frequent a surface lies behind
     that nobody sees, that faces the other way and that no edge joins to the first: of a second shell all has the same
-    distance, of a hollow body's boards some; the two sides of a closed pot's wall are joined over its rim. ``inner_layer_share``: no ray from the front escapes, and a short way behind lies a parallel surface that faces
-    the other way and is seen: that shell itself. ``two_walls_share``: such a surface lies there, whatever escapes in front.
+    distance, of a hollow body's boards some; the two sides of a closed pot's wall are joined over its rim.
+    ``inner_layer_share``: no ray from the front escapes, and a short way behind lies a parallel surface that faces the
+    other way and is seen: that shell itself. ``two_walls_share``: such a surface lies there, whatever escapes in front.
     ``inside_out_share``: no ray escapes in front, while most escape behind; ``inside_out_one_sided_share``: of those what
     has a material that shows only its front.
     """

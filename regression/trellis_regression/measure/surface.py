@@ -37,7 +37,8 @@ def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
 
     ``added_layer_share``: where along the golden's normal more layers lie than there, less where fewer do.
     ``normal_turned_one_sided_share``: of what looks the other way that whose material shows only its front;
-    ``normal_turned_solid_share``: that which has an outside, see `_has_outside`.
+    ``normal_turned_solid_share``: that of which the outside sees the golden's front and
+    the asset's back.
     """
     scale = golden.extent / asset.extent
     points = into(asset, asset.samples.points, golden)
@@ -72,29 +73,37 @@ def measure(asset: Asset, golden: Asset) -> dict[str, Any]:
         "normal_consistency": float(np.abs(agreement).mean()),
         "normal_turned_share": float(turned.mean()),
         "normal_turned_one_sided_share": float((turned & one_sided).mean()),
-        "normal_turned_solid_share": float(turned.mean()) * _has_outside(golden, g_face, g_weights, turned),
+        "normal_turned_solid_share": float(turned.mean()) * _shows_its_back(asset, golden, g_face, g_weights, turned),
         "face_ratio": len(golden.faces) / max(1, len(asset.faces)),
     }
 
 
-def _has_outside(golden: Asset, face: torch.Tensor, weights: torch.Tensor, which: npt.NDArray[np.bool_]) -> float:
-    """Of some of the golden's points the share whose front is seen from outside and whose back is not, or hardly; of a
-    sheet both are.
+def _shows_its_back(
+    asset: Asset, golden: Asset, face: torch.Tensor, weights: torch.Tensor, which: npt.NDArray[np.bool_]
+) -> float:
+    """Of some samples the share where the outside sees the golden's front and not, or hardly, its back, and of the asset
+    the other way round. Of a sheet it sees both; the back of an inner layer it does not see.
 
     Args:
-        face, weights: the points, as solid faces [N] and barycentric weights [N, 3]; which [N]: those that are asked for.
+        face, weights: the golden's points beside the samples, as solid faces [N] and barycentric weights [N, 3].
+        which: [N], the samples that are asked for.
     """
     chosen = torch.from_numpy(which.nonzero()[0]).to(face.device)
     chosen = chosen[:: max(1, len(chosen) // _LAYERED)]
     if not len(chosen):
         return 0.0
     solid = face[chosen].long()
-    points = (rows(golden.welded_vertices, rows(golden.welded_faces, solid)) * weights[chosen][..., None]).sum(1)
-    normals = golden.normals[solid].float()
+    corners = rows(golden.welded_vertices, rows(golden.welded_faces, solid))
+    there = _sides(golden, (corners * weights[chosen][..., None]).sum(1), golden.normals[solid].float())
+    here = _sides(asset, asset.samples.points[chosen], asset.samples.normals[chosen])
+    shown = (there[0] > _HARDLY * there[1]) & (here[1] > _HARDLY * here[0])
+    return float(shown.float().mean())
+
+
+def _sides(asset: Asset, points: torch.Tensor, normals: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many rays escape in front of points of a surface, and behind them."""
     directions = hemisphere(normals)
-    front = escapes(golden, points + OFFSET * normals, directions)
-    back = escapes(golden, points - OFFSET * normals, -directions)
-    return float((front > _HARDLY * back).float().mean())
+    return escapes(asset, points + OFFSET * normals, directions), escapes(asset, points - OFFSET * normals, -directions)
 
 
 def _added_layers(asset: Asset, golden: Asset, scale: float) -> float:

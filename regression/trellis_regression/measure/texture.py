@@ -193,7 +193,9 @@ def _charts(asset: Asset) -> dict[str, Any]:
     }
 
 
-def _places(uv: torch.Tensor, faces: torch.Tensor, chart: torch.Tensor, which: torch.Tensor, width: int, height: int) -> int:
+def _places(
+    uv: torch.Tensor, faces: torch.Tensor, chart: torch.Tensor, which: torch.Tensor, width: int, height: int
+) -> int:
     """In how many texels the middles of some charts lie. chart: of each face; which: of the charts those that count."""
     low = torch.full((len(which), 2), torch.inf, dtype=uv.dtype, device=uv.device)
     index = chart.repeat_interleave(3)[:, None].expand(-1, 2)
