@@ -83,7 +83,7 @@ class Model:
         """bool [F]: which faces are the blended part."""
         if self.sheer is None:
             return np.zeros(len(self.faces), bool)
-        found: npt.NDArray[np.bool_] = self.sheer[self.faces].all(1)
+        found: npt.NDArray[np.bool_] = np.asarray(self.sheer[self.faces].all(1))
         return found
 
     @property
