@@ -137,6 +137,7 @@ def winding_golden(e: Evidence) -> float | None:
         return None
     # Points beside the golden's surface meet it at any angle; they say nothing of how faces are wound.
     beside = 2 * float(e.against.get("extra_share", 0))
+    beside += max(0.0, float(e.against.get("added_layer_share", 0)))  # a layer that was not there faces any way
     turned, one_sided, solid = (
         float(e.against.get(f"normal_turned_{k}share", 0)) - beside for k in ("", "one_sided_", "solid_")
     )

@@ -28,11 +28,9 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
     "over-cleaned": {
         "empty": "all of it was cleaned away",
         "over-decimated": "what is left may have larger faces than the whole had",
-        "axis-swap": "what is left may fit the golden's box another way round",
         "floaters": "what held small pieces to the rest is gone",
         "sliver-charts": "charts are cut where surface was taken",
         "alpha-lost": "the parts that were see-through are gone",
-        "alpha-holes": "the parts that were see-through are gone, and what is left is opaque",
         "transparent": "the parts that were opaque are gone",
         "material-drift": "parts of one material are gone",
         **_GUARDS,
@@ -71,7 +69,6 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
     },
     "fp16-threshold": {
         "sliver-charts": "each stray quad is a chart of its own",
-        "axis-swap": "stray quads carry the colours of what they hang on to other places",
         **_GUARDS,
     },
     "over-decimated": {
@@ -86,6 +83,7 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
         "black-texture": "points in the wrong order may meet nothing, and stay black",
         "alpha-lost": "alpha is looked up in the wrong order too",
         "transparent": "alpha is looked up in the wrong order too",
+        "alpha-holes": "alpha is looked up in the wrong order too, and opaque where faces are blended",
         "material-drift": "roughness and metalness are looked up in the wrong order too",
         "picture-drift": _LOOK,
     },
@@ -95,7 +93,7 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
         "picture-drift": _LOOK,
     },
     "edge-of-grid": {"material-drift": "roughness and metalness are lost there too", "picture-drift": _LOOK},
-    "transparent": {"alpha-holes": "what is invisible is blended", "picture-drift": _LOOK},
+    "transparent": {"picture-drift": _LOOK},
     "alpha-lost": {"picture-drift": _LOOK},
     "alpha-holes": {"picture-drift": _LOOK},
     "unnormalised-trilinear": {

@@ -317,8 +317,7 @@ def _ripples(image: torch.Tensor, alpha: torch.Tensor, covered: torch.Tensor) ->
         a, b = a[which], b[which]
         # m / a and n / b, multiplied out; of what is dark nothing is known.
         off = (m * b - n * a).abs() > _IN_PROPORTION * torch.maximum(m * b, n * a)
-        against = ((m - n) * (a - b) < 0) | off
-        steps[which[against & (torch.maximum(m, n) >= _DIM)]] = False
+        steps[which[off | ((m - n) * (a - b) < 0) | (torch.maximum(m, n) < _DIM)]] = False
         found.append(steps)
     return torch.cat(found)
 
