@@ -2,7 +2,9 @@
 
 import base64
 import io
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -258,6 +260,15 @@ def test_missing_file_and_folder_are_clear_errors(tmp_path):
     (tmp_path / "a.glb").touch()
     with pytest.raises(GlbError, match=r"it is a folder; name a GLB file in it, such as a\.glb"):
         read_glb(tmp_path)
+
+
+def test_a_file_larger_than_the_format_allows_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.glb"
+    path.touch()
+    os.truncate(path, 1 << 32)  # takes no room on the disk
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    with pytest.raises(GlbError, match=r"a\.glb: not a GLB: it has 4294967296 bytes"):
+        read_glb(path)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ _OTHER = (
     (b"<", "a web page or XML"),
 )  # fmt: skip
 
+MAX_BYTES = (1 << 32) - 1
+"""The header gives the length in 32 bits. A larger file would be read whole only to be refused."""
 MAX_JSON_BYTES = 64 << 20
 MAX_TRIANGLES = 100_000_000
 """Of all nodes together: a small file can place one mesh a million times."""
@@ -137,12 +139,16 @@ def read_glb(path: str | Path) -> Glb:
     """
     path = Path(path)
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise GlbError(f"{path}: not a GLB: it has {size} bytes, and the format's own limit is {MAX_BYTES}")
         data = path.read_bytes()
     except IsADirectoryError as error:
         held = sorted(p.name for p in path.glob("*.glb"))
         raise GlbError(
             f"{path}: it is a folder; name a GLB file" + (f" in it, such as {held[0]}" if held else "")
         ) from error
+    except GlbError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise GlbError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:
