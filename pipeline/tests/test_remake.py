@@ -12,6 +12,7 @@ import trimesh
 from trellis_mesh import Bvh
 from trellis_pipeline.errors import CheckpointError
 from trellis_pipeline.export import export_asset, load_source, voxelize
+from trellis_pipeline.manifest import write_manifest
 from trellis_pipeline.remake import RemakeOptions, remake
 from trellis_pipeline.store import StageStore, alone
 from trellis_pipeline.testing import DIRECTION_COLORS, painted_mesh
@@ -234,3 +235,38 @@ def test_two_runs_do_not_share_a_folder_of_stages(painted, tmp_path):
     with pytest.raises(CheckpointError, match=r"it holds model\.safetensors"):
         remake(painted, tmp_path / "o.glb", options, keep_stages=folder, quiet=True)
     assert (folder / "model.safetensors").read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"faces": 0}, "faces: expected a whole number from 4 to 100000000, got 0"),  # not "all of them"
+        ({"faces": 2.5}, "faces: expected a whole number"),
+        ({"texture": 0}, "texture: expected a whole number from 16 to 16384, got 0"),
+        ({"texture": 20_000}, "texture: expected a whole number from 16 to 16384"),
+        ({"min_fraction": 2}, r"min_fraction: expected a share in \[0, 1\), got 2"),
+        ({"min_fraction": float("nan")}, "min_fraction: expected a share"),
+        ({"min_fraction": "1e-5"}, "min_fraction: expected a share"),
+        ({"unwrap": "xatlass"}, "unwrap: expected one of fast, xatlas, got 'xatlass'"),
+        ({"alpha": "OPAQUE"}, "alpha: expected one of auto, opaque, mask, blend, got 'OPAQUE'"),
+        ({"image_format": "jpg"}, "image_format: expected one of png, webp, got 'jpg'"),
+        ({"resolution": 4}, "resolution: expected a whole number from 8 to 2048, got 4"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_by_its_own_name_before_any_work(change, message):
+    with pytest.raises(ValueError, match=message):
+        RemakeOptions(**change)
+
+
+def test_options_and_manifests_take_numbers_of_numpy_and_paths(tmp_path):
+    options = RemakeOptions(faces=np.int64(100), texture=np.uint16(64), resolution=np.int32(32))
+    assert [type(x) for x in (options.faces, options.texture, options.resolution)] == [int, int, int]
+    facts = {"seed": np.int64(5), "share": np.float32(0.5), "bound": np.float64("inf"), "weights": tmp_path, "on": True}
+    write_manifest(facts, tmp_path / "m.json")
+    read = json.loads((tmp_path / "m.json").read_text())
+    assert read == {"seed": 5, "share": 0.5, "bound": None, "weights": str(tmp_path), "on": True}
+
+
+def test_a_remake_is_a_glb_by_name_too(painted, tmp_path):
+    with pytest.raises(ValueError, match=r"out: .*must end in \.glb"):
+        remake(painted, tmp_path / "o.gltf", RemakeOptions())

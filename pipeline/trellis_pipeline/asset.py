@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from . import export
-from .arguments import device_of, require_glb
+from .arguments import device_of, require_glb, whole
 from .artifacts import Conditioning, Latent, Structure, to_device
 from .export import VoxelAsset
 from .export.alpha import OPAQUE
+from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
 from .image import PreparedImage
 from .manifest import Manifest
 from .memory.export import ExportSizes
 from .memory.ledger import Ledger
+
+FACES, TEXTURE = (4, 100_000_000), (16, 16_384)
+"""Least and most that may be asked for."""
+UNWRAPS = ("fast", "xatlas")
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,16 +108,19 @@ class Asset:
 
 @dataclass(frozen=True)
 class GlbOptions:
-    """How voxels become a GLB.
+    """How voxels become a GLB. What cannot be is refused here, and not after the minutes that a generation takes.
 
     Attributes:
-        faces: upper bound for the face count; None keeps every face.
-        texture: side of the square textures, in texels.
-        min_fraction: components smaller than this share of the whole are removed.
+        faces: upper bound for the face count, 4 to 100,000,000; None keeps every face.
+        texture: side of the square textures, in texels, 16 to 16,384.
+        min_fraction: components smaller than this share of the whole are removed; in [0, 1).
         remesh: close the surface anew: one watertight shell without inner layers.
         unwrap: "fast" or "xatlas".
         alpha: "auto", "opaque", "mask" or "blend".
         image_format: "png" or "webp".
+
+    Raises:
+        ValueError: one of them is out of range; the message begins with its name.
     """
 
     faces: int | None = 200_000
@@ -121,3 +130,19 @@ class GlbOptions:
     unwrap: str = "fast"
     alpha: str = "auto"
     image_format: str = "png"
+
+    def __post_init__(self) -> None:
+        if self.faces is not None:
+            _set(self, "faces", whole("faces", self.faces, *FACES))
+        _set(self, "texture", whole("texture", self.texture, *TEXTURE))
+        if not (isinstance(self.min_fraction, Real) and 0 <= self.min_fraction < 1):
+            raise ValueError(f"min_fraction: expected a share in [0, 1), got {self.min_fraction!r}")
+        _set(self, "min_fraction", float(self.min_fraction))
+        for name, known in (("unwrap", UNWRAPS), ("alpha", ALPHA_MODES), ("image_format", IMAGE_FORMATS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+
+def _set(options: Any, name: str, value: object) -> None:
+    """A field of a frozen dataclass in its own type, a plain int for one of NumPy's: manifests hold it as JSON."""
+    object.__setattr__(options, name, value)

@@ -10,7 +10,7 @@ from typing import Any
 from trellis_regression.command import require_apart
 
 from .arguments import device_of, require_glb, require_writable
-from .asset import GlbOptions
+from .asset import FACES, TEXTURE, UNWRAPS, GlbOptions
 from .export.gltf import ALPHA_MODES, IMAGE_FORMATS
 
 
@@ -47,10 +47,8 @@ def fraction(text: str) -> float:
 def add_glb(command: argparse.ArgumentParser, *, faces: int) -> None:
     """Adds how voxels become a GLB: the arguments of `glb_options`. `faces` is the bound where none is given."""
     result = command.add_argument_group("result")
-    result.add_argument(
-        "--faces", type=bounded(4, 100_000_000), default=faces, help=f"at most this many faces ({faces})"
-    )
-    result.add_argument("--texture", type=bounded(16, 16384), default=2048, help="texture side in texels (2048)")
+    result.add_argument("--faces", type=bounded(*FACES), default=faces, help=f"at most this many faces ({faces})")
+    result.add_argument("--texture", type=bounded(*TEXTURE), default=2048, help="texture side in texels (2048)")
     result.add_argument(
         "--min-fraction",
         type=fraction,
@@ -60,7 +58,7 @@ def add_glb(command: argparse.ArgumentParser, *, faces: int) -> None:
     result.add_argument(
         "--remesh", action="store_true", help="close the surface anew: one watertight shell without inner layers"
     )
-    result.add_argument("--unwrap", choices=("fast", "xatlas"), default="fast", help="how UVs are made (fast)")
+    result.add_argument("--unwrap", choices=UNWRAPS, default="fast", help="how UVs are made (fast)")
     result.add_argument("--alpha", choices=ALPHA_MODES, default="auto", help="of the material (auto)")
     result.add_argument("--format", choices=IMAGE_FORMATS, default="png", help="texture images (png)")
 

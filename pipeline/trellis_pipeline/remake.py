@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from . import export
-from .arguments import device_of, name_of
+from .arguments import device_of, name_of, require_glb, whole
 from .asset import GlbOptions
 from .hashes import sha256
 from .manifest import Manifest
@@ -22,13 +22,17 @@ class RemakeOptions(GlbOptions):
     """What a remake is asked for; see `GlbOptions` for the rest.
 
     Attributes:
-        resolution: voxels along the longest side.
+        resolution: voxels along the longest side, 8 to 2,048.
         device: where tensors live.
     """
 
     faces: int | None = 50_000
     resolution: int = 256
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "resolution", whole("resolution", self.resolution, 8, 2048))
 
 
 def remake(
@@ -41,9 +45,10 @@ def remake(
 
     Raises:
         GlbError: the source is not a usable GLB.
-        ValueError: an option out of range, or a folder for stages that is another run's at this moment, or holds files of
-            something else.
+        ValueError: `out` does not end in .glb, the device is not here, or the folder for stages is another run's at this
+            moment, or holds files of something else.
     """
+    require_glb("out", Path(out))
     device = device_of(options.device)
     manifest = Manifest("remake", asdict(options), quiet=quiet, device=device)
 
