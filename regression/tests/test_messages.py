@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 from handmade_glb import pack, triangle
-from trellis_regression import cli, fuzz
+from trellis_regression import cli, fuzz, khronos
+from trellis_regression.check import check, compare
+from trellis_regression.golden import ApprovalError, approve
+from trellis_regression.profile import Looks
 from trellis_regression.viewer.serve import server
 
 ROOT = Path(__file__).parents[2]
@@ -277,3 +280,16 @@ def test_the_viewer_shows_a_file_whose_name_is_no_unicode(tmp_path):
         with urllib.request.urlopen(f"http://127.0.0.1:{serving.server_address[1]}/", timeout=20) as answer:
             assert b"chair-" in answer.read()
         thread.join(20)
+
+
+def test_files_may_be_named_by_strings_in_python(tmp_path, monkeypatch):
+    """As most callers do, with the validator at work or without."""
+    begun = []
+    monkeypatch.setattr(khronos, "begin", lambda *files: begun.extend(f.resolve() for f in files))
+    result = check(str(GOLDEN), golden=GOLDEN.parents[1], again=str(GOLDEN), looks=Looks(views=()))
+    assert result.verdict.ok and result.as_json()["file"] == GOLDEN.name and begun == [GOLDEN]
+    other = compare(str(GOLDEN), str(GOLDEN), looks=Looks(views=()))
+    assert other.verdict.ok and other.path == GOLDEN
+    with pytest.raises(ApprovalError, match="is a file, and goldens are kept in folders"):
+        (tmp_path / "mine").touch()
+        approve(str(GOLDEN), "mine", reason="seen", root=str(tmp_path))

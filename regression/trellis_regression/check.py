@@ -60,8 +60,8 @@ class Result:
 
 
 def check(
-    path: Path, *, golden: str | None = None, golden_root: Path | None = None, profile: str = "default",
-    stage_folder: Path | None = None, again: Path | None = None, requested_faces: int | None = None,
+    path: str | Path, *, golden: str | Path | None = None, golden_root: str | Path | None = None, profile: str = "default",
+    stage_folder: str | Path | None = None, again: str | Path | None = None, requested_faces: int | None = None,
     validate: bool = True, looks: Looks | None = None, device: torch.device | str = "cpu",
 ) -> Result:  # fmt: skip
     """Measures and judges a GLB.
@@ -79,8 +79,9 @@ def check(
         GlbError: a file that cannot be used.
         ValueError: an unknown profile.
     """
-    limits = load(profile)
-    variants: list[Golden | None] = list(shelf.find(golden, golden_root)) if golden is not None else [None]
+    limits, path = load(profile), Path(path)
+    root, stages = (None if folder is None else Path(folder) for folder in (golden_root, stage_folder))
+    variants: list[Golden | None] = [None] if golden is None else [*shelf.find(str(golden), root)]
     if validate:
         khronos.begin(path)  # beside all else
     asset, first = _both(path, variants[0], device)
@@ -89,7 +90,7 @@ def check(
     for i, variant in enumerate(variants):
         theirs = first if i == 0 else variant.asset(device) if variant else None
         evidence = gather(
-            asset, golden=theirs, golden_profile=variant.profile if variant else None, stage_folder=stage_folder,
+            asset, golden=theirs, golden_profile=variant.profile if variant else None, stage_folder=stages,
             again=Asset.read(again, device) if again else None, requested_faces=requested_faces,
             validate=path if validate else None, looks=looks, own=own,
         )  # fmt: skip
@@ -110,10 +111,15 @@ def _both(path: Path, golden: Golden | None, device: torch.device | str) -> tupl
 
 
 def compare(
-    a: Path, b: Path, *, profile: str = "default", looks: Looks | None = None, device: torch.device | str = "cpu"
+    a: str | Path,
+    b: str | Path,
+    *,
+    profile: str = "default",
+    looks: Looks | None = None,
+    device: torch.device | str = "cpu",
 ) -> Result:
     """`check` of b with a in the golden's place (`trellis-gate diff`)."""
-    limits = load(profile)
+    limits, a, b = load(profile), Path(a), Path(b)
     golden, asset = Asset.read(a, device), Asset.read(b, device)
     if not golden.has_surface:
         raise GlbError(f"{a}: it has no surface to compare with")

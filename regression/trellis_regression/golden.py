@@ -36,8 +36,8 @@ class ApprovalError(ValueError):
 
 
 def approve(
-    source: Path, name: str, *, reason: str, variant: str = "cpu", stage_folder: Path | None = None,
-    root: Path | None = None, more: dict[str, Any] | None = None, margin: str = "default",
+    source: str | Path, name: str, *, reason: str, variant: str = "cpu", stage_folder: str | Path | None = None,
+    root: str | Path | None = None, more: dict[str, Any] | None = None, margin: str = "default",
 ) -> Golden:  # fmt: skip
     """Makes a GLB a golden.
 
@@ -55,7 +55,8 @@ def approve(
     for label, text in (("name", name), ("variant", variant)):
         if not _NAME.fullmatch(text):
             raise ApprovalError(f"{label}: expected letters, digits, '.', '_' and '-', got {text!r}")
-    folder = (root or golden_root()) / name / variant
+    folder = Path(root or golden_root()) / name / variant
+    stage_folder = None if stage_folder is None else Path(stage_folder)
     for above in (folder, *folder.parents):
         if above.exists() and not above.is_dir():
             raise ApprovalError(f"{above} is a file, and goldens are kept in folders")

@@ -38,15 +38,12 @@ def glb_gate(request: pytest.FixtureRequest) -> Callable[..., Result]:
         from .check import check  # torch is loaded by tests that use the fixture only
         from .golden import approve
 
-        for name in ("golden_root", "stage_folder", "again"):
-            if options.get(name) is not None:
-                options[name] = Path(options[name])
         place = options.pop("golden_root", None)
-        place = Path(root) if root else place
+        place = root or place
         try:
             if reason is not None and golden is not None:
-                approve(Path(path), golden, reason=reason, root=place, stage_folder=options.get("stage_folder"))
-            result = check(Path(path), golden=golden, golden_root=place, **options)
+                approve(path, golden, reason=reason, root=place, stage_folder=options.get("stage_folder"))
+            result = check(path, golden=golden, golden_root=place, **options)
             wrong = [] if result.verdict.ok else result.lines()
         except ValueError as error:  # GlbError and ApprovalError
             wrong = [str(error)]
