@@ -59,7 +59,7 @@ def main() -> int:
         modules[name] = loaded[0]
         if name == "flex_gemm":
             untune(name)
-    for name in ("voxels", "fields", "meshes", "pictures", "networks", "exports"):
+    for name in ("voxels", "fields", "meshes", "pictures", "networks", "exports", "generations"):
         importlib.import_module(name)
     seeds, device = range(arguments.first, arguments.first + arguments.cases), torch.device(arguments.device)
     if arguments.journal:
