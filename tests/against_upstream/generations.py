@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import trellis_voxel as voxel
 from harness import Finding, Setting, case, relative, rows_in_common, share
@@ -141,3 +143,72 @@ def generations(setting: Setting) -> Iterator[Finding]:
         yield Finding(said, "vertices", relative(vertices, made[0].vertices[: len(vertices)]), 1e-4)
         # Theirs has closed holes by now: it has as many faces as ours, and those.
         yield Finding(said, "faces less than ours", max(0, len(faces) - len(made[0].faces)), 2)
+
+
+@case("trellis2")
+def image_preparation(setting: Setting) -> Iterator[Finding]:
+    """preprocess_image: the same square picture, bit for bit, of pictures with and without transparency."""
+    from PIL import Image
+    from trellis_pipeline.errors import ImageError
+    from trellis_pipeline.image.prepare import prepare
+
+    width, height = (int(side) for side in setting.random.integers(5, setting.one_of(40, 300, 1500), 2))
+    coarse = setting.random.integers(0, 256, (max(2, height // 7), max(2, width // 7), 4), dtype=np.uint8)
+    solid, clear = (setting.random.random(coarse.shape[:2]) < 0.5 for _ in range(2))
+    coarse[..., 3] = np.where(solid, 255, np.where(clear, 0, coarse[..., 3]))
+    picture = Image.fromarray(coarse, "RGBA").resize((width, height))
+    if setting.chance(0.2):
+        picture = picture.convert("RGB")
+
+    def remove(opaque: Image.Image) -> Image.Image:
+        opaque.putalpha(opaque.convert("L").point(lambda value: 255 * (value > 100)))
+        return opaque
+
+    module = importlib.import_module("trellis2.pipelines.trellis2_image_to_3d").Trellis2ImageTo3DPipeline
+    pipeline = module.__new__(module)
+    pipeline.low_vram, pipeline.rembg_model = False, remove
+    said = f"seed {setting.seed}: {width} x {height} {picture.mode}"
+    try:
+        theirs = np.asarray(pipeline.preprocess_image(picture.copy()), np.int64)
+    except ValueError:  # nothing solid in it
+        theirs = None
+    try:
+        ours = np.asarray(prepare(picture.copy(), remove).image, np.int64)
+    except ImageError:
+        ours = None
+    if ours is None or theirs is None:
+        yield Finding(said, "one of the two refuses", float((ours is None) != (theirs is None)), 0)
+        return
+    same = ours.shape == theirs.shape
+    yield Finding(said, "largest difference, of 255", float(np.abs(ours - theirs).max(initial=0)) if same else 255.0, 0)
+
+
+@case("trellis2", share=0.3)
+@torch.no_grad()
+def image_features(setting: Setting) -> Iterator[Finding]:
+    """DinoV3FeatureExtractor with random weights, at two sizes."""
+    from PIL import Image
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+    from trellis_pipeline.image.features import load_image_encoder
+
+    config = DINOv3ViTConfig(
+        hidden_size=48, intermediate_size=96, num_hidden_layers=int(setting.one_of(1, 3)), num_attention_heads=3,
+        patch_size=16, num_register_tokens=4,
+    )  # fmt: skip
+    torch.manual_seed(setting.seed)
+    model = DINOv3ViTModel(config)
+    for parameter in model.parameters():
+        parameter += torch.randn_like(parameter) * 0.1
+    picture = Image.fromarray(setting.random.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((200, 200))
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        theirs = importlib.import_module("trellis2.modules.image_feature_extractor").DinoV3FeatureExtractor(folder)
+        encoder = load_image_encoder(folder)
+    if not hasattr(theirs.model, "layer"):  # transformers 5 moved them, which theirs does not know
+        theirs.model.layer = theirs.model.model.layer
+    theirs.to(setting.device)
+    with encoder.weights.on(setting.device, "swap") as module:
+        for size in (64, 160):
+            theirs.image_size = size
+            gap = relative(encoder.encode(module, picture, size, setting.device), theirs([picture]))
+            yield Finding(f"seed {setting.seed}: {size}^2, {config.num_hidden_layers} layers", "features", gap, 1e-5)
