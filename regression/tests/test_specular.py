@@ -51,6 +51,13 @@ def test_what_was_metallic_roughness_comes_back(metallic):
     assert np.abs(found - base).max() < room
 
 
+def test_a_mixture_has_the_share_of_metal_that_the_equation_gives():
+    """Worked out by hand: brightness 0.28594 and 0.22700, 0.04 m^2 + 0.35550 m - 0.18700 = 0."""
+    base, metallic = metallic_roughness(np.float32([0.5, 0.1, 0.1]), np.float32([0.3, 0.2, 0.1]))
+    assert metallic == pytest.approx(0.49811, abs=2e-4)
+    assert base[0] == pytest.approx(0.68562, abs=2e-4)
+
+
 def test_factors_alone():
     gold = material({"diffuseFactor": [0, 0, 0, 0.5], "specularFactor": [1.0, 0.77, 0.34], "glossinessFactor": 0.8})
     assert gold.metallic == pytest.approx(1) and gold.roughness == pytest.approx(0.2)
