@@ -45,7 +45,8 @@ def run_apart(registered: Registered, seeds: range, device: str, seconds: float)
                 break
             where = [line.strip() for line in done.stderr.splitlines() if line.strip().startswith("File ")]
             said = f"its process ended: status {done.returncode} in {where[0] if where else done.stderr[-300:]}"
-            ended.append(Finding(f"seed {last}", said, float("nan"), 0.0))
+            theirs = any(f"/{name}/" in (where[0] if where else "") for name in registered.modules)
+            ended.append(Finding(f"seed {last}", said, 1.0, float("inf") if theirs else 0.0))
             if last < 0:
                 break
             seeds = range(last + 1, seeds.stop)
