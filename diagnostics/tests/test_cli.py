@@ -45,7 +45,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--models", "/nowhere"], "no such folder"),
         (["--timeout", "0"], "must be more than 0"),
         (["--timeout", "nan"], "must be more than 0"),
-        (["--json", "/nowhere/report.json", "--only", "memory-settings"], "No such file"),
+        (["--json", "/dev/null/x/report.json", "--only", "memory-settings"], "/dev/null is no folder"),
         (["--json", "/tmp", "--only", "memory-settings"], "expected the name of a file"),
         (["--json", "", "--only", "memory-settings"], "expected the name of a file"),
         (["--bogus"], "unrecognized arguments"),
@@ -131,7 +131,7 @@ def test_fix_shows_applies_and_checks_again(tmp_path: Path, capsys: pytest.Captu
     leftover = bench.site / "~orch with space"
     leftover.mkdir()
     (leftover / "file").write_text("")
-    report = tmp_path / "report.json"
+    report = tmp_path / "not there yet" / "report.json"
     arguments = ["--python", str(bench.prefix), "--only", "broken-metadata", "--json", str(report)]
     assert cli.main(arguments) == 0
     assert leftover.exists()

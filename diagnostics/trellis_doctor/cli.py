@@ -208,9 +208,12 @@ def _check_target(target: str) -> None:
     path = Path(target)
     if not target or path.is_dir():
         raise UsageError(f"--json {target or '(nothing)'}: expected the name of a file, or -")
-    if not path.parent.is_dir():
-        raise UsageError(f"--json {target}: No such file or directory: {path.parent}")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    place = path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent  # what is missing is made with the report
+    if not place.is_dir():
+        raise UsageError(f"--json {target}: {place} is no folder")
+    if not os.access(path if path.exists() else place, os.W_OK):
         raise UsageError(f"--json {target}: Permission denied")
 
 
@@ -220,6 +223,7 @@ def _write_json(target: str, context: Context, results: list[Result]) -> None:
         print(report)
         return
     try:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(target).write_text(report + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--json {target}: {error.strerror or error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 from ..check import Check
 from ..context import Context
@@ -48,6 +49,19 @@ def run(context: Context) -> Outcome:
                     remedy=[f"unset {name}"],
                 )
             )
+    newer = env.get("PYTORCH_ALLOC_CONF")
+    # 2.8 does not know the name, and 2.9 passes over what it says of segments on CUDA (pytorch issue 183387).
+    if newer and not env.get("PYTORCH_CUDA_ALLOC_CONF") and context.torch and context.torch.key < (2, 11):
+        findings.append(
+            context.finding(
+                ID,
+                "warning",
+                f"torch {context.torch.short} does not heed PYTORCH_ALLOC_CONF on CUDA; the name before 2.11 is PYTORCH_CUDA_ALLOC_CONF",
+                seen=[Evidence(f"PYTORCH_ALLOC_CONF={newer}")],
+                leads_to="the setting has no effect, and nothing says so",
+                remedy=[f"export PYTORCH_CUDA_ALLOC_CONF={shlex.quote(newer)}"],
+            )
+        )
     if env.get("PYTORCH_NO_CUDA_MEMORY_CACHING") == "1":
         findings.append(
             context.finding(

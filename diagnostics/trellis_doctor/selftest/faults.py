@@ -382,6 +382,11 @@ def _(b: Bench) -> None:
     _wsl(b).env["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
 
 
+@environment("allocator setting under a name that this torch does not heed", "memory-settings")
+def _(b: Bench) -> None:
+    b.healthy().env["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+
+
 @environment("allocator option that does not exist", "memory-settings")
 def _(b: Bench) -> None:
     b.healthy().env["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segment:True"

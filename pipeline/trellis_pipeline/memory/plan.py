@@ -34,8 +34,10 @@ LEAST_ROOM = 200 << 20
 
 
 def pieces() -> float:
-    """The share that goes for torch's allocator as it is set: by PYTORCH_ALLOC_CONF, or its older name."""
-    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    """The share that goes for torch's allocator as it is set: by PYTORCH_ALLOC_CONF from torch 2.11 on, or its older name."""
+    # torch 2.8 does not know the newer one, and 2.9 passes over what it says of segments on CUDA (pytorch issue 183387).
+    heard = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 11)
+    names = (*(("PYTORCH_ALLOC_CONF",) if heard else ()), "PYTORCH_CUDA_ALLOC_CONF")
     told = next((value for name in names if (value := os.environ.get(name))), "")
     grows = "expandable_segments:true" in told.replace(" ", "").lower() and sys.platform == "linux"
     return EXPANDABLE_PIECES if grows else PIECES
