@@ -97,6 +97,24 @@ def test_an_environment_is_kept_until_its_lock_changes(tiny: Checkout, monkeypat
     assert len(made) == 4
 
 
+@pytest.mark.parametrize(("given", "taken"), [([], sessions.EVERY_TEST), (["csrc", "-x"], ("csrc", "-x"))])
+def test_every_test_is_run_on_all_processors_and_chosen_ones_as_asked(
+    tiny: Checkout, monkeypatch: pytest.MonkeyPatch, given: list[str], taken: tuple[str, ...]
+) -> None:
+    environment = Environment(Path(sys.prefix))
+    monkeypatch.setattr(sessions, "ready", lambda *_: environment)
+    monkeypatch.setattr(sessions, "_with_validator", lambda *_: {"PATH": "here"})
+    seen: list[object] = []
+
+    def run(command: list[str], *, cwd: Path, env: dict[str, str]) -> int:
+        seen.extend((command, cwd, env["PATH"]))
+        return 5
+
+    monkeypatch.setattr(sessions.shell, "passthrough", run)
+    assert sessions.tests(tiny, tiny.matrix.row("cpu"), given) == 5
+    assert seen == [[str(environment.python), "-m", "pytest", *taken], tiny.root, "here"]
+
+
 def test_what_cannot_succeed_is_refused_before_anything_is_compiled(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
