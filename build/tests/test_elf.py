@@ -36,20 +36,17 @@ def test_facts_of_a_library(library: Path) -> None:
     facts = elf.read(library)
     assert {"shown", "weak_too", "calls_missing"} <= facts.exports
     assert not {"hidden", "hidden_static", "missing"} & facts.exports
-    assert {"missing", "pow", "strlen"} <= facts.imports
     assert set(facts.needed) == {"libm.so.6", "libc.so.6"}
     assert facts.runpath == "/somewhere"
     assert facts.machine == subprocess.run(["uname", "-m"], check=True, capture_output=True, text=True).stdout.strip()
-    assert ".dynsym" in facts.sections
 
 
 def test_symbols_agree_with_nm(library: Path) -> None:
     nm = shutil.which("nm")
     assert nm is not None, "binutils come with gcc"
     facts = elf.read(library)
-    for option, ours in (("--defined-only", facts.exports), ("--undefined-only", facts.imports)):
-        text = subprocess.run([nm, "-D", option, library], check=True, capture_output=True, text=True).stdout
-        assert ours == {line.split()[-1].split("@")[0] for line in text.splitlines()}
+    text = subprocess.run([nm, "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
+    assert facts.exports == {line.split()[-1].split("@")[0] for line in text.splitlines()}
 
 
 def test_glibc_floor_agrees_with_objdump(library: Path) -> None:

@@ -29,7 +29,6 @@ REPORT = "build-report.json"
 class Outcome:
     """What became of a row."""
 
-    row: str
     folder: Path
     wheels: tuple[Path, ...]
     failures: dict[str, str]  # member -> why
@@ -122,7 +121,7 @@ def _publish(
     (fresh / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
-    return Outcome(row.name, folder, tuple(sorted(folder.glob("*.whl"))), failures)
+    return Outcome(folder, tuple(sorted(folder.glob("*.whl"))), failures)
 
 
 def report(row: Row, settings: Settings, built: Sequence[Built], failures: dict[str, str]) -> dict[str, Any]:

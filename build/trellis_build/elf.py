@@ -43,11 +43,9 @@ class ElfFacts:
 
     machine: str  # "x86_64", "aarch64"
     exports: frozenset[str]  # defined dynamic symbols of global or weak binding
-    imports: frozenset[str]  # undefined dynamic symbols
     needed: tuple[str, ...]  # libraries it asks the loader for
     runpath: str | None  # folders it adds to the loader's search
     versions: frozenset[str]  # symbol versions it needs, such as GLIBC_2.34
-    sections: frozenset[str]
 
     @property
     def glibc_floor(self) -> tuple[int, int]:
@@ -86,20 +84,17 @@ def read(path: Path) -> ElfFacts:
         elif tag in (_DT_RPATH, _DT_RUNPATH):
             runpath = file.text(strings, value)
     exports: set[str] = set()
-    imports: set[str] = set()
     if (symbols := file.of_type(_SHT_DYNSYM)) is not None:
         names = file.linked(symbols)
         for name, info, _, section, _, _ in file.table(symbols, _SYMBOL):
-            if name and info >> 4 in _VISIBLE_BINDINGS:
-                (imports if section == _SHN_UNDEF else exports).add(file.text(names, name))
+            if name and info >> 4 in _VISIBLE_BINDINGS and section != _SHN_UNDEF:
+                exports.add(file.text(names, name))
     return ElfFacts(
         machine=_MACHINES.get(file.machine, f"machine {file.machine}"),
         exports=frozenset(exports),
-        imports=frozenset(imports),
         needed=tuple(needed),
         runpath=runpath,
         versions=frozenset(_versions(file)),
-        sections=frozenset(section.name for section in file.sections),
     )
 
 

@@ -49,11 +49,6 @@ class Row:
     groups: tuple[str, ...]
     automatic: bool  # may be chosen for a machine without being named
 
-    @property
-    def flavours(self) -> tuple[str, ...]:
-        """Native flavours that this row's wheels hold: the CPU always, and the row's CUDA."""
-        return ("cpu", self.toolchain.flavour) if self.toolchain else ("cpu",)
-
 
 @dataclass(frozen=True)
 class ExtraFile:

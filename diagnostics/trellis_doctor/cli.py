@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -175,7 +175,12 @@ def _rows(name: str | None) -> tuple[tuple[matrix.Row, ...], matrix.Row | None]:
 
 
 def _fix(
-    context: Context, results: list[Result], checks: tuple[Check, ...], fresh: object, text: Text, stream: TextIO
+    context: Context,
+    results: list[Result],
+    checks: tuple[Check, ...],
+    fresh: Callable[[], Context],
+    text: Text,
+    stream: TextIO,
 ) -> tuple[Context, list[Result]]:
     findings = safe(results)
     if not findings:
@@ -188,8 +193,7 @@ def _fix(
     if sys.stdin.isatty() and stream.isatty() and input("go on? [y/N] ").strip().lower() not in ("y", "yes"):
         return context, results
     touched = apply(findings, context.machine, lambda line: print(line, file=stream, flush=True))
-    assert callable(fresh)
-    again: Context = fresh()
+    again = fresh()
     renewed = {r.check.id: r for r in examine(again, [c for c in checks if c.id in touched])}
     for result in renewed.values():
         print(text.result(result), file=stream)

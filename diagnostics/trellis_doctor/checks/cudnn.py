@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from ..check import Check
 from ..context import Context
@@ -74,7 +75,7 @@ def _stray(context: Context) -> Finding | None:
     for folder in context.machine.env.get("LD_LIBRARY_PATH", "").split(":"):
         if not folder or any(folder.startswith(str(f)) for f in context.site.folders):
             continue
-        found = sorted(context.machine.library_folders[0].parent.joinpath(folder).glob("libcudnn.so.*"))
+        found = sorted(Path(folder).glob("libcudnn.so.*"))
         if found:
             return context.finding(
                 ID,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from ..check import Check
 from ..context import Context
 from ..finding import Evidence, Finding, Outcome
+from ..machine import Gpu
 
 ID = "driver"
-ENOUGH_GPU_MEMORY = 15 << 30
 OLDEST_GPU = (7, 5)
+# In 8 GiB every type of generation ran (docs/memory.md); cards of 8 GiB report somewhat less.
+ENOUGH_MEMORY, ENOUGH_FOR_UPSTREAM = 7 << 30, 15 << 30
 
 
 def run(context: Context) -> Outcome:
@@ -66,20 +68,30 @@ def run(context: Context) -> Outcome:
                 remedy=[f"# install a newer driver, or the build of torch for CUDA {driver.cuda[0]}.x"],
             )
         )
-    for gpu in driver.gpus:
-        if gpu.capability < OLDEST_GPU or gpu.memory < ENOUGH_GPU_MEMORY:
-            findings.append(
-                context.finding(
-                    ID,
-                    "warning",
-                    f"{gpu.text} is below what the 4B models were made for",
-                    seen=[Evidence(gpu.text)],
-                    leads_to="out of memory, or kernels that do not exist for it",
-                    remedy=["# use resolution 512 and low-memory mode, or a GPU with 24 GiB"],
-                )
-            )
+    findings += [f for gpu in driver.gpus if (f := _too_small(context, gpu))]
     cuda = f", CUDA {driver.cuda[0]}.{driver.cuda[1]}" if driver.cuda else ""
     return Outcome(f"driver {driver.version}{cuda}: " + ", ".join(g.text for g in driver.gpus), tuple(findings))
+
+
+def _too_small(context: Context, gpu: Gpu) -> Finding | None:
+    """What a GPU is too old for, or has too little memory for."""
+    if gpu.capability < OLDEST_GPU:
+        what, leads_to = "is older than capability 7.5", "there are no kernels for it"
+        remedy = "# use a GPU of 2018 (RTX 20, T4) or newer, or the CPU"
+    elif gpu.memory < ENOUGH_MEMORY:
+        what, leads_to = (
+            "has less than 8 GiB",
+            "`trellis generate` refuses the types that it has no room for; others run out of memory",
+        )
+        remedy = "# trellis generate --type 512 streams its weights where they do not fit, and prints its plan first"
+    elif gpu.memory < ENOUGH_FOR_UPSTREAM and context.site.module("trellis2") is not None:
+        what, leads_to = "has less memory than the upstream pipeline here was made for", "it runs out of memory"
+        remedy = "# upstream's low-memory mode at 512, or `trellis generate`, which plans what is on the device"
+    else:
+        return None
+    return context.finding(
+        ID, "warning", f"{gpu.text} {what}", seen=[Evidence(gpu.text)], leads_to=leads_to, remedy=[remedy]
+    )
 
 
 def _no_driver(context: Context) -> Finding:

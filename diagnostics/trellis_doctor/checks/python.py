@@ -42,7 +42,7 @@ def run(context: Context) -> Outcome:
                 f"Python {python.version_text} is older than 3.10",
                 seen=[Evidence(name, version=python.version_text)],
                 leads_to="the packages cannot be installed",
-                remedy=["# make the environment anew with Python 3.10 to 3.12, which every row of the matrix supports"],
+                remedy=[f"# make the environment anew with Python {_supported(context)}"],
             )
         )
     if python.bits == 32:
@@ -70,6 +70,12 @@ def run(context: Context) -> Outcome:
         )
     kind = ", virtual environment" if python.is_venv else ""
     return Outcome(f"{name}{kind}", tuple(findings))
+
+
+def _supported(context: Context) -> str:
+    """The Pythons that every row of the matrix takes; without a matrix, the oldest."""
+    common = [p for p in context.rows[0].python if all(p in r.python for r in context.rows)] if context.rows else []
+    return " or ".join(common) or "3.10 or newer"
 
 
 def _anew(context: Context) -> list[str]:

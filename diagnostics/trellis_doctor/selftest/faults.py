@@ -172,6 +172,28 @@ def _(b: Bench) -> None:
     b.healthy().gpu(driver="470.1", cuda="11.4")
 
 
+@environment("GPU that is too old", "driver", "extensions", "flash-attn-absent", "wrong-arch")
+def _(b: Bench) -> None:
+    b.healthy().gpu("NVIDIA GeForce GTX 1080 Ti", "6.1", 11264)
+
+
+@environment("GPU with little memory", "driver")
+def _(b: Bench) -> None:
+    b.healthy().gpu("NVIDIA GeForce RTX 3050", "8.6", 6144)
+
+
+@environment("healthy: 12 GiB, without upstream's pipeline")
+def _(b: Bench) -> None:
+    b.healthy().gpu("NVIDIA GeForce RTX 3060", "8.6", 12288)
+    assert not (b.site / "trellis2").exists()
+
+
+@environment("upstream's pipeline on a GPU of 12 GiB", "driver")
+def _(b: Bench) -> None:
+    b.healthy().gpu("NVIDIA GeForce RTX 3060", "8.6", 12288)
+    b.package("trellis2", files={"trellis2/__init__.py": ""})
+
+
 @environment("libcuda missing beside nvidia-smi", "driver")
 def _(b: Bench) -> None:
     b.healthy()
