@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from trellis_build import lock_check, locks
+from trellis_build import lock_check, locks, resolve
 from trellis_build.errors import BuildError
 from trellis_build.layout import Checkout, Member
 
@@ -107,6 +107,12 @@ def test_each_disagreement_is_named(
     damage(tmp_path / "locks")
     found = lock_check.problems(checkout.matrix, tmp_path / "locks")
     assert any(message in problem for problem in found), found
+
+
+def test_a_lock_that_nothing_asks_for_is_refused(tiny: Checkout) -> None:
+    with pytest.raises(BuildError, match="--only cu140: no such row or file; there are build, cpu, cu124, "):
+        resolve.update(tiny, upgrade=False, only=["cpu", "cu140"])
+    assert not tiny.out.exists()
 
 
 def test_what_a_member_needs_must_be_locked(checkout: Checkout) -> None:

@@ -19,6 +19,9 @@ def update(checkout: Checkout, *, upgrade: bool, only: list[str] | None = None) 
         BuildError: something cannot be resolved, or torch's own pins are not what the matrix says.
     """
     matrix = checkout.matrix
+    names = {name for lock in locks.wanted(matrix) for name in (lock.row, lock.file.removesuffix(".txt")) if name}
+    if unknown := sorted(set(only or ()) - names):
+        raise BuildError(f"--only {unknown[0]}: no such row or file; there are {', '.join(sorted(names))}")
     uv = _uv(checkout, matrix.groups["lock"])
     for lock in locks.wanted(matrix):
         if only and lock.row not in only and lock.file.removesuffix(".txt") not in only:

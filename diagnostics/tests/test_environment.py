@@ -226,8 +226,8 @@ def test_a_hang_is_stopped_with_its_children() -> None:
     began = time.monotonic()
     code = "import json, subprocess; p = subprocess.Popen(['sleep', '60'])\n"
     code += "print('TRELLIS-DOCTOR ' + json.dumps({'child': p.pid}), flush=True); p.wait()"
-    data, died = _ask(code, timeout=3)
-    assert died == "it gave no answer in 3 s and was stopped"
+    data, died = _ask(code, timeout=6)
+    assert died == "it gave no answer in 6 s and was stopped"
     assert time.monotonic() - began < 30  # far below the child's 60
     try:
         status = Path(f"/proc/{data['child']}/stat").read_text()

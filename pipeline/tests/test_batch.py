@@ -63,7 +63,7 @@ def batch(tmp_path, capsys):
 
 def test_what_one_picture_does_ends_no_other(batch):
     batch.add("a.png", "bad.png", "exit.png", "hang.png", "left.png", "once.png", "segfault.png", "z.png")
-    status, said = batch.run(timeout=1.0)
+    status, said = batch.run(timeout=2.0)
     assert status == 1
     assert batch.made() == ["a.glb", "left.glb", "once.glb", "z.glb"]
     text = "\n".join(said)
@@ -71,7 +71,7 @@ def test_what_one_picture_does_ends_no_other(batch):
     assert "bad.png: failed: not a picture" in text
     assert "exit.png: its process ended with exit status 3; again, in a new process" in text
     assert "exit.png: failed: its process ended with exit status 3" in text
-    assert f"hang.png: failed: it was stopped after 1 s without a result (--timeout) ({batch.out / 'hang.log'})" in text
+    assert f"hang.png: failed: it was stopped after 2 s without a result (--timeout) ({batch.out / 'hang.log'})" in text
     assert "once.png: its process was ended by SIGKILL (out of main memory" in text and "once.png: 12 faces" in text
     assert "segfault.png: failed: its process was ended by SIGSEGV" in text
     assert "1,073,741,824 bytes of the device were left behind" in text

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trellis_regression.command import Parser, Version, in_one_line
+from trellis_regression.command import Parser, Version, add_command, in_one_line
 from trellis_regression.pipe import quiet
 
 from .arguments import require_suffix, require_writable
@@ -40,21 +40,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=Version, const="trellis-pipeline", help="show the version and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    remake = commands.add_parser("remake", help="take a GLB through voxels and back out as a new GLB")
-    remake.add_argument("source", type=Path, metavar="IN.glb")
-    remake.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.glb")
-    remake.add_argument("--resolution", type=bounded(8, 2048), default=256, help="voxels along the longest side (256)")
+    remake = add_command(commands, "remake", "take a GLB through voxels and back out as a new GLB")
+    remake.add_argument("source", type=Path, metavar="IN.glb", help="any GLB; --out is another file")
+    remake.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.glb", help="the GLB to write")
+    remake.add_argument(
+        "--resolution", type=bounded(8, 2048), default=256, metavar="N", help="voxels along the longest side (256)"
+    )
     remake.add_argument("--device", type=device, default="cpu", help="where the work is done (cpu)")
     add_glb(remake, faces=50_000)
     add_record(remake)
     remake.set_defaults(run=_remake)
 
-    render = commands.add_parser("render", help="render GLBs as a turntable, one row a file")
-    render.add_argument("sources", type=Path, nargs="+", metavar="FILE.glb")
-    render.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.png")
-    render.add_argument("--views", type=bounded(1, 64), default=6, help="views around the object (6)")
-    render.add_argument("--size", type=bounded(16, 4096), default=384, help="side of a view in pixels (384)")
-    render.add_argument("--mode", choices=("shaded", "base_color", "normal"), default="shaded")
+    render = add_command(commands, "render", "render GLBs as a turntable, one row a file")
+    render.add_argument("sources", type=Path, nargs="+", metavar="FILE.glb", help="any GLBs")
+    render.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.png", help="the picture to write")
+    render.add_argument("--views", type=bounded(1, 64), default=6, metavar="N", help="views around the object (6)")
+    render.add_argument(
+        "--size", type=bounded(16, 4096), default=384, metavar="N", help="side of a view in pixels (384)"
+    )
+    modes = ("shaded", "base_color", "normal")
+    render.add_argument("--mode", choices=modes, default="shaded", help="what a pixel shows (shaded)")
     render.add_argument(
         "--environment", type=Path, metavar="FILE.hdr", help="light from a lat-long HDR or EXR (a studio by default)"
     )
@@ -62,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     render.set_defaults(run=_render)
 
     add_parsers(commands)
-    view = commands.add_parser("view", help="look at GLBs side by side in the browser, served on this machine only")
-    view.add_argument("sources", type=Path, nargs="+", metavar="FILE.glb")
-    view.add_argument("--port", type=bounded(0, 65535), default=0, help="port on 127.0.0.1 (a free one)")
+    view = add_command(commands, "view", "look at GLBs side by side in the browser, served on this machine only")
+    view.add_argument("sources", type=Path, nargs="+", metavar="FILE.glb", help="any GLBs")
+    view.add_argument("--port", type=bounded(0, 65535), default=0, metavar="N", help="port on 127.0.0.1 (a free one)")
     view.add_argument("--no-browser", action="store_true", help="print the address only")
     view.set_defaults(run=_view)
     return parser

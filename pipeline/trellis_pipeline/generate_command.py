@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trellis_regression.command import require_apart
+from trellis_regression.command import add_command, require_apart
 
 from .options import add_glb, add_record, bounded, device, glb_options, require_results
 
@@ -20,19 +20,27 @@ TYPES = ("512", "1024", "1024_cascade", "1536_cascade")
 
 def add_parsers(commands: Any) -> None:
     """Adds the commands."""
-    generate = commands.add_parser("generate", help="make a textured GLB from a picture of an object")
-    generate.add_argument("source", type=Path, metavar="IMAGE")
-    generate.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.glb")
+    generate = add_command(commands, "generate", "make a textured GLB from a picture of an object")
+    generate.add_argument(
+        "source", type=Path, metavar="IMAGE", help="a picture of one object, best with an alpha channel"
+    )
+    generate.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.glb", help="the GLB to write")
     _add_options(generate)
     add_record(generate).add_argument("--resume", action="store_true", help="take up the stages in --keep-stages")
     generate.set_defaults(run=_generate)
 
-    batch = commands.add_parser("batch", help="the same for many pictures, one after another, and to be taken up again")
+    batch = add_command(
+        commands, "batch", "make GLBs of many pictures, one after another; after a stop the same command goes on"
+    )
     batch.add_argument("sources", type=Path, nargs="+", metavar="IMAGE|DIR", help="pictures, and folders of pictures")
     batch.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="a GLB and a manifest for each")
     batch.add_argument("--retry-failed", action="store_true", help="try again what an earlier run set aside")
     batch.add_argument(
-        "--retries", type=bounded(0, 100), default=1, help="of a run that crashed, each in a new process (1)"
+        "--retries",
+        type=bounded(0, 100),
+        default=1,
+        metavar="N",
+        help="of a run that crashed, each in a new process (1)",
     )
     batch.add_argument(
         "--timeout", type=bounded(0, 100_000), default=60, metavar="MINUTES", help="of one picture; 0 for none (60)"
@@ -40,9 +48,9 @@ def add_parsers(commands: Any) -> None:
     _add_options(batch)
     batch.set_defaults(run=_batch)
 
-    memory = commands.add_parser("memory", help="draw the memory of a run from its manifest")
-    memory.add_argument("manifest", type=Path, metavar="MANIFEST")
-    memory.add_argument("-o", "--out", type=Path, required=True, metavar="CHART.svg")
+    memory = add_command(commands, "memory", "draw the memory of a run from its manifest")
+    memory.add_argument("manifest", type=Path, metavar="MANIFEST", help="what `trellis generate --manifest` wrote")
+    memory.add_argument("-o", "--out", type=Path, required=True, metavar="CHART.svg", help="the chart to write")
     memory.set_defaults(run=_memory)
 
 
@@ -58,10 +66,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--revision", help="of a hub id (by default a pinned one)")
     model.add_argument("--image-encoder", metavar="DIR|ID", help="DINOv3, if not the one that the checkpoint names")
     model.add_argument("--type", choices=TYPES, help="by default what the checkpoint names")
-    model.add_argument("--seed", type=bounded(0, 2**63 - 1), default=42)
-    model.add_argument("--steps", type=bounded(1, 1000), help="of every sampler (by default the checkpoint's)")
     model.add_argument(
-        "--max-tokens", type=bounded(1, 1 << 24), default=49_152, help="a cascade lowers its resolution at this (49152)"
+        "--seed", type=bounded(0, 2**63 - 1), default=42, metavar="N", help="another object of the same picture (42)"
+    )
+    model.add_argument(
+        "--steps", type=bounded(1, 1000), metavar="N", help="of every sampler (by default the checkpoint's)"
+    )
+    model.add_argument(
+        "--max-tokens",
+        type=bounded(1, 1 << 24),
+        default=49_152,
+        metavar="N",
+        help="a cascade lowers its resolution at this (49152)",
     )
     model.add_argument(
         "--background", choices=BACKGROUNDS, default="auto", help="how an opaque picture's object is found (auto)"

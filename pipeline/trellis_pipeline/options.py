@@ -47,12 +47,15 @@ def fraction(text: str) -> float:
 def add_glb(command: argparse.ArgumentParser, *, faces: int) -> None:
     """Adds how voxels become a GLB: the arguments of `glb_options`. `faces` is the bound where none is given."""
     result = command.add_argument_group("result")
-    result.add_argument("--faces", type=bounded(*FACES), default=faces, help=f"at most this many faces ({faces})")
-    result.add_argument("--texture", type=bounded(*TEXTURE), default=2048, help="texture side in texels (2048)")
+    most = f"at most this many faces ({faces})"
+    result.add_argument("--faces", type=bounded(*FACES), default=faces, metavar="N", help=most)
+    side = "texture side in texels (2048)"
+    result.add_argument("--texture", type=bounded(*TEXTURE), default=2048, metavar="N", help=side)
     result.add_argument(
         "--min-fraction",
         type=fraction,
         default=1e-5,
+        metavar="SHARE",
         help="drop components smaller than this share of the whole (1e-5)",
     )
     result.add_argument(

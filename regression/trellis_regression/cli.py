@@ -14,7 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from . import interrupt, khronos, lean, opening
-from .command import Parser, Version, in_one_line, require_apart
+from .command import Parser, Version, add_command, in_one_line, require_apart
 from .glb import GlbError
 from .pipe import quiet
 from .shelf import find, golden_root, names
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ROAD = "trellis_pipeline.gating"
 PROFILES = ("default", "strict")
+PROFILE = "how much is left above what clean assets measure: strict takes a quarter of the margin (default)"
 _STDOUT = Path("-")
 
 
@@ -55,10 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=Version, const="trellis-regression", help="show the version and end")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="judge a GLB: 0 pass, 1 a gate fired, 2 unusable")
-    check.add_argument("file", type=Path, metavar="OUT.glb")
+    check = add_command(commands, "check", "judge a GLB: 0 pass, 1 a gate fired, 2 unusable")
+    check.add_argument("file", type=Path, metavar="OUT.glb", help="what is judged")
     check.add_argument("--golden", metavar="NAME|DIR", help="an approved asset to hold it against")
-    check.add_argument("--profile", choices=PROFILES, default="default")
+    check.add_argument("--profile", choices=PROFILES, default="default", help=PROFILE)
     check.add_argument("--stages", type=Path, metavar="DIR", help="stages kept by `trellis remake --keep-stages`")
     check.add_argument("--again", type=Path, metavar="SECOND.glb", help="what a second run of the same job gave")
     check.add_argument("--faces", type=_count, metavar="N", help="how many faces the exporter was asked for")
@@ -67,32 +68,38 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at, one self-contained file")
     check.set_defaults(run=_check)
 
-    diff = commands.add_parser("diff", help="judge B with A in the golden's place")
-    diff.add_argument("a", type=Path, metavar="A.glb")
-    diff.add_argument("b", type=Path, metavar="B.glb")
-    diff.add_argument("--profile", choices=PROFILES, default="default")
+    diff = add_command(commands, "diff", "judge B with A in the golden's place")
+    diff.add_argument("a", type=Path, metavar="A.glb", help="what it is held against")
+    diff.add_argument("b", type=Path, metavar="B.glb", help="what is judged")
+    diff.add_argument("--profile", choices=PROFILES, default="default", help=PROFILE)
     diff.add_argument("--device", default="cpu", metavar="DEVICE", help="as for check")
-    diff.add_argument("--json", type=Path, metavar="FILE")
-    diff.add_argument("--html", type=Path, metavar="FILE")
+    diff.add_argument("--json", type=Path, metavar="FILE", help="as for check")
+    diff.add_argument("--html", type=Path, metavar="FILE", help="as for check")
     diff.set_defaults(run=_diff)
 
-    approve = commands.add_parser("approve", help="make a GLB a golden")
-    approve.add_argument("file", type=Path, metavar="OUT.glb")
-    approve.add_argument("name", metavar="NAME")
-    approve.add_argument("--reason", required=True, help="what was looked at, and why this is right")
-    approve.add_argument("--variant", default="cpu", help="device or build; several may be approved (cpu)")
-    approve.add_argument("--stages", type=Path, metavar="DIR")
+    approve = add_command(commands, "approve", "make a GLB a golden")
+    approve.add_argument("file", type=Path, metavar="OUT.glb", help="what is copied into the golden's folder")
+    approve.add_argument("name", metavar="NAME", help="of the golden, for `trellis-gate check --golden NAME`")
+    approve.add_argument("--reason", required=True, metavar="TEXT", help="what was looked at, and why this is right")
+    approve.add_argument(
+        "--variant", default="cpu", metavar="NAME", help="device or build; several may be approved (cpu)"
+    )
+    approve.add_argument("--stages", type=Path, metavar="DIR", help="as for check")
     approve.add_argument("--root", type=Path, metavar="DIR", help="where goldens lie (golden/ of the checkout)")
     approve.set_defaults(run=_approve)
 
-    listing = commands.add_parser("list", help="the gates, their thresholds and where these come from; the goldens")
-    listing.add_argument("--profile", choices=PROFILES, default="default")
+    listing = add_command(commands, "list", "the gates, their thresholds and where these come from; the goldens")
+    listing.add_argument("--profile", choices=PROFILES, default="default", help=PROFILE)
     listing.set_defaults(run=_list)
 
-    faults = commands.add_parser("faults", help="the matrix faults x detectors, measured now")
+    faults = add_command(commands, "faults", "the matrix faults x detectors, measured now")
     faults.add_argument("--road", default=ROAD, metavar="MODULE", help=f"what makes and breaks assets ({ROAD})")
     faults.add_argument(
-        "--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR", help="where they are kept"
+        "--sample",
+        type=Path,
+        default=Path("out/gate-sample"),
+        metavar="DIR",
+        help="where assets are kept (out/gate-sample)",
     )
     faults.add_argument("--assets", type=_count, default=5, metavar="N", help="held-out assets to put faults into (5)")
     faults.add_argument("--asset", action="append", metavar="NAME", help="this one instead; may be repeated")
@@ -118,17 +125,17 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     faults.set_defaults(run=_faults)
 
-    calibrate = commands.add_parser("calibrate", help="derive thresholds.json anew from the clean sample")
-    calibrate.add_argument("--road", default=ROAD, metavar="MODULE")
-    calibrate.add_argument("--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR")
+    calibrate = add_command(commands, "calibrate", "derive thresholds.json anew from the clean sample")
+    calibrate.add_argument("--road", default=ROAD, metavar="MODULE", help="as for faults")
+    calibrate.add_argument("--sample", type=Path, default=Path("out/gate-sample"), metavar="DIR", help="as for faults")
     calibrate.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes (1)")
     calibrate.set_defaults(run=_calibrate)
 
-    fuzz = commands.add_parser(
-        "fuzz", help="broken files by the thousand; every one must give findings or one clear error"
+    fuzz = add_command(
+        commands, "fuzz", "broken files by the thousand; every one must give findings or one clear error"
     )
-    fuzz.add_argument("--cases", type=_count, default=10_000, metavar="N")
-    fuzz.add_argument("--seed", type=int, default=0)
+    fuzz.add_argument("--cases", type=_count, default=10_000, metavar="N", help="how many (10000)")
+    fuzz.add_argument("--seed", type=int, default=0, metavar="N", help="other files (0)")
     fuzz.set_defaults(run=_fuzz)
     return parser
 

@@ -14,6 +14,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+def add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """A command of a parser, whose own help begins with what the list of all says of it."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    return parser
+
+
 class Version(argparse.Action):
     """The option --version; `const` is the distribution."""
 
