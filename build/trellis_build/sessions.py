@@ -22,7 +22,7 @@ _PACKAGES = (
     "csrc/compat/python/trellis_compat",
 )
 
-EVERY_TEST = ("-n", "auto", "--maxprocesses", "16", "--dist", "worksteal", "--durations", "25")
+EVERY_TEST = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal", "--durations", "25")
 """pytest's arguments where none are given. Each process takes a stretch of the tests, so files stay together as far as can
 be, and who is done first takes over from the other."""
 
