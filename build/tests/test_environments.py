@@ -245,6 +245,28 @@ def test_an_interrupt_ends_what_a_command_has_started(tmp_path: Path) -> None:
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
+def test_an_interrupt_while_a_command_is_being_started_ends_it(tmp_path: Path) -> None:
+    """The signal comes when the process is there, and its starter does not know of it yet."""
+    code = (
+        "import os, signal, subprocess; from trellis_build import shell\n"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        "class Starting(subprocess.Popen):\n"
+        "    def __init__(self, *a, **k):\n"
+        "        super().__init__(*a, **k)\n"
+        "        print(self.pid, flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "subprocess.Popen = Starting\n"
+        "try:\n"
+        "    shell.run(['sleep', '600'])\n"
+        "except KeyboardInterrupt:\n"
+        "    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler\n"
+        "    print('interrupted')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    pid, said = done.stdout.split()
+    assert said == "interrupted" and not Path(f"/proc/{pid}").exists(), done.stderr
+
+
 def test_two_builds_in_one_checkout_take_turns(tmp_path: Path) -> None:
     code = (
         f"from pathlib import Path; from trellis_build import shell\nwith shell.alone(Path({str(tmp_path)!r})): "

@@ -9,10 +9,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from .errors import BuildError
 
@@ -25,6 +27,26 @@ class Step:
 
     note: str = ""
     seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[Callable[[], None]]:
+    """Holds SIGINT and SIGTERM back while a process is started, which could else be lost; gives what lets them act after."""
+    held: list[tuple[int, FrameType | None]] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    mine = {n: h for n, h in handlers.items() if callable(h) and threading.current_thread() is threading.main_thread()}
+
+    def act() -> None:
+        for number, frame in held:
+            mine[signal.Signals(number)](number, frame)
+
+    for number in mine:
+        signal.signal(number, lambda *heard: held.append(heard))
+    try:
+        yield act
+    finally:
+        for number, handler in mine.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -61,20 +83,22 @@ def run(
     """
     arguments = [str(c) for c in command]
     try:
-        process = subprocess.Popen(
-            arguments,
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        with _signals_held() as act:
+            process = subprocess.Popen(
+                arguments,
+                cwd=cwd,
+                env={**os.environ, **(env or {})},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
     except OSError as error:
         raise BuildError(f"{what or arguments[0]}: {arguments[0]} could not be started: {error.strerror}") from None
     try:
+        act()
         output, _ = process.communicate()
     except BaseException:  # a compiler's own children would go on, and meet those of the next build in the same folder
         with contextlib.suppress(ProcessLookupError):
