@@ -65,8 +65,9 @@ class Text:
         failed = sum(r.status == "failed" for r in listed)
         parts = [f"{count[s]} {s}{'s' * (count[s] != 1)}" for s in ("error", "warning", "note") if count[s]]
         if failed:
-            parts.append(f"{failed} checks that failed themselves (--verbose shows where)")
-        text = ", ".join(parts) or "nothing found"
+            parts.append(f"{failed} check{'s' * (failed != 1)} that failed (--verbose shows where)")
+        verdict = "broken" if count["error"] else "not known" if failed else "nothing is broken"
+        text = ": ".join([verdict, *([", ".join(parts)] if parts else [])])
         if count["note"] and not self.verbose:
             text += " (--verbose shows the notes)"
         return text

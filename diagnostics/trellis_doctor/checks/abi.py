@@ -143,10 +143,8 @@ def run_others(context: Context) -> Outcome:
                 ],
             )
         )
-    return Outcome(
-        f"{looked} torch-linked librar{'y' if looked == 1 else 'ies'} beside torch, all symbols looked up",
-        tuple(findings),
-    )
+    count = f"{looked} torch-linked librar{'y' if looked == 1 else 'ies'} beside torch, all symbols looked up"
+    return Outcome(count if looked else "no library beside torch's own is linked against it", tuple(findings))
 
 
 def _summary(name: str, torch: TorchFacts, misfits: Iterable[Misfit]) -> str:

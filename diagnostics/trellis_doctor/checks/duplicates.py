@@ -83,10 +83,8 @@ def run(context: Context) -> Outcome:
             )
         )
     count = sum(1 for p in mapped if _WATCHED.match(p.name))
-    return Outcome(
-        f"{count} CUDA libraries mapped by `import torch`, each once" if not in_process else _words(in_process),
-        tuple(findings),
-    )
+    told = f"{count} CUDA libraries mapped by `import torch`, each once" if count else "`import torch` maps none"
+    return Outcome(_words(in_process) if in_process else told, tuple(findings))
 
 
 def _grouped(paths: list[Path]) -> dict[str, list[Path]]:
