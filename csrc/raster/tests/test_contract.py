@@ -22,6 +22,7 @@ RAST = raster.rasterize(CLIP, FACES, (4, 6))
 OPERATORS = {
     "rasterize": (CLIP, FACES, 4, 6, 4, RAST),
     "interpolate": (torch.rand(1, 3, 2, requires_grad=True), RAST, FACES),
+    "interpolate_values": (torch.rand(2, 3, 3), RAST.repeat(2, 1, 1, 1), FACES),
     "interpolate_backward": (torch.rand(1, 4, 6, 2), RAST, FACES, 1, 3),
     "build_mips": (torch.rand(2, 5, 8, 3), 3),
     "uv_lod": (torch.rand(1, 4, 6, 2), 16, 8),

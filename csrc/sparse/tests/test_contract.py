@@ -49,6 +49,7 @@ def _calls() -> dict[str, tuple[object, ...]]:
         "submanifold_conv3d_grad_feats": (torch.randn(4, 3), weight.detach(), neighbors, 4, [], False),
         "submanifold_conv3d_grad_weight": (torch.randn(4, 3), feats.detach(), neighbors, [3, 3, 3]),
         "grid_sample_3d": (feats, COORDS, SHAPE, points, "trilinear", None),
+        "grid_sample_3d_values": (feats.detach(), COORDS, SHAPE, points, "nearest", None),
         "grid_sample_3d_grad": (torch.randn(2, 5, 2), COORDS, SHAPE, points, "nearest", None),
         "downsample": (COORDS,),
         "upsample": (COORDS, torch.ones(4, 8, dtype=torch.bool)),

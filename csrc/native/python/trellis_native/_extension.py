@@ -9,7 +9,7 @@ import os
 import struct
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -88,6 +88,14 @@ def _is_whole_elf(path: Path) -> bool:
     return path.stat().st_size >= int(table) + int(size) * int(count)
 
 
+class _Call(NamedTuple):
+    """A C function and how it is called."""
+
+    function: Any
+    takes_device: bool
+    parameters: int
+
+
 class Extension:
     """The native half of package ``trellis_<name>``.
 
@@ -111,6 +119,7 @@ class Extension:
         self.functions = parse_header(text.decode())
         self.flavours = find_flavours(self.folder / "lib")
         self._loaded: dict[str, Library] = {}
+        self._calls: dict[tuple[str, torch.device], _Call] = {}  # what `call` needs to know, looked up once
         self._lock = threading.Lock()
         EXTENSIONS[name] = self
 
@@ -152,21 +161,28 @@ class Extension:
         and ctypes objects, numbers and pointers pass as they are. Where the C function ends in
         ``int device, void* stream`` those two are added here.
         """
-        library = self.library(device)
-        function = library.function(verb)
-        declared = self.functions[f"tk_{self.name}_{verb}"]
+        call = self._calls.get((verb, device)) or self._prepare(verb, device)
         values = [_pointer(a, device) if isinstance(a, torch.Tensor) else a for a in arguments]
-        if declared.takes_device:
+        if call.takes_device:
             if device.type == "cuda":
                 index = torch.cuda.current_device() if device.index is None else device.index
-                values += [index, torch.cuda.current_stream(index).cuda_stream]
+                # The handle alone: making a Stream of it takes longer than all else here.
+                values += [index, torch._C._cuda_getCurrentRawStream(index)]
             else:
                 values += [_CPU, None]
-        if len(values) != len(declared.parameters):
-            raise TypeError(f"{declared.name} takes {len(declared.parameters)} arguments, got {len(values)}")
-        code = function(*values)
+        if len(values) != call.parameters:
+            raise TypeError(f"tk_{self.name}_{verb} takes {call.parameters} arguments, got {len(values)}")
+        code = call.function(*values)
         if code != 0:
-            raise _ERRORS.get(code, RuntimeError)(library.last_error or f"{declared.name} failed with code {code}")
+            error = self.library(device).last_error
+            raise _ERRORS.get(code, RuntimeError)(error or f"tk_{self.name}_{verb} failed with code {code}")
+
+    def _prepare(self, verb: str, device: torch.device) -> _Call:
+        function = self.library(device).function(verb)
+        declared = self.functions[f"tk_{self.name}_{verb}"]
+        call = _Call(function, declared.takes_device, len(declared.parameters))
+        self._calls[verb, device] = call
+        return call
 
 
 def _pointer(tensor: torch.Tensor, device: torch.device) -> int | None:

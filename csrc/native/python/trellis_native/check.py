@@ -36,15 +36,11 @@ def tensor(
     """
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor, got {type(value).__name__}")
-    dtypes = [dtype] if isinstance(dtype, torch.dtype) else list(dtype)
-    if value.dtype not in dtypes:
-        raise TypeError(f"{name}: expected dtype {_words(dtypes)}, got {str(value.dtype).removeprefix('torch.')}")
-    named: dict[str, int] = {}
-    fits = value.dim() == len(shape) and all(
-        named.setdefault(want, have) == have if isinstance(want, str) else want == have
-        for want, have in zip(shape, value.shape, strict=True)
-    )
-    if not fits:
+    if value.dtype is not dtype:
+        dtypes = [dtype] if isinstance(dtype, torch.dtype) else list(dtype)
+        if value.dtype not in dtypes:
+            raise TypeError(f"{name}: expected dtype {_words(dtypes)}, got {str(value.dtype).removeprefix('torch.')}")
+    if not _fits(value.shape, shape):
         wanted = ", ".join(str(s) for s in shape)
         raise ValueError(f"{name}: expected shape [{wanted}], got {list(value.shape)}")
     if like is not None and value.device != like.device:
@@ -52,6 +48,20 @@ def tensor(
             f"{name}: expected a tensor on {like.device} like the other arguments, got one on {value.device}"
         )
     return value.contiguous()
+
+
+def _fits(have: Sequence[int], want: Shape) -> bool:
+    # A loop without helpers: kernels of some microseconds wait for this.
+    if len(have) != len(want):
+        return False
+    named: dict[str, int] = {}
+    for size, wanted in zip(have, want, strict=True):
+        if isinstance(wanted, str):
+            if named.setdefault(wanted, size) != size:
+                return False
+        elif size != wanted:
+            return False
+    return True
 
 
 def positive_int(name: str, value: object, *, minimum: int = 1, maximum: int | None = None) -> int:

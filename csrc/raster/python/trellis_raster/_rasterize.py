@@ -111,8 +111,7 @@ def depth_layers(
         count += 1
 
 
-@OPS.define("interpolate(Tensor attrs, Tensor rast, Tensor faces) -> Tensor")
-def _interpolate(attrs: torch.Tensor, rast: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+def _interpolated(attrs: torch.Tensor, rast: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
     batch, height, width, _ = rast.shape
     attr_batch, vertices, channels = attrs.shape
     out = attrs.new_empty((batch, height, width, channels))
@@ -124,7 +123,13 @@ def _interpolate(attrs: torch.Tensor, rast: torch.Tensor, faces: torch.Tensor) -
     return out
 
 
+_interpolate = OPS.define("interpolate(Tensor attrs, Tensor rast, Tensor faces) -> Tensor")(_interpolated)
+# The same without a gradient: the way through autograd takes longer than the kernel.
+_interpolate_values = OPS.define("interpolate_values(Tensor attrs, Tensor rast, Tensor faces) -> Tensor")(_interpolated)
+
+
 @OPS.fake("interpolate")
+@OPS.fake("interpolate_values")
 def _(attrs: torch.Tensor, rast: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
     return attrs.new_empty((*rast.shape[:3], attrs.shape[2]))
 
@@ -199,7 +204,8 @@ def interpolate(attrs: torch.Tensor, rast: torch.Tensor, faces: torch.Tensor) ->
     faces = _check_faces(faces, attrs, attrs.shape[1])
     if torch.is_grad_enabled() and rast.requires_grad:
         raise ValueError("rast: requires a gradient, but interpolation has one for attrs alone; pass rast.detach()")
-    result: torch.Tensor = _interpolate(attrs, rast, faces)
+    differentiable = torch.is_grad_enabled() and attrs.requires_grad
+    result: torch.Tensor = (_interpolate if differentiable else _interpolate_values)(attrs, rast, faces)
     return result
 
 

@@ -59,16 +59,13 @@ def indexed(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """`coords` as kernels take them, a table for them (the given one, or one made now), and what `refuse_outside`
     wants once the table's readers are on their way: they never find voxels outside, and the device need not wait."""
-    _refuse_too_many(coords)
-    coords = coords.contiguous()
-    if coords.device.type == "cuda" and coords.data_ptr() % 16:
-        coords = coords.clone()
-    return (coords, table, None) if table is not None else (coords, *_voxel_index(coords, shape))
+    coords = _readable(coords)
+    return (coords, table, None) if table is not None else (coords, *_built(coords, shape))
 
 
 def refuse_outside(coords: torch.Tensor, shape: list[int], outside: torch.Tensor | None) -> None:
     """Raises ValueError if `outside`, from `indexed`, tells of a voxel. Synchronises on CUDA unless it is None."""
-    if outside is not None and int(outside) < len(coords):
+    if outside is not None and outside.item() < coords.shape[0]:
         require_range("coords", coords, [size - 1 for size in shape])
 
 
@@ -79,25 +76,28 @@ def _build(coords: torch.Tensor, shape: list[int]) -> torch.Tensor:
     return result
 
 
-def _refuse_too_many(coords: torch.Tensor) -> None:
-    if len(coords) >= MAX_ROWS:
-        raise ValueError(f"coords: expected fewer than {MAX_ROWS} voxels, got {len(coords)}")
-
-
-@OPS.define("voxel_index(Tensor coords, int[] shape) -> (Tensor, Tensor)")
-def _voxel_index(coords: torch.Tensor, shape: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The table uint8 [bytes], and the first row outside the grid or a number beyond all."""
-    rows, device = len(coords), coords.device
-    _refuse_too_many(coords)
+def _readable(coords: torch.Tensor) -> torch.Tensor:
+    """`coords` as kernels take them: contiguous, on CUDA at a multiple of 16 bytes."""
+    if coords.shape[0] >= MAX_ROWS:
+        raise ValueError(f"coords: expected fewer than {MAX_ROWS} voxels, got {coords.shape[0]}")
     coords = coords.contiguous()
-    if device.type == "cuda" and coords.data_ptr() % 16:
-        coords = coords.clone()
+    return coords.clone() if coords.is_cuda and coords.data_ptr() % 16 else coords
+
+
+def _built(coords: torch.Tensor, shape: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, device = coords.shape[0], coords.device
     size = ctypes.c_int64()
     EXTENSION.call("index_bytes", rows, ctypes.addressof(size), device=device)
     table = torch.empty(size.value, dtype=torch.uint8, device=device)
     outside = torch.empty((), dtype=torch.int64, device=device)
     EXTENSION.call("index_build", coords, rows, *shape, table, outside, device=device)
     return table, outside
+
+
+@OPS.define("voxel_index(Tensor coords, int[] shape) -> (Tensor, Tensor)")
+def _voxel_index(coords: torch.Tensor, shape: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The table uint8 [bytes], and the first row outside the grid or a number beyond all."""
+    return _built(_readable(coords), shape)
 
 
 @OPS.fake("voxel_index")

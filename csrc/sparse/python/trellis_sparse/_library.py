@@ -65,4 +65,6 @@ def precision(dtype: torch.dtype) -> int:
 
 def working(tensor: torch.Tensor) -> torch.Tensor:
     """`tensor` in the dtype that native code computes in: float64 stays, all else is float32."""
-    return tensor.to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).contiguous()
+    if tensor.dtype is not torch.float32 and tensor.dtype is not torch.float64:
+        tensor = tensor.to(torch.float32)
+    return tensor.contiguous()

@@ -53,14 +53,12 @@ def grid_sample_3d(
     coords = check.tensor("coords", coords, dtype=torch.int32, shape=[feats.shape[0], 4], like=feats)
     points = check.tensor("points", points, dtype=torch.float32, shape=[size[0], "L", 3], like=feats)
     mode = check.choice("mode", mode, _MODES)
-    result: torch.Tensor = _grid_sample_3d(feats, coords, size, points, mode, table_of(index, coords, size))
+    operator = _grid_sample_3d if torch.is_grad_enabled() and feats.requires_grad else _grid_sample_3d_values
+    result: torch.Tensor = operator(feats, coords, size, points, mode, table_of(index, coords, size))
     return result
 
 
-@OPS.define(
-    "grid_sample_3d(Tensor feats, Tensor coords, int[] shape, Tensor points, str mode, Tensor? table) -> Tensor"
-)
-def _grid_sample_3d(
+def _sampled(
     feats: torch.Tensor,
     coords: torch.Tensor,
     shape: list[int],
@@ -70,16 +68,24 @@ def _grid_sample_3d(
 ) -> torch.Tensor:
     coords, table, outside = indexed(coords, shape, table)
     points, x = points.contiguous(), working(feats)
-    out = torch.empty((*points.shape[:2], x.shape[1]), dtype=x.dtype, device=x.device)
+    (rows, channels), (batch, count, _) = x.shape, points.shape
+    out = x.new_empty((batch, count, channels))
     EXTENSION.call(
-        "grid_sample_3d", x, coords, *x.shape, *shape, points, points.shape[1], _MODES.index(mode),
-        precision(x.dtype), table, out, device=feats.device,
+        "grid_sample_3d", x, coords, rows, channels, *shape, points, count, _MODES.index(mode),
+        precision(x.dtype), table, out, device=x.device,
     )  # fmt: skip
     refuse_outside(coords, shape, outside)
-    return out.to(feats.dtype)
+    return out if x.dtype is feats.dtype else out.to(feats.dtype)
+
+
+_SCHEMA = "(Tensor feats, Tensor coords, int[] shape, Tensor points, str mode, Tensor? table) -> Tensor"
+_grid_sample_3d = OPS.define(f"grid_sample_3d{_SCHEMA}")(_sampled)
+# The same without a gradient: the way through autograd takes as long as the kernel.
+_grid_sample_3d_values = OPS.define(f"grid_sample_3d_values{_SCHEMA}")(_sampled)
 
 
 @OPS.fake("grid_sample_3d")
+@OPS.fake("grid_sample_3d_values")
 def _(
     feats: torch.Tensor,
     coords: torch.Tensor,
