@@ -9,6 +9,39 @@ using namespace tk::raster;
 
 namespace {
 
+constexpr int interpolate_block = 256, few_channels = 4;
+
+// Pixels of few channels, a thread for each. Values go through shared memory, so that a warp writes whole lines.
+template <int channels>
+__global__ void __launch_bounds__(interpolate_block) interpolate_few(Interpolate image, int64_t n) {
+    __shared__ float values[interpolate_block * channels];
+    for (int64_t first = int64_t{blockIdx.x} * interpolate_block; first < n; first += int64_t{gridDim.x} * interpolate_block) {
+        const int64_t i = first + threadIdx.x;
+        Interpolate::Corners corners{};
+        bool covered = false;
+        if (i < n) {
+            const float4 r = reinterpret_cast<const float4*>(image.rast)[i];
+            covered = image.look(i, r.x, r.y, r.w, corners) == Interpolate::covered;
+        }
+#pragma unroll
+        for (int c = 0; c < channels; ++c) values[threadIdx.x * channels + c] = covered ? corners(c) : 0;
+        __syncthreads();
+        const int64_t rest = (n - first) * channels;
+#pragma unroll
+        for (int k = static_cast<int>(threadIdx.x); k < interpolate_block * channels; k += interpolate_block)
+            if (k < rest) image.out[first * channels + k] = values[k];
+        __syncthreads();
+    }
+}
+
+template <int channels>
+void interpolate(const Interpolate& image, int64_t n, void* stream) {
+    if (image.channels == channels)
+        interpolate_few<channels><<<tk::grid_size(n, interpolate_block), interpolate_block, 0, static_cast<cudaStream_t>(stream)>>>(image, n);
+    else if constexpr (channels > 1)
+        interpolate<channels - 1>(image, n, stream);
+}
+
 // Channel i % channels of vertex i / channels, over all images that share its attributes.
 struct SumImages {
     InterpolateBackward first;  // of the first image
@@ -35,10 +68,14 @@ TK_API int tk_raster_interpolate(const float* attrs, const float* rast, const in
                                  int64_t batch, int64_t pixels, int64_t num_vertices, int64_t num_faces,
                                  int64_t channels, float* out, int device, void* stream) {
     return tk::guarded_on(device, [&] {
-        launch(batch * pixels,
-               Interpolate{attrs, rast, faces, pixels, num_vertices, num_faces, channels,
-                           attr_batch == 1 ? 0 : num_vertices * channels, out},
-               stream);
+        const Interpolate image{attrs, rast, faces, pixels, num_vertices, num_faces, channels,
+                                attr_batch == 1 ? 0 : num_vertices * channels, out};
+        const int64_t n = batch * pixels;
+        if (n == 0 || channels == 0) return;
+        if (channels <= few_channels && reinterpret_cast<uintptr_t>(rast) % sizeof(float4) == 0)
+            interpolate<few_channels>(image, n, stream);
+        else
+            launch(n, image, stream);
     });
 }
 
@@ -95,9 +132,11 @@ TK_API int tk_raster_sample_texture(const float* pyramid, int64_t texture_batch,
         tk::require(levels >= 1 && levels <= max_mip_levels,
                     tk::format("levels: expected 1 to %d, got %d", max_mip_levels, levels));
         const MipLayout layout(texture_height, texture_width, levels);
-        launch(batch * points,
-               SampleTexture{layout, pyramid, texture_batch == 1 ? 0 : layout.texels() * channels, channels, uv, lod,
-                             points, filter, wrap, out},
-               stream);
+        const auto memory = reinterpret_cast<uintptr_t>(pyramid) | reinterpret_cast<uintptr_t>(out);
+        with_width(channels, memory, [&](auto width) {
+            const SampleTexture<width> sample{layout, pyramid, texture_batch == 1 ? 0 : layout.texels() * channels, channels, uv, lod, points,
+                                              filter, wrap, out};
+            launch(batch * points, sample, stream);
+        });
     });
 }

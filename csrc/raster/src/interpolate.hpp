@@ -22,28 +22,33 @@ struct Interpolate {
     int64_t attr_stride;  // floats from one image's attributes to the next; 0 when all share them
     float* out;
 
+    // The attributes of a pixel's three corners and their weights.
+    struct Corners {
+        const float *a, *b, *d;
+        float u, v, w;
+        TK_BOTH float operator()(int64_t channel) const { return u * a[channel] + v * b[channel] + w * d[channel]; }
+    };
+    enum Pixel { empty, covered, wrong };  // wrong: it names a face or vertex beyond those there are; it counts as empty
+
     TK_BOTH bool names_vertex(int64_t i) const { return i >= 0 && i < num_vertices; }
-    // Pixel i of the batch; false when its face is out of range (it then counts as empty).
+    // Pixel i of the batch, whose rast is (u, v, depth, face).
+    TK_BOTH Pixel look(int64_t i, float u, float v, float face, Corners& corners) const {
+        const int64_t f = face_of(face, num_faces);
+        if (f < 0) return f == -1 ? empty : wrong;
+        const int64_t i0 = faces[f * 3], i1 = faces[f * 3 + 1], i2 = faces[f * 3 + 2];
+        if (!names_vertex(i0) || !names_vertex(i1) || !names_vertex(i2)) return wrong;
+        const float* base = attr_stride == 0 ? attrs : attrs + (i / pixels) * attr_stride;
+        corners = {base + i0 * channels, base + i1 * channels, base + i2 * channels, u, v, 1.0f - u - v};
+        return covered;
+    }
+    // Writes pixel i of the batch; false when it is wrong.
     TK_BOTH bool operator()(int64_t i) const {
         const float* r = rast + i * 4;
         float* o = out + i * channels;
-        const int64_t f = face_of(r[3], num_faces);
-        if (f < 0) {
-            for (int64_t c = 0; c < channels; ++c) o[c] = 0;
-            return f == -1;
-        }
-        const int64_t i0 = faces[f * 3], i1 = faces[f * 3 + 1], i2 = faces[f * 3 + 2];
-        if (!names_vertex(i0) || !names_vertex(i1) || !names_vertex(i2)) {
-            for (int64_t c = 0; c < channels; ++c) o[c] = 0;
-            return false;
-        }
-        const float u = r[0], v = r[1], w = 1.0f - u - v;
-        const float* base = attr_stride == 0 ? attrs : attrs + (i / pixels) * attr_stride;
-        const float* a = base + i0 * channels;
-        const float* b = base + i1 * channels;
-        const float* d = base + i2 * channels;
-        for (int64_t c = 0; c < channels; ++c) o[c] = u * a[c] + v * b[c] + w * d[c];
-        return true;
+        Corners corners{};
+        const Pixel pixel = look(i, r[0], r[1], r[3], corners);
+        for (int64_t c = 0; c < channels; ++c) o[c] = pixel == covered ? corners(c) : 0;
+        return pixel != wrong;
     }
 };
 

@@ -42,8 +42,11 @@ TK_API int tk_raster_sample_texture(const float* pyramid, int64_t texture_batch,
         tk::require(levels >= 1 && levels <= max_mip_levels,
                     tk::format("levels: expected 1 to %d, got %d", max_mip_levels, levels));
         const MipLayout layout(texture_height, texture_width, levels);
-        tk::parallel_for(batch * points, 1 << 12,
-                         SampleTexture{layout, pyramid, texture_batch == 1 ? 0 : layout.texels() * channels, channels,
-                                       uv, lod, points, filter, wrap, out});
+        const auto memory = reinterpret_cast<uintptr_t>(pyramid) | reinterpret_cast<uintptr_t>(out);
+        with_width(channels, memory, [&](auto width) {
+            const SampleTexture<width> sample{layout, pyramid, texture_batch == 1 ? 0 : layout.texels() * channels, channels, uv, lod, points,
+                                              filter, wrap, out};
+            tk::parallel_for(batch * points, 1 << 12, sample);
+        });
     });
 }

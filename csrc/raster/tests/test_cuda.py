@@ -117,11 +117,30 @@ def test_a_picture_of_8192():
     assert torch.equal(rast.cpu(), part)
 
 
+def misaligned(tensor):
+    """The same on the device, beside a multiple of 16 bytes."""
+    store = torch.empty(tensor.numel() + 1).cuda()
+    store[1:] = tensor.flatten()
+    return store[1:].view(tensor.shape)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("shared", [True, False])
-def test_small_interpolation(shared):
+def test_small_interpolation(shared, channels):
     clip, faces = plane(300)
     rast = raster.rasterize(torch.cat([clip, clip.flip(0) * 0.9]), faces, (100, 70))
-    attrs = torch.randn(1 if shared else 2, clip.shape[1], 5)
+    attrs = torch.randn(1 if shared else 2, clip.shape[1], channels)
+    cpu = raster.interpolate(attrs, rast, faces)
+    assert torch.equal(raster.interpolate(attrs.cuda(), rast.cuda(), faces.cuda()).cpu(), cpu)
+    assert torch.equal(raster.interpolate(attrs.cuda(), misaligned(rast), faces.cuda()).cpu(), cpu)
+
+
+@pytest.mark.parametrize("width", [0, 1, 255, 256, 257, 70_000])
+def test_small_interpolation_of_few_pixels(width):
+    faces = torch.tensor([[0, 1, 2]], dtype=torch.int32)
+    rast = torch.rand(1, 1, width, 4)
+    rast[..., 3] = (rast[..., 3] < 0.7).float()
+    attrs = torch.randn(1, 3, 3)
     ours = raster.interpolate(attrs.cuda(), rast.cuda(), faces.cuda())
     assert torch.equal(ours.cpu(), raster.interpolate(attrs, rast, faces))
 
@@ -140,17 +159,22 @@ def test_small_gradient_of_interpolation(shared):
     assert torch.equal(*gradients) and gradients[0].abs().sum() > 100
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("wrap", ["repeat", "clamp", "mirror", "zero"])
 @pytest.mark.parametrize("filter", ["nearest", "linear", "mip"])
-def test_small_textures(filter, wrap):  # noqa: A002
+def test_small_textures(filter, wrap, channels):  # noqa: A002
     g = torch.Generator().manual_seed(0)
-    image = torch.rand(1, 37, 50, 3, generator=g)
+    image = torch.rand(1, 37, 50, channels, generator=g)
     uv = torch.rand(2, 40, 41, 2, generator=g) * 4 - 1.5
     uv[0, 0, 0] = math.nan
+    uv[0, 1] *= 1e30
+    uv[0, 2] = torch.rand(41, 1, generator=g).gt(0.5) * torch.tensor([2.0, -0.0])
     options = {"lod": torch.rand(2, 40, 41, generator=g) * 7} if filter == "mip" else {}
     mine = {k: v.cuda() for k, v in options.items()}
-    ours = raster.sample_texture(image.cuda(), uv.cuda(), filter=filter, wrap=wrap, **mine)
-    assert torch.equal(ours.cpu(), raster.sample_texture(image, uv, filter=filter, wrap=wrap, **options))
+    cpu = raster.sample_texture(image, uv, filter=filter, wrap=wrap, **options)
+    for on_device in (image.cuda(), misaligned(image)):
+        ours = raster.sample_texture(on_device, uv.cuda(), filter=filter, wrap=wrap, **mine)
+        assert torch.equal(ours.cpu(), cpu)
 
 
 def test_small_level_of_detail():
