@@ -1,11 +1,14 @@
 """The GLB writer on meshes made by hand: alpha, orientation, channels and refusals."""
 
 import dataclasses
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from trellis_pipeline.export import Placement, Textures, UnwrappedMesh, write_glb
+from handmade_glb import pack, triangle
+from trellis_pipeline.export import Placement, Textures, UnwrappedMesh, gltf, write_glb
 from trellis_pipeline.export.alpha import choose_alpha_mode, see_through_faces
 from trellis_regression.glb import read_glb
 from trellis_regression.khronos import errors, validate
@@ -176,3 +179,15 @@ def test_the_validator_has_nothing_to_say_at_all(tmp_path, image_format):
     write_glb(path, square(), textures(emissive=3), image_format=image_format)
     (report,) = validate(path)
     assert report["issues"]["messages"] == []
+
+
+def test_the_largest_textures_are_read_back(tmp_path):
+    """Pillow by itself takes 16,384 texels a side for an attack."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 16_384, 16_384, 8, 2, 0, 0, 0)
+    chunks = [struct.pack(">I", 13) + header, b"\0\0\0\0IDAT", b"\0\0\0\0IEND"]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(c + struct.pack(">I", zlib.crc32(c[4:])) for c in chunks)
+    document, binary = triangle(images=[{"bufferView": 2}])
+    document["bufferViews"].append({"buffer": 0, "byteOffset": 44, "byteLength": len(png)})
+    document["buffers"] = [{"byteLength": 44 + len(png)}]
+    (tmp_path / "a.glb").write_bytes(pack(document, binary + png))
+    gltf._read_back(tmp_path / "a.glb", 3, 1)

@@ -250,6 +250,10 @@ def test_two_runs_do_not_share_a_folder_of_stages(painted, tmp_path):
         ({"unwrap": "xatlass"}, "unwrap: expected one of fast, xatlas, got 'xatlass'"),
         ({"alpha": "OPAQUE"}, "alpha: expected one of auto, opaque, mask, blend, got 'OPAQUE'"),
         ({"image_format": "jpg"}, "image_format: expected one of png, webp, got 'jpg'"),
+        (
+            {"image_format": "webp", "texture": 16_384},
+            "image_format: webp holds 16,383 texels a side, and texture is 16,384",
+        ),
         ({"resolution": 4}, "resolution: expected a whole number from 8 to 2048, got 4"),
     ],
 )

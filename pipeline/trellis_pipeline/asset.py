@@ -22,6 +22,8 @@ from .memory.ledger import Ledger
 
 FACES, TEXTURE = (4, 100_000_000), (16, 16_384)
 """Least and most that may be asked for."""
+WEBP_SIDE = 16_383
+"""The format's own limit."""
 UNWRAPS = ("fast", "xatlas")
 
 
@@ -141,6 +143,10 @@ class GlbOptions:
         for name, known in (("unwrap", UNWRAPS), ("alpha", ALPHA_MODES), ("image_format", IMAGE_FORMATS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.image_format == "webp" and self.texture > WEBP_SIDE:
+            raise ValueError(
+                f"image_format: webp holds {WEBP_SIDE:,} texels a side, and texture is {self.texture:,}; png holds more"
+            )
 
 
 def _set(options: Any, name: str, value: object) -> None:

@@ -4,6 +4,8 @@ import base64
 import io
 import os
 import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from handmade_glb import pack, triangle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from trellis_regression import glb as glb_module
 from trellis_regression.glb import MAX_PLACED, GlbError, check_geometry, decode_data_uri, parse_glb, read_glb
 from trellis_regression.scene import Images, load_parts
@@ -80,9 +82,44 @@ def test_textured_file_of_another_writer_is_read(painted_box):
     ],
 )  # fmt: skip
 def test_broken_files_give_one_clear_error(data, message):
-    with pytest.raises(GlbError) as caught:
+    with pytest.raises(GlbError) as caught, warnings.catch_warnings():
+        warnings.simplefilter("error")  # which would stand on standard error before the line
         everything(data)
     assert message in str(caught.value)
+
+
+def with_image(data):
+    """The triangle with these bytes as its texture."""
+    document, binary = triangle(images=[{"bufferView": 2}], textures=[{"source": 0}])
+    document["materials"] = [{"emissiveTexture": {"index": 0}}]
+    document["bufferViews"].append({"buffer": 0, "byteOffset": 44, "byteLength": len(data)})
+    document["buffers"] = [{"byteLength": 44 + len(data)}]
+    return pack(document, binary + data)
+
+
+@pytest.mark.parametrize("side", [10_000, 16_384])
+def test_a_texture_as_large_as_is_allowed_is_opened_without_a_word(side):
+    """Pillow warns of the smaller one and refuses the larger, which `trellis remake --texture 16384` writes."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    png += b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Images(parse_glb(with_image(png)))._open(0).size == (side, side)
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_program_is_no_texture(monkeypatch):
+    """Ghostscript is not run on what a file from anywhere holds."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    ran = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: ran.append(True) or Image.new("RGB", (8, 8)).im)
+    Image.open(io.BytesIO(eps)).load()
+    assert ran.pop() and not ran  # as Pillow would
+    with pytest.raises(GlbError, match=r"images\[0\] cannot be decoded"):
+        everything(with_image(eps))
+    assert not ran
 
 
 def test_compressed_data_without_a_plain_copy_is_refused_also_where_it_is_not_required():

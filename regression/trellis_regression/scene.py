@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +29,9 @@ MAX_TEXTURE_PIXELS = 16384 * 16384
 _SHARED = 1 << 26
 """Bytes of images that may be there twice: several may lie in the same bytes, and each is read for itself."""
 _STRIP = 128  # rows
+_FORMATS = ("PNG", "JPEG", "WEBP", "MPO", "GIF", "BMP", "TGA", "TIFF")
+"""glTF has the first three; the others are met. Of all that Pillow knows one is a program: it has Ghostscript run an EPS."""
+_pillow = Lock()
 _WRAP = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 
 
@@ -112,7 +116,10 @@ def load_parts(glb: Glb, images: Images | None = None) -> list[Part]:
             finite once it is placed.
     """
     try:
-        return _load_parts(glb, images or Images(glb))
+        with np.errstate(
+            all="ignore"
+        ):  # what is not finite is found and said; NumPy would say it on standard error first
+            return _load_parts(glb, images or Images(glb))
     except GlbError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
@@ -315,7 +322,7 @@ class Images:
         if is_ktx2(bytes(data[:12])):
             raise GlbError(f"{where} is KTX2 (Basis Universal), which is not read: export it with PNG, JPEG or WebP")
         try:
-            image = Image.open(io.BytesIO(data))
+            image = open_image(data)
         except Exception as error:  # PIL raises many types for broken files
             raise GlbError(f"{where} cannot be decoded: {error}") from error
         self._sizes[index] = image.height, image.width
@@ -334,6 +341,19 @@ class Images:
             return _rgba(image)
         except Exception as error:
             raise GlbError(f"images[{index}] cannot be decoded: {error}") from error
+
+
+def open_image(data: memoryview | bytes) -> Image.Image:
+    """A picture, of which the header is read.
+
+    Pillow's own limit, which is below `MAX_TEXTURE_PIXELS`, is lifted meanwhile: it has one for all.
+    """
+    with _pillow:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(io.BytesIO(data), formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def _rgba(image: Image.Image) -> npt.NDArray[np.uint8]:

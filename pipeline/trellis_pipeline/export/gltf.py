@@ -14,6 +14,7 @@ import pygltflib as gltf
 import torch
 from PIL import Image
 from trellis_regression.glb import check_geometry, read_glb
+from trellis_regression.scene import open_image
 from trellis_regression.whole import write_whole
 
 from ..errors import require_finite
@@ -260,4 +261,4 @@ def _read_back(path: Path, vertices: int, faces: int) -> None:
             f"{path} reads back as {triangles} faces on {sum(positions)} vertices, {faces} on {vertices} were written"
         )
     for image in glb.items("images"):
-        Image.open(io.BytesIO(glb.view(image["bufferView"]))).verify()
+        open_image(glb.view(image["bufferView"])).verify()
