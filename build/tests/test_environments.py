@@ -36,6 +36,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     return Environment(Path(sys.prefix))
 
 
+def test_processes_of_an_environment_keep_what_they_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    environment = Environment(Path(sys.prefix))
+    command = [environment.python, "-c", "import sys; print(sys.dont_write_bytecode)"]
+    assert sessions.shell.run(command, env=environment.variables()).strip() == "False"
+
+
 def _lock(tmp_path: Path, *files: Path) -> Path:
     hashes = [hashlib.sha256(f.read_bytes()).hexdigest() for f in files]
     lock = tmp_path / "row.txt"

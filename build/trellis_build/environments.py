@@ -68,6 +68,8 @@ class Environment:
             "PATH": f"{self.bin}{os.pathsep}{path}",
             "PYTHONPATH": "",
             "PYTHONNOUSERSITE": "1",
+            # Packages are installed without bytecode. Were it never written, each process would compile torch anew, in seconds.
+            "PYTHONDONTWRITEBYTECODE": "",
             "TRELLIS_NATIVE_DIR": "",
         }
 
