@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from safetensors.torch import save
 from trellis_mesh import Bvh
 from trellis_pipeline.errors import CheckpointError
 from trellis_pipeline.export import export_asset, load_source, voxelize
@@ -231,10 +232,12 @@ def test_two_runs_do_not_share_a_folder_of_stages(painted, tmp_path):
         remake(painted, tmp_path / "o.glb", options, keep_stages=folder, quiet=True)
     assert not folder.exists() and not (tmp_path / "o.glb").exists()
     folder.mkdir()
-    (folder / "model.safetensors").write_bytes(b"somebody's")
-    with pytest.raises(CheckpointError, match=r"it holds model\.safetensors"):
-        remake(painted, tmp_path / "o.glb", options, keep_stages=folder, quiet=True)
-    assert (folder / "model.safetensors").read_bytes() == b"somebody's"
+    theirs = folder / "model.safetensors"
+    for content in (b"somebody's", save({"a": torch.zeros(1)}), save({"a": torch.zeros(1)}, {"stage": "2 of 3"})):
+        theirs.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"it holds model\.safetensors"):
+            remake(painted, tmp_path / "o.glb", options, keep_stages=folder, quiet=True)
+        assert theirs.read_bytes() == content
 
 
 @pytest.mark.parametrize(

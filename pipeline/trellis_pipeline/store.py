@@ -114,7 +114,7 @@ class StageStore:
 def _is_stage(path: Path) -> bool:
     try:
         with safe_open(path, framework="pt") as file:
-            return "stage" in (file.metadata() or {})
+            return {"stage", "fields"} <= (file.metadata() or {}).keys()  # as `artifacts.save` writes
     except (SafetensorError, OSError):
         return False
 
