@@ -55,6 +55,41 @@ def _models(setting: Setting) -> tuple[dict[str, Any], dict[str, Any]]:
     return ours, theirs
 
 
+def _upstream_pipeline(
+    models: dict[str, Any],
+    features: dict[int, torch.Tensor],
+    settings: tuple[SamplerConfig, SamplerConfig, SamplerConfig],
+    norms: list[Normalization],
+) -> Any:
+    """Theirs with these models, without an image encoder: it is told the features [1, L, D] by the size of the picture.
+
+    Args:
+        settings: of the structure's, the shape's and the texture's sampler.
+        norms: of the shape's and of the texture's latent.
+    """
+
+    class Encoder:
+        image_size = 0
+
+        def __call__(self, _: Any) -> torch.Tensor:
+            return features[self.image_size]
+
+    module = importlib.import_module("trellis2.pipelines.trellis2_image_to_3d")
+    samplers = importlib.import_module("trellis2.pipelines.samplers")
+    pipeline = module.Trellis2ImageTo3DPipeline.__new__(module.Trellis2ImageTo3DPipeline)
+    pipeline.models, pipeline.low_vram, pipeline._device = models, False, features[512].device
+    places = (("base_color", 0, 3), ("metallic", 3, 4), ("roughness", 4, 5), ("alpha", 5, 6))
+    pipeline.pbr_attr_layout = {name: slice(first, end) for name, first, end in places}
+    pipeline.image_cond_model, pipeline.default_pipeline_type = Encoder(), "512"
+    for stage, used in zip(("sparse_structure", "shape_slat", "tex_slat"), settings, strict=True):
+        setattr(pipeline, f"{stage}_sampler", samplers.FlowEulerGuidanceIntervalSampler(used.sigma_min))
+        params = {k: v for k, v in vars(used).items() if k != "sigma_min"}
+        setattr(pipeline, f"{stage}_sampler_params", params)
+    for stage, norm in zip(("shape_slat", "tex_slat"), norms, strict=True):
+        setattr(pipeline, f"{stage}_normalization", {"mean": list(norm.mean), "std": list(norm.std)})
+    return pipeline
+
+
 @case("trellis2", "o_voxel", "cumesh", share=0.3)
 @torch.no_grad()
 def generations(setting: Setting) -> Iterator[Finding]:
@@ -69,29 +104,7 @@ def generations(setting: Setting) -> Iterator[Finding]:
     ]
     features = {size: torch.randn(1, TOKENS, FEATURES, device=setting.device) for size in (512, 1024)}
 
-    class Encoder:
-        image_size = 0
-
-        def __call__(self, _: Any) -> torch.Tensor:
-            return features[self.image_size]
-
-    module = importlib.import_module("trellis2.pipelines.trellis2_image_to_3d")
-    samplers = importlib.import_module("trellis2.pipelines.samplers")
-    pipeline = module.Trellis2ImageTo3DPipeline.__new__(module.Trellis2ImageTo3DPipeline)
-    pipeline.models, pipeline.low_vram, pipeline._device = theirs, False, setting.device
-    pipeline.pbr_attr_layout = {
-        "base_color": slice(0, 3),
-        "metallic": slice(3, 4),
-        "roughness": slice(4, 5),
-        "alpha": slice(5, 6),
-    }
-    pipeline.image_cond_model, pipeline.default_pipeline_type = Encoder(), "512"
-    for stage, used in (("sparse_structure", config), ("shape_slat", config), ("tex_slat", plain)):
-        setattr(pipeline, f"{stage}_sampler", samplers.FlowEulerGuidanceIntervalSampler(used.sigma_min))
-        params = {k: v for k, v in vars(used).items() if k != "sigma_min"}
-        setattr(pipeline, f"{stage}_sampler_params", params)
-    for stage, norm in zip(("shape_slat", "tex_slat"), norms, strict=True):
-        setattr(pipeline, f"{stage}_normalization", {"mean": list(norm.mean), "std": list(norm.std)})
+    pipeline = _upstream_pipeline(theirs, features, (config, config, plain), norms)
     made, (known_shape, known_texture, known_size) = pipeline.run(
         None,
         seed=setting.seed,
