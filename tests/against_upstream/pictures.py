@@ -220,9 +220,9 @@ def picture_chain(setting: Setting) -> Iterator[Finding]:
         assert leaf.grad is not None
         smoothed.append((out.detach(), leaf.grad))
     (out, grad), (their_out, their_grad) = smoothed
-    yield Finding(said, f"antialias, share beyond 1e-2, {kind}", beyond(out, their_out, 1e-2), 0.02)
+    yield Finding(said, f"antialias, share beyond 1e-2, {kind}", beyond(out, their_out, 1e-2), 0.05)
     yield Finding(
-        said, f"antialias, gradient of colours, share beyond 1e-2, {kind}", beyond(grad, their_grad, 1e-2), 0.05
+        said, f"antialias, gradient of colours, share beyond 1e-2, {kind}", beyond(grad, their_grad, 1e-2), 0.08
     )
     changed = share((their_out - color).abs().amax(-1) > 1e-2)
     yield Finding(said, f"antialias: pixels that theirs changes, {kind}", changed, float("inf"))
