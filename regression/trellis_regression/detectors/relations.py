@@ -28,6 +28,7 @@ EXPLAINS: Mapping[str, Mapping[str, str]] = {
     "over-cleaned": {
         "empty": "all of it was cleaned away",
         "over-decimated": "what is left may have larger faces than the whole had",
+        "axis-swap": "what is left may fit the golden's box, or the voxels', another way round",
         "floaters": "what held small pieces to the rest is gone",
         "sliver-charts": "charts are cut where surface was taken",
         "alpha-lost": "the parts that were see-through are gone",
