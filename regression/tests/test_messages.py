@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from handmade_glb import pack, triangle
 from trellis_regression import cli, fuzz, khronos
@@ -205,6 +206,29 @@ def test_a_pipe_that_closes_ends_the_command_quietly(tmp_path):
         )
         running.stdout.close()
         assert (running.stderr.read(), running.wait(120)) == ("", 141), argv
+
+
+def test_faces_heaped_in_one_place_do_not_hold_the_command(tmp_path):
+    """Each ray meets all of them: a file of a megabyte would take hours."""
+    heap = np.array([[0, 0, 0], [1, 0, 0.3], [0, 1, 0.7]], np.float32)
+    indices = np.tile(np.arange(3, dtype=np.uint16), 200_000)
+    document, _ = triangle()
+    document["accessors"][0]["max"] = [1, 1, float(heap[:, 2].max())]
+    document["accessors"][1]["count"] = len(indices)
+    document["bufferViews"][1]["byteLength"] = indices.nbytes
+    document["buffers"][0]["byteLength"] = 36 + indices.nbytes
+    (tmp_path / "heap.glb").write_bytes(pack(document, heap.tobytes() + indices.tobytes()))
+    (tmp_path / "robot.glb").write_bytes(GOLDEN.read_bytes())
+    for argv in (["check", "heap.glb"], ["diff", "robot.glb", "heap.glb"]):
+        command = [sys.executable, "-m", "trellis_regression", *argv, "--time-limit", "4", "--json", "out.json"]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )  # fmt: skip
+        assert done.returncode == 2 and not (tmp_path / "out.json").exists(), argv
+        assert done.stderr == (
+            "trellis-gate: error: heap.glb: not measured within 4 s (--time-limit); are its faces in one place?\n"
+        )
 
 
 def test_fixture_in_a_foreign_folder_approves_passes_and_fails_with_the_sentence(tmp_path):

@@ -6,11 +6,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any
 
 from . import interrupt, khronos, lean, opening
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 ROAD = "trellis_pipeline.gating"
 PROFILES = ("default", "strict")
 PROFILE = "how much is left above what clean assets measure: strict takes a quarter of the margin (default)"
+TIME_LIMIT = 600
+LIMIT = f"give up on a file that is not measured by then, with status 2 ({TIME_LIMIT})"
 _STDOUT = Path("-")
 
 
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--again", type=Path, metavar="SECOND.glb", help="what a second run of the same job gave")
     check.add_argument("--faces", type=_count, metavar="N", help="how many faces the exporter was asked for")
     check.add_argument("--device", default="cpu", metavar="DEVICE", help="where to measure: cpu, cuda, cuda:1 (cpu)")
+    check.add_argument("--time-limit", type=_count, default=TIME_LIMIT, metavar="SECONDS", help=LIMIT)
     check.add_argument("--json", type=Path, metavar="FILE", help="write all figures and verdicts; - to standard output")
     check.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at, one self-contained file")
     check.set_defaults(run=_check)
@@ -73,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("b", type=Path, metavar="B.glb", help="what is judged")
     diff.add_argument("--profile", choices=PROFILES, default="default", help=PROFILE)
     diff.add_argument("--device", default="cpu", metavar="DEVICE", help="as for check")
+    diff.add_argument("--time-limit", type=_count, default=TIME_LIMIT, metavar="SECONDS", help="as for check")
     diff.add_argument("--json", type=Path, metavar="FILE", help="as for check")
     diff.add_argument("--html", type=Path, metavar="FILE", help="as for check")
     diff.set_defaults(run=_diff)
@@ -231,34 +235,61 @@ def _unheard(work: Callable[[torch.device], object], device: torch.device) -> No
         work(device)
 
 
+@contextmanager
+def _within(seconds: int, path: Path) -> Iterator[None]:
+    """Ends the process where it is, with status 2, if what is done takes longer.
+
+    A ray or a nearest point meets every face of a heap of them, and a small file can heap millions. Native code cannot be
+    left from outside, but it lets other threads run.
+    """
+
+    def late() -> None:
+        line = (
+            f"trellis-gate: error: {path}: not measured within {seconds} s (--time-limit); are its faces in one place?"
+        )
+        os.write(2, os.fsencode(line + "\n"))
+        opening.abandon()
+        khronos.abandon()
+        os._exit(2)
+
+    timer = Timer(seconds, late)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _check(arguments: argparse.Namespace) -> int:
     goldens = find(arguments.golden) if arguments.golden is not None else []
     _outputs(arguments, arguments.file, arguments.again, *(g.path for g in goldens))
-    khronos.begin(arguments.file)
-    opening.begin(arguments.file, *(g.path for g in goldens[:1]), apart=arguments.device != "cpu")
-    opening.wake(arguments.device)
-    with opening.uncollected():
-        device = _device(arguments.device, bool(goldens))
-        from .check import check
+    with _within(arguments.time_limit, arguments.file):
+        khronos.begin(arguments.file)
+        opening.begin(arguments.file, *(g.path for g in goldens[:1]), apart=arguments.device != "cpu")
+        opening.wake(arguments.device)
+        with opening.uncollected():
+            device = _device(arguments.device, bool(goldens))
+            from .check import check
 
-    return _output(
-        check(
+        result = check(
             arguments.file, golden=arguments.golden, profile=arguments.profile, stage_folder=arguments.stages,
             again=arguments.again, requested_faces=arguments.faces, device=device,
-        ),
-        arguments,
-    )  # fmt: skip
+        )  # fmt: skip
+    return _output(result, arguments)
 
 
 def _diff(arguments: argparse.Namespace) -> int:
     _outputs(arguments, arguments.a, arguments.b)
-    opening.begin(arguments.a, arguments.b, apart=arguments.device != "cpu")
-    opening.wake(arguments.device)
-    with opening.uncollected():
-        device = _device(arguments.device, True)
-        from .check import compare
+    with _within(arguments.time_limit, arguments.b):
+        opening.begin(arguments.a, arguments.b, apart=arguments.device != "cpu")
+        opening.wake(arguments.device)
+        with opening.uncollected():
+            device = _device(arguments.device, True)
+            from .check import compare
 
-    return _output(compare(arguments.a, arguments.b, profile=arguments.profile, device=device), arguments)
+        result = compare(arguments.a, arguments.b, profile=arguments.profile, device=device)
+    return _output(result, arguments)
 
 
 def _approve(arguments: argparse.Namespace) -> int:
