@@ -240,7 +240,7 @@ def _within(seconds: int, path: Path) -> Iterator[None]:
     """Ends the process where it is, with status 2, if what is done takes longer.
 
     A ray or a nearest point meets every face of a heap of them, and a small file can heap millions. Native code cannot be
-    left from outside, but it lets other threads run.
+    left from outside, but it lets other threads run. To be begun after the processes that read: a thread would forbid them.
     """
 
     def late() -> None:
@@ -264,9 +264,9 @@ def _within(seconds: int, path: Path) -> Iterator[None]:
 def _check(arguments: argparse.Namespace) -> int:
     goldens = find(arguments.golden) if arguments.golden is not None else []
     _outputs(arguments, arguments.file, arguments.again, *(g.path for g in goldens))
+    khronos.begin(arguments.file)
+    opening.begin(arguments.file, *(g.path for g in goldens[:1]), apart=arguments.device != "cpu")
     with _within(arguments.time_limit, arguments.file):
-        khronos.begin(arguments.file)
-        opening.begin(arguments.file, *(g.path for g in goldens[:1]), apart=arguments.device != "cpu")
         opening.wake(arguments.device)
         with opening.uncollected():
             device = _device(arguments.device, bool(goldens))
@@ -281,8 +281,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _diff(arguments: argparse.Namespace) -> int:
     _outputs(arguments, arguments.a, arguments.b)
+    opening.begin(arguments.a, arguments.b, apart=arguments.device != "cpu")
     with _within(arguments.time_limit, arguments.b):
-        opening.begin(arguments.a, arguments.b, apart=arguments.device != "cpu")
         opening.wake(arguments.device)
         with opening.uncollected():
             device = _device(arguments.device, True)
