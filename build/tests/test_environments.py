@@ -2,16 +2,18 @@
 
 import hashlib
 import importlib.util
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from trellis_build import builder, environments, locks, sessions, wheels
+from trellis_build import builder, environments, locks, sessions, shell, wheels
 from trellis_build.__main__ import main
 from trellis_build.environments import Environment
 from trellis_build.errors import BuildError
@@ -272,6 +274,18 @@ def test_an_interrupt_while_a_command_is_being_started_ends_it(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     pid, said = done.stdout.split()
     assert said == "interrupted" and not Path(f"/proc/{pid}").exists(), done.stderr
+
+
+def test_an_interrupt_while_a_command_cannot_be_started_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next command would begin."""
+
+    def failing(*_arguments: object, **_options: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(subprocess, "Popen", failing)
+    with pytest.raises(KeyboardInterrupt):
+        shell.run(["compiler"])
 
 
 def test_two_builds_in_one_checkout_take_turns(tmp_path: Path) -> None:

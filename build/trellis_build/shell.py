@@ -96,6 +96,7 @@ def run(
                 start_new_session=True,
             )
     except OSError as error:
+        act()
         raise BuildError(f"{what or arguments[0]}: {arguments[0]} could not be started: {error.strerror}") from None
     try:
         act()
